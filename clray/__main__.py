@@ -1,0 +1,5 @@
+"""`python -m clray`."""
+
+from clray.cli import main
+
+main()

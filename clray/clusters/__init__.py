@@ -1,0 +1,1 @@
+"""Cluster assignments and what they tell about the labels."""

@@ -1,0 +1,67 @@
+"""Assignments fixed before training: every sample alone, the labels, attributes, or a named column."""
+
+import numpy as np
+from jaxtyping import Int
+
+from clray.clusters.assignment import ClusterAssignment
+from clray.clusters.statistics import entropy_bits
+from clray.config import ClustersConfig, UserError
+
+
+def instance_clusters(num_samples: int) -> ClusterAssignment:
+    """Every sample its own cluster: Cl-InfoNCE becomes InfoNCE (SimCLR's NT-Xent)."""
+    return ClusterAssignment(np.arange(num_samples), num_samples, "instance")
+
+
+def value_clusters(values: Int[np.ndarray, " n"], source: str) -> ClusterAssignment:
+    """One cluster per distinct value."""
+    distinct, ids = np.unique(values, return_inverse=True)
+    return ClusterAssignment(ids.astype(np.int64), len(distinct), source)
+
+
+def rank_attributes(attributes: dict[str, Int[np.ndarray, " n"]]) -> list[tuple[str, float]]:
+    """Attributes with their entropies in bits, highest first; ties by name."""
+    entropies = [(name, entropy_bits(values)) for name, values in attributes.items()]
+    return sorted(entropies, key=lambda item: (-item[1], item[0]))
+
+
+def attribute_clusters(attributes: dict[str, Int[np.ndarray, " n"]], num_attributes: int) -> ClusterAssignment:
+    """One cluster per distinct tuple of the `num_attributes` attributes of highest entropy.
+
+    Source: Tsai et al., arXiv 2106.02869, section 4 (data-attribute clusters).
+    """
+    chosen = [name for name, _ in rank_attributes(attributes)[:num_attributes]]
+    _, ids = np.unique(np.stack([attributes[name] for name in chosen]), axis=1, return_inverse=True)
+    return value_clusters(ids.reshape(-1), "attributes")
+
+
+def known_clusters(
+    config: ClustersConfig, *, labels: Int[np.ndarray, " n"], columns: dict[str, Int[np.ndarray, " n"]]
+) -> ClusterAssignment:
+    """The assignment a run starts with; k-means starts from instance clusters.
+
+    Raises:
+        UserError: a column that is not there, or more attributes than there are.
+    """
+    if config.source == "labels":
+        return value_clusters(labels, "labels")
+    if config.source == "column":
+        assert config.column is not None, "ClustersConfig requires a column"
+        return value_clusters(_columns(columns, (config.column,), "clusters.column")[config.column], "column")
+    if config.source == "attributes":
+        wanted = config.attribute_columns or tuple(columns)
+        attributes = _columns(columns, wanted, "clusters.attribute_columns")
+        if config.num_attributes > len(attributes):
+            raise UserError(
+                f"clusters.num_attributes must be at most {len(attributes)} (the attribute columns: "
+                f"{', '.join(attributes) or 'none'}); got {config.num_attributes}"
+            )
+        return attribute_clusters(attributes, config.num_attributes)
+    return instance_clusters(len(labels))
+
+
+def _columns(columns: dict[str, np.ndarray], wanted: tuple[str, ...], key: str) -> dict[str, np.ndarray]:
+    missing = [name for name in wanted if name not in columns]
+    if missing:
+        raise UserError(f"{key}: no column {', '.join(missing)}; the data have: {', '.join(columns) or 'none'}")
+    return {name: columns[name] for name in wanted}

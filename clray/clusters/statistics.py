@@ -1,0 +1,86 @@
+"""How much clusters Z tell about labels T, in bits, from their contingency table.
+
+Source: Tsai et al., arXiv 2106.02869, section 4.1: good clusters have high I(Z;T) and low H(Z|T).
+"""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from jaxtyping import Int
+
+
+@dataclass(frozen=True)
+class ClusterStatistics:
+    """Information and balance of an assignment; all entropies in bits."""
+
+    num_clusters: int
+    """K, counting empty clusters."""
+    num_nonempty: int
+    entropy_bits: float
+    """H(Z)"""
+    label_entropy_bits: float
+    """H(T)"""
+    mutual_information_bits: float
+    """I(Z;T)"""
+    conditional_entropy_bits: float
+    """H(Z|T) = H(Z) - I(Z;T)"""
+    label_conditional_entropy_bits: float
+    """H(T|Z) = H(T) - I(Z;T)"""
+    nmi: float
+    """I(Z;T) over the mean of H(Z) and H(T); 1 where both are 0."""
+    purity: float
+    """Share of samples whose label is the most frequent one of their cluster."""
+    imbalance_factor: float
+    """K sum(size^2) / N^2 (as FAISS): 1 for equal clusters, K when one holds everything."""
+
+    def as_metrics(self) -> dict[str, float]:
+        """The values by their metric names, `clusters/...`."""
+        return {f"clusters/{name}": float(value) for name, value in asdict(self).items()}
+
+
+def entropy_bits(ids: Int[np.ndarray, " n"]) -> float:
+    """H = -sum p log2 p of the frequencies of the values."""
+    return _entropy(np.unique(ids, return_counts=True)[1])
+
+
+def _entropy(counts: np.ndarray) -> float:
+    frequencies = counts / counts.sum()
+    return float(max(0.0, -(frequencies * np.log2(frequencies)).sum()))
+
+
+def cluster_statistics(
+    cluster_ids: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"], num_clusters: int | None = None
+) -> ClusterStatistics:
+    """Statistics of clusters Z against labels T.
+
+    Args:
+        cluster_ids: Z, one per sample.
+        labels: T, one per sample.
+        num_clusters: K where some clusters are empty; by default the clusters seen.
+
+    Raises:
+        ValueError: no samples, or lengths that differ.
+    """
+    if len(cluster_ids) != len(labels) or len(labels) == 0:
+        raise ValueError(f"need one cluster id per label, at least one; got {len(cluster_ids)} and {len(labels)}")
+    _, z, sizes = np.unique(cluster_ids, return_inverse=True, return_counts=True)
+    _, t, label_counts = np.unique(labels, return_inverse=True, return_counts=True)
+    # Only the cells that occur: the dense table of N instance clusters would hold N x C zeros.
+    cells, counts = np.unique(z.astype(np.int64) * len(label_counts) + t, return_counts=True)
+    h_z, h_t, h_zt = _entropy(sizes), _entropy(label_counts), _entropy(counts)
+    mutual = min(max(0.0, h_z + h_t - h_zt), h_z, h_t)
+    largest = np.zeros(len(sizes), np.int64)
+    np.maximum.at(largest, cells // len(label_counts), counts)
+    n, k = len(labels), num_clusters or len(sizes)
+    return ClusterStatistics(
+        num_clusters=k,
+        num_nonempty=len(sizes),
+        entropy_bits=h_z,
+        label_entropy_bits=h_t,
+        mutual_information_bits=mutual,
+        conditional_entropy_bits=h_z - mutual,
+        label_conditional_entropy_bits=h_t - mutual,
+        nmi=mutual / ((h_z + h_t) / 2) if h_z + h_t > 0 else 1.0,
+        purity=float(largest.sum() / n),
+        imbalance_factor=float(k * np.square(sizes.astype(np.float64)).sum() / n**2),
+    )

@@ -1,0 +1,1 @@
+"""Images, labels and attributes: from files to batches of random views."""

@@ -1,0 +1,1 @@
+"""What a frozen representation is worth: linear probe and nearest neighbours, on arrays."""

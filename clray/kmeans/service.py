@@ -1,0 +1,125 @@
+"""The Ray actor that a training run asks for a new assignment.
+
+One service with one set of shard actors serves every trial of a sweep, so that no trial waits for actors to start and
+none can deadlock over them. Workers of a run meet here: each brings its slice of the embeddings, and gets back the
+cluster ids of that slice.
+"""
+
+import threading
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import ray
+from jaxtyping import Float
+
+from clray.config import KMeansConfig
+from clray.kmeans.actors import RayShards, fetch, start_shard_actors
+from clray.kmeans.lloyd import Clustering, lloyd
+from clray.kmeans.vectors import split_rows
+
+RENDEZVOUS_TIMEOUT_SECONDS = 1800.0
+
+
+class _Round:
+    """One clustering, while the workers of a run arrive."""
+
+    def __init__(self, world_size: int) -> None:
+        self.world_size = world_size
+        self.slices: dict[int, list[tuple[Any, int]]] = {}
+        self.ready = threading.Event()
+        self.clustering: Clustering | None = None
+        self.error: BaseException | None = None
+        self.num_served = 0
+
+
+@ray.remote(num_cpus=0, max_concurrency=64)
+class KMeansService:
+    """Runs Lloyd's iterations over shared shard actors, for many runs at once."""
+
+    def __init__(self, config: KMeansConfig) -> None:
+        self.config = config
+        self.actors = start_shard_actors(config)
+        self.rounds: dict[tuple[str, int], _Round] = {}
+        self.lock = threading.Lock()
+
+    def cluster(
+        self,
+        key: tuple[str, int],
+        rank: int,
+        world_size: int,
+        slices: list[tuple[Any, int]],
+        num_clusters: int,
+        seed: int,
+        initial: np.ndarray | None,
+    ) -> Clustering:
+        """Cluster the slices of all ranks; the ids returned are those of this rank's vectors.
+
+        Args:
+            key: names the attempt of a run and the clustering; equal on all ranks.
+            slices: (object reference, number of vectors) of each slice of this rank, in row order.
+            initial: centroids of the previous clustering, or None.
+
+        Raises:
+            TimeoutError: another rank did not come.
+        """
+        with self.lock:
+            meeting = self.rounds.setdefault(key, _Round(world_size))
+            meeting.slices[rank] = slices
+            is_last = len(meeting.slices) == world_size
+        if is_last:
+            try:
+                meeting.clustering = self._run(meeting, num_clusters, seed, initial)
+            except BaseException as error:  # handed to every waiting rank below
+                meeting.error = error
+            meeting.ready.set()
+        if not meeting.ready.wait(RENDEZVOUS_TIMEOUT_SECONDS):
+            raise TimeoutError(f"clustering {key}: {len(meeting.slices)} of {world_size} workers came")
+        with self.lock:
+            meeting.num_served += 1
+            if meeting.num_served == world_size:
+                self.rounds.pop(key, None)
+        if meeting.error is not None:
+            raise meeting.error
+        result = meeting.clustering
+        assert result is not None, "a round without an error has a clustering"
+        sizes = [sum(size for _, size in meeting.slices[other]) for other in range(world_size)]
+        start = sum(sizes[:rank])
+        return replace(result, ids=result.ids[start : start + sizes[rank]])
+
+    def _run(self, meeting: _Round, num_clusters: int, seed: int, initial: np.ndarray | None) -> Clustering:
+        slices = [piece for rank in range(meeting.world_size) for piece in meeting.slices[rank]]
+        shards = RayShards(self.actors, [ref for ref, _ in slices], [size for _, size in slices])
+        return lloyd(
+            shards,
+            num_clusters,
+            num_iterations=self.config.num_iterations,
+            num_redos=self.config.num_redos,
+            seed=seed,
+            spherical=self.config.spherical,
+            initial=initial,
+        )
+
+
+class KMeansClient:
+    """A run's side of the service: one call per clustering, from each of its workers."""
+
+    def __init__(self, service: Any, num_shards: int, attempt: str, *, rank: int = 0, world_size: int = 1) -> None:
+        """Args: `attempt` names this start of the run, so that a restarted run never meets its own past."""
+        self.service = service
+        self.num_shards = num_shards
+        self.attempt = attempt
+        self.rank = rank
+        self.world_size = world_size
+
+    def __call__(
+        self, vectors: Float[np.ndarray, "n dim"], num_clusters: int, *, seed: int, initial: np.ndarray | None
+    ) -> Clustering:
+        """Cluster the embeddings of all workers; the ids are those of this worker's vectors."""
+        bounds = split_rows(len(vectors), -(-self.num_shards // self.world_size))
+        slices = [(ray.put(vectors[start:stop]), stop - start) for start, stop in bounds]
+        return fetch(
+            self.service.cluster.remote(
+                (self.attempt, seed), self.rank, self.world_size, slices, num_clusters, seed, initial
+            )
+        )

@@ -1,0 +1,1 @@
+"""Encoder and projection head, and their outputs for a whole data set."""

@@ -1,0 +1,1 @@
+"""Contrastive objectives over embeddings and cluster ids."""

@@ -1,0 +1,1 @@
+"""One run: restore, then per epoch recluster, train, evaluate, report."""

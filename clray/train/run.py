@@ -1,0 +1,149 @@
+"""One run: restore, then for each epoch recluster, train, evaluate, report."""
+
+import time
+from functools import partial
+
+import numpy as np
+import torch
+
+from clray.clusters.known import known_clusters
+from clray.clusters.statistics import cluster_statistics
+from clray.config import Config, UserError
+from clray.data.augmentation import build_augmentation
+from clray.data.datasets import Dataset, ImageSet
+from clray.data.loaders import num_steps, ordered_batches, shard_indices, training_batches
+from clray.evaluate.linear_probe import linear_probe_accuracy
+from clray.evaluate.nearest_neighbors import nearest_neighbor_accuracy
+from clray.model.encoder import ContrastiveModel
+from clray.model.features import compute_features
+from clray.objective.contrastive import cl_infonce
+from clray.seeding import derive_seed
+from clray.train.epoch import TrainingError, train_epoch
+from clray.train.recluster import EMBEDDING_BATCH_SIZE, ids_on_device, is_due, recluster
+from clray.train.session import Metrics, Session, gather
+from clray.train.state import create_state, wrap_for_workers
+
+
+def check_against_data(config: Config, data: Dataset) -> None:
+    """Raise UserError for settings that these data rule out; costs nothing and comes before Ray starts."""
+    num_images = len(data.train)
+    if config.clusters.source == "kmeans" and config.clusters.num_clusters > num_images:
+        raise UserError(
+            f"clusters.num_clusters must be at most {num_images} (the training images); got "
+            f"{config.clusters.num_clusters}. Lower it in the config or with --set clusters.num_clusters={num_images}"
+        )
+    if num_images < 2 * config.train.num_workers:
+        raise UserError(
+            f"train.num_workers must leave each worker at least 2 of the {num_images} training images; "
+            f"got {config.train.num_workers}"
+        )
+    known_clusters(config.clusters, labels=data.train.labels, columns=data.train.columns)
+
+
+def run(config: Config, data: Dataset, session: Session) -> Metrics:
+    """Train to the end, from the session's checkpoint where it has one; returns the last epoch's metrics."""
+    state = create_state(
+        config,
+        num_channels=data.num_channels,
+        steps_per_epoch=num_steps(len(data.train), config.train.global_batch_size, session.world_size),
+        assignment=known_clusters(config.clusters, labels=data.train.labels, columns=data.train.columns),
+        device=session.device,
+    )
+    checkpoint = session.restore()
+    if checkpoint is not None:
+        state.load_checkpoint(checkpoint)
+    model = wrap_for_workers(state.model, session.world_size, session.device)
+    augmentation = build_augmentation(config.augmentation, image_size(data.train, config), data.num_channels)
+    loss = partial(
+        cl_infonce, temperature=config.objective.temperature, base_temperature=config.objective.base_temperature
+    )
+
+    metrics: Metrics = {}
+    while state.epoch < config.train.num_epochs:
+        metrics = recluster(state, data, config, session) if is_due(config, state.epoch) else {}
+        metrics["recluster/age_epochs"] = float(state.epoch - state.clustered_epoch)
+        torch.manual_seed(derive_seed(config.seed, "augmentation", epoch=state.epoch, rank=session.rank))
+        result = train_epoch(
+            model,
+            state.optimizer,
+            state.schedule,
+            training_batches(
+                data.train,
+                global_batch_size=config.train.global_batch_size,
+                seed=config.seed,
+                epoch=state.epoch,
+                rank=session.rank,
+                world_size=session.world_size,
+                num_decoders=config.data.num_decoders,
+            ),
+            augmentation=augmentation,
+            cluster_ids=ids_on_device(state.assignment, session.device),
+            loss=loss,
+            device=session.device,
+            where=f"epoch {state.epoch + 1}, worker {session.rank}",
+        )
+        state.epoch += 1
+        is_last = state.epoch == config.train.num_epochs
+        # Workers see different batches: what is reported is their mean.
+        losses = gather(np.array([result.loss]), session.world_size)
+        metrics |= {
+            "epoch": state.epoch,
+            "train/loss": float(np.mean(losses)),
+            "train/samples_per_second": result.num_samples * session.world_size / result.seconds,
+            "train/data_wait_seconds": result.data_wait_seconds,
+            "train/seconds": result.seconds,
+        }
+        statistics = cluster_statistics(state.assignment.ids, data.train.labels, state.assignment.num_clusters)
+        metrics |= statistics.as_metrics()
+        every = config.evaluate.every_epochs
+        if is_last or (every is not None and state.epoch % every == 0):
+            metrics |= evaluate(config, state.model, data, session)
+        due = is_last or state.epoch % config.train.checkpoint_every_epochs == 0
+        saved = state.to_checkpoint(config, data.num_channels) if due and session.rank == 0 else None
+        session.report(metrics, saved)
+    return metrics
+
+
+def evaluate(config: Config, model: ContrastiveModel, data: Dataset, session: Session) -> Metrics:
+    """Linear-probe and nearest-neighbour accuracy of the representation h; every rank must call it."""
+    start = time.perf_counter()
+    train_h, test_h = (_representations(config, model, images, session) for images in (data.train, data.test))
+    if not (np.isfinite(train_h).all() and np.isfinite(test_h).all()):
+        raise TrainingError("the representation holds NaN or infinity; lower train.learning_rate")
+    splits = (train_h, data.train.labels, test_h, data.test.labels)
+    linear = linear_probe_accuracy(
+        *splits,
+        num_classes=data.num_classes,
+        config=config.evaluate,
+        seed=derive_seed(config.seed, "probe") % 2**32,
+        device=session.device,
+    )
+    knn = nearest_neighbor_accuracy(*splits, num_neighbors=config.evaluate.num_neighbors)
+    return {
+        "eval/linear_accuracy": linear,
+        "eval/knn_accuracy": knn,
+        "eval/seconds": time.perf_counter() - start,
+    }
+
+
+def _representations(config: Config, model: ContrastiveModel, images: ImageSet, session: Session) -> np.ndarray:
+    """h of all images in dataset order, each computed by one worker."""
+    shards = [shard_indices(len(images), rank, session.world_size) for rank in range(session.world_size)]
+    own = shards[session.rank]
+    if len(own):
+        batches = ordered_batches(images, own, batch_size=EMBEDDING_BATCH_SIZE, num_decoders=config.data.num_decoders)
+        h, _ = compute_features(model, batches, session.device)
+    else:
+        h = np.empty((0, model.representation_dim), np.float32)
+    result = np.empty((len(images), h.shape[1]), np.float32)
+    for indices, part in zip(shards, gather(h, session.world_size), strict=True):
+        result[indices] = part
+    return result
+
+
+def image_size(images: ImageSet, config: Config) -> int:
+    """Height in pixels of the views: that of the images, or `data.image_size` where they are decoded later."""
+    if isinstance(images.images, np.ndarray):
+        return images.images.shape[-1]
+    assert config.data.image_size is not None, "load_dataset requires image_size for data decoded while training"
+    return config.data.image_size

@@ -1,0 +1,111 @@
+"""The port between training and the world: who am I, cluster these, here are my metrics and checkpoint.
+
+Training code reports to a Session and nothing else. Knows neither Ray nor MLflow.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from clray.kmeans.lloyd import Clustering
+from clray.train.state import CHECKPOINT_FILE, read_checkpoint, write_checkpoint
+
+METRICS_FILE = "metrics.jsonl"
+Metrics = dict[str, float]
+OnReport = Callable[[Metrics], None]
+
+
+class Cluster(Protocol):
+    """K-means over the embeddings of all workers; the ids returned are those of the caller's vectors."""
+
+    def __call__(
+        self, vectors: np.ndarray, num_clusters: int, *, seed: int, initial: np.ndarray | None
+    ) -> Clustering: ...
+
+
+class Session(Protocol):
+    """What a run sees of the place where it runs."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+    cluster: Cluster | None
+
+    def restore(self) -> dict[str, Any] | None:
+        """The checkpoint to go on from, or None for a fresh start."""
+        ...
+
+    def report(self, metrics: Metrics, checkpoint: dict[str, Any] | None) -> None:
+        """Hand out an epoch's metrics (equal on all ranks), and on rank 0 a checkpoint where one is due."""
+        ...
+
+
+@dataclass
+class LocalSession:
+    """A run of one worker in this process, with its files in `folder`."""
+
+    folder: Path
+    cluster: Cluster | None
+    on_report: OnReport
+    device: torch.device
+    rank: int = 0
+    world_size: int = 1
+
+    def restore(self) -> dict[str, Any] | None:
+        if not (self.folder / CHECKPOINT_FILE).exists():
+            return None
+        checkpoint = read_checkpoint(self.folder / CHECKPOINT_FILE)
+        truncate_metrics(self.folder, checkpoint["epoch"])
+        return checkpoint
+
+    def report(self, metrics: Metrics, checkpoint: dict[str, Any] | None) -> None:
+        append_metrics(self.folder, metrics)
+        if checkpoint is not None:
+            write_checkpoint(self.folder, checkpoint)
+        self.on_report(metrics)
+
+
+def default_device() -> torch.device:
+    """The first GPU this process may use where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def gather(values: np.ndarray, world_size: int) -> list[np.ndarray]:
+    """The arrays of all workers, by rank; every rank must call it."""
+    if world_size == 1:
+        return [values]
+    gathered: list[Any] = [None] * world_size
+    dist.all_gather_object(gathered, values)
+    return gathered
+
+
+def append_metrics(folder: Path, metrics: Metrics) -> None:
+    """Add one line to the run's `metrics.jsonl`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / METRICS_FILE).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(metrics) + "\n")
+
+
+def read_metrics(folder: Path) -> list[Metrics]:
+    """The epochs in `metrics.jsonl`; a last line cut short by a kill is left out."""
+    path = folder / METRICS_FILE
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def truncate_metrics(folder: Path, num_epochs: int) -> None:
+    """Drop what was written after the checkpoint that the run goes on from, so that no epoch stands twice."""
+    path = folder / METRICS_FILE
+    if path.exists():
+        kept = [metrics for metrics in read_metrics(folder) if metrics["epoch"] <= num_epochs]
+        partial = path.with_suffix(".partial")
+        partial.write_text("".join(json.dumps(metrics) + "\n" for metrics in kept), encoding="utf-8")
+        partial.replace(path)

@@ -1,0 +1,127 @@
+"""What a run carries from epoch to epoch, and its checkpoint.
+
+Random generators are not stored: each epoch derives its own from (run seed, component, epoch, rank).
+"""
+
+import os
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import LambdaLR
+
+from clray.clusters.assignment import ClusterAssignment
+from clray.config import Config, UserError
+from clray.model.encoder import ContrastiveModel
+from clray.seeding import derive_seed
+from clray.train.optim import build_optimizer, build_schedule
+
+CHECKPOINT_FILE = "checkpoint.pt"
+
+
+@dataclass
+class TrainState:
+    """Model, optimizer, schedule, the next epoch, and the cluster assignment in use."""
+
+    model: ContrastiveModel
+    optimizer: torch.optim.Optimizer
+    schedule: LambdaLR
+    assignment: ClusterAssignment
+    centroids: np.ndarray | None = None
+    epoch: int = 0
+    """The next epoch to train, from 0."""
+    clustered_epoch: int = 0
+    """The epoch in which the assignment was taken over."""
+
+    def to_checkpoint(self, config: Config, num_channels: int) -> dict[str, Any]:
+        """Everything needed to go on or to evaluate, as tensors and plain values."""
+        return {
+            "config": config.model_dump(mode="json"),
+            "num_channels": num_channels,
+            "epoch": self.epoch,
+            "clustered_epoch": self.clustered_epoch,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "cluster_ids": torch.from_numpy(self.assignment.ids),
+            "num_clusters": self.assignment.num_clusters,
+            "cluster_source": self.assignment.source,
+            "centroids": None if self.centroids is None else torch.from_numpy(self.centroids),
+        }
+
+    def load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take over a checkpoint of the same config and data.
+
+        Raises:
+            UserError: the checkpoint is of another data set.
+        """
+        ids = checkpoint["cluster_ids"].numpy()
+        if len(ids) != len(self.assignment):
+            raise UserError(
+                f"the checkpoint assigns {len(ids)} training images, the data hold {len(self.assignment)}; "
+                "resume with the data it was trained on, or start a new run"
+            )
+        self.model.load_state_dict(checkpoint["model"])
+        self.optimizer.load_state_dict(checkpoint["optimizer"])
+        self.schedule.load_state_dict(checkpoint["schedule"])
+        self.epoch, self.clustered_epoch = checkpoint["epoch"], checkpoint["clustered_epoch"]
+        self.assignment = ClusterAssignment(ids, checkpoint["num_clusters"], checkpoint["cluster_source"])
+        self.centroids = None if checkpoint["centroids"] is None else checkpoint["centroids"].numpy()
+
+
+def create_state(
+    config: Config, *, num_channels: int, steps_per_epoch: int, assignment: ClusterAssignment, device: torch.device
+) -> TrainState:
+    """A fresh state; the initial weights depend on the run seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(config.seed, "weights"))
+        model = ContrastiveModel(config.encoder, config.head, num_channels)
+    model = model.to(device)
+    optimizer = build_optimizer(model, config.train)
+    return TrainState(model, optimizer, build_schedule(optimizer, config.train, steps_per_epoch), assignment)
+
+
+def wrap_for_workers(model: nn.Module, world_size: int, device: torch.device) -> nn.Module:
+    """The model itself for one worker, DDP over several."""
+    if world_size == 1:
+        return model
+    return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+
+
+def write_checkpoint(folder: Path, checkpoint: dict[str, Any]) -> Path:
+    """Write `checkpoint.pt` so that a reader finds either the old one or the new one, never half of one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / CHECKPOINT_FILE
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        torch.save(checkpoint, file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    return path
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Load a checkpoint file, or the one in a run's folder, without running code from it.
+
+    Raises:
+        UserError: no checkpoint, or one that is cut short or not clray's.
+    """
+    if path.is_dir():
+        # A worker group keeps its checkpoints in folders of Ray Train's, named by time.
+        found = sorted(path.rglob(CHECKPOINT_FILE), key=lambda file: file.stat().st_mtime)
+        path = found[-1] if found else path / CHECKPOINT_FILE
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint; give a checkpoint.pt or the folder of a run")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise UserError(f"{path}: not a complete checkpoint: {str(error).splitlines()[0]}") from error
+    if not isinstance(checkpoint, dict) or "cluster_ids" not in checkpoint:
+        raise UserError(f"{path}: not a checkpoint of clray")
+    return checkpoint
