@@ -1,0 +1,132 @@
+"""YAML search space to the points of a sweep, all of them validated before Ray starts.
+
+Domains have Ray Tune's names and meaning, and its samplers draw from them.
+"""
+
+import difflib
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from clray.config import Config, UserError, check_key, override
+from clray.seeding import derive_seed
+
+NUM_ARGUMENTS = {"grid_search": None, "choice": None, "uniform": 2, "loguniform": 2, "quniform": 3, "randint": 2,
+                 "lograndint": 2}  # fmt: skip
+SHORT_NAMES = {"clusters.num_clusters": "k", "objective.temperature": "t", "clusters.num_attributes": "attributes"}
+
+
+@dataclass(frozen=True)
+class Domain:
+    """One key's domain: `grid_search` and `choice` list values, the others give bounds."""
+
+    key: str
+    name: str
+    arguments: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class SweepPoint:
+    """One trial: its number, a readable name such as `k=50 t=0.1`, what it overrides, and its config."""
+
+    index: int
+    name: str
+    overrides: dict[str, Any]
+    config: Config
+
+
+def draw_points(config: Config) -> list[SweepPoint]:
+    """Every point of the sweep: the product of the grids, drawn `sweep.num_samples` times.
+
+    Raises:
+        UserError: an unknown key or domain, wrong arguments, or a point that makes no valid config.
+    """
+    spaces = [[_parse_domain(key, spec) for key, spec in space.items()] for space in config.search_space]
+    if not spaces:
+        raise UserError("search_space: nothing to sweep; add for example clusters.num_clusters: {grid_search: [10, 100]}")
+    for domain in itertools.chain(*spaces):
+        _check_bounds(config, domain)
+    sampler = _tune_sampler(config) if any(_is_random(domain) for space in spaces for domain in space) else None
+    base = override(config, {"search_space": []})
+    points: list[SweepPoint] = []
+    for _, space in itertools.product(range(config.sweep.num_samples), spaces):
+        grids = [domain for domain in space if domain.name == "grid_search"]
+        for values in itertools.product(*(domain.arguments for domain in grids)):
+            overrides = dict(zip((domain.key for domain in grids), values, strict=True))
+            for domain in space:
+                if domain.name != "grid_search":
+                    assert sampler is not None, "random domains come with a sampler"
+                    overrides[domain.key] = sampler(domain)
+            name = point_name(overrides)
+            points.append(SweepPoint(len(points), name, overrides, override(base, overrides, f"trial {name}")))
+    return points
+
+
+def point_name(overrides: dict[str, Any]) -> str:
+    """`{"clusters.source": "kmeans", "clusters.num_clusters": 50, "objective.temperature": 0.1}` as `k=50 t=0.1`."""
+    parts = []
+    for key, value in overrides.items():
+        if key == "clusters.source":
+            if value != "kmeans":
+                parts.insert(0, str(value))
+            continue
+        shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+        parts.append(f"{SHORT_NAMES.get(key, key.rsplit('.', 1)[-1])}={shown}")
+    return " ".join(parts) or "kmeans"
+
+
+def _parse_domain(key: str, spec: Any) -> Domain:
+    check_key(key, "search_space")
+    if not isinstance(spec, dict):
+        return Domain(key, "grid_search", (spec,))
+    if len(spec) != 1:
+        raise UserError(f"search_space.{key}: expected one domain such as {{grid_search: [1, 2]}}; got {spec}")
+    (name, arguments), = spec.items()
+    if name not in NUM_ARGUMENTS:
+        near = difflib.get_close_matches(str(name), NUM_ARGUMENTS, n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise UserError(f"search_space.{key}: unknown domain '{name}'.{hint} Domains: {', '.join(NUM_ARGUMENTS)}")
+    if not isinstance(arguments, list) or not arguments:
+        raise UserError(f"search_space.{key}.{name}: expected a list; got {arguments!r}")
+    wanted = NUM_ARGUMENTS[name]
+    if wanted is not None:
+        if len(arguments) != wanted or not all(isinstance(value, int | float) for value in arguments):
+            form = "[lower, upper, step]" if wanted == 3 else "[lower, upper]"
+            raise UserError(f"search_space.{key}.{name}: expected {form}; got {arguments}")
+        if not arguments[0] < arguments[1]:
+            raise UserError(f"search_space.{key}.{name}: the lower bound must be below the upper; got {arguments}")
+        if name.startswith("log") and arguments[0] <= 0:
+            raise UserError(f"search_space.{key}.{name}: a logarithmic range starts above 0; got {arguments}")
+    return Domain(key, name, tuple(arguments))
+
+
+def _is_random(domain: Domain) -> bool:
+    return domain.name != "grid_search"
+
+
+def _check_bounds(config: Config, domain: Domain) -> None:
+    """Both ends of a range must be valid values; a grid's values are checked with their points."""
+    if domain.name == "grid_search":
+        return
+    values = domain.arguments if domain.name == "choice" else domain.arguments[:2]
+    # The upper bound of an integer range is excluded.
+    ends = (values[0], values[1] - 1) if domain.name in ("randint", "lograndint") else values
+    for value in ends:
+        override(config, {domain.key: value}, f"search_space.{domain.name}")
+
+
+def _tune_sampler(config: Config) -> Callable[[Domain], Any]:
+    """Draws from Tune's own domains, in an order fixed by the run seed. Imports Ray, which takes seconds."""
+    from ray import tune
+
+    generator = np.random.RandomState(derive_seed(config.seed, "search space") % 2**32)
+
+    def sample(domain: Domain) -> Any:
+        arguments = (list(domain.arguments),) if domain.name == "choice" else domain.arguments
+        value = getattr(tune, domain.name)(*arguments).sample(random_state=generator)
+        return value.item() if isinstance(value, np.generic) else value
+
+    return sample

@@ -1,0 +1,258 @@
+"""A sweep: its points as trials of Ray Tune, reported to a display and to MLflow.
+
+A trial that needs one worker trains inside Tune's own trial process, which the next trial takes over; a trial that
+needs several launches a worker group.
+"""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import ray
+from ray import tune
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+
+from clray.config import Config
+from clray.data.datasets import Dataset
+from clray.sweep.search_space import SweepPoint
+from clray.track.mlflow import RunLogger, Store
+from clray.train.launch import (
+    required_resources,
+    require_resources,
+    shard_resources,
+    start_service,
+    train_in_group,
+    train_in_process,
+    worker_message,
+)
+from clray.train.session import Metrics, read_metrics
+
+RESULTS_FILE = "results.json"
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class TrialRecord:
+    """What is known of a trial: `state` is pending, running, finished, failed or stopped."""
+
+    point: SweepPoint
+    folder: Path
+    state: str = "pending"
+    metrics: Metrics = field(default_factory=dict)
+    error: str | None = None
+    started_at: float | None = None
+    seconds: float = 0.0
+
+    @property
+    def epoch(self) -> int:
+        return int(self.metrics.get("epoch", 0))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for `results.json` and `--json`."""
+        return {
+            "trial": self.point.name,
+            "state": self.state,
+            "config": self.point.overrides,
+            "metrics": self.metrics,
+            "error": self.error,
+            "seconds": round(self.seconds, 3),
+            "folder": str(self.folder),
+        }
+
+
+class Display(Protocol):
+    """Shows the trials while they run."""
+
+    def update(self, record: TrialRecord) -> None: ...
+
+
+def trial_folder(sweep_folder: Path, point: SweepPoint) -> Path:
+    """Where a trial keeps its metrics and checkpoint."""
+    return sweep_folder / "trials" / f"{point.index:04d}"
+
+
+def run_sweep(
+    config: Config, points: list[SweepPoint], data: Dataset, folder: Path, store: Store | None, display: Display
+) -> list[TrialRecord]:
+    """Run every point; a failing trial does not end the sweep.
+
+    Trials whose folder holds results or a checkpoint go on from there, so a sweep that was interrupted is resumed by
+    running it again. Ray must be initialised.
+
+    Raises:
+        UserError: a trial needs more than the whole cluster has.
+    """
+    needed = max((required_resources(point.config) for point in points), key=lambda r: (r["GPU"], r["CPU"]))
+    pool = {"CPU": 0.0, "GPU": 0.0}
+    service = None
+    if any(point.config.clusters.source == "kmeans" for point in points):
+        pool = shard_resources(config.kmeans)
+    together = {name: needed[name] + pool[name] for name in needed}
+    require_resources(together, "one trial and the k-means shards")
+    if any(point.config.clusters.source == "kmeans" for point in points):
+        service = start_service(config.kmeans)
+
+    records = [TrialRecord(point, trial_folder(folder, point)) for point in points]
+    callback = _Reporter(records, folder, store, config, display)
+    # A worker group's workers are not reserved by Tune: the trial itself takes next to nothing, and the number of
+    # trials at once is bounded by what the workers need.
+    is_group = any(point.config.train.num_workers > 1 for point in points)
+    per_trial = {"CPU": 0.01} if is_group else {name: amount for name, amount in needed.items() if amount > 0}
+    trainable = tune.with_parameters(
+        _train_trial, configs=[point.config for point in points], folders=[r.folder for r in records],
+        data=[ray.put(data)], service=service,
+    )  # fmt: skip
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, per_trial),
+        param_space={"point": tune.grid_search([point.index for point in points])},
+        tune_config=tune.TuneConfig(
+            max_concurrent_trials=_concurrency(config, needed, pool), reuse_actors=not is_group
+        ),
+        run_config=tune.RunConfig(
+            name="tune", storage_path=str(folder.resolve()), callbacks=[callback], verbose=0,
+            checkpoint_config=tune.CheckpointConfig(),
+        ),
+    )  # fmt: skip
+    try:
+        tuner.fit()
+    finally:
+        callback.close()
+    return records
+
+
+def _concurrency(config: Config, needed: dict[str, float], pool: dict[str, float]) -> int:
+    """Trials at once: what the cluster has, less the k-means shards, divided by what a trial needs."""
+    total = ray.cluster_resources()
+    fits = [
+        int((total.get(name, 0.0) - pool[name] + 1e-6) / amount) for name, amount in needed.items() if amount > 0
+    ]
+    limit = max(1, min(fits))
+    return min(limit, config.sweep.max_concurrent_trials or limit)
+
+
+def _train_trial(
+    parameters: dict[str, Any], *, configs: list[Config], folders: list[Path], data: list[Any], service: Any | None
+) -> None:
+    config, folder = configs[parameters["point"]], folders[parameters["point"]]
+    written = read_metrics(folder)
+    if written and written[-1]["epoch"] >= config.train.num_epochs:
+        tune.report(written[-1])
+        return
+    if config.train.num_workers == 1:
+        train_in_process(config, ray.get(data[0]), folder, tune.report, service)
+        return
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    train_in_group(config, data[0], folder, service=service, callbacks=(TuneReportCallback(),))
+
+
+class _Reporter(Callback):
+    """Tune's events to the records, the display and MLflow, all in the driver: trials never import MLflow."""
+
+    def __init__(
+        self, records: list[TrialRecord], folder: Path, store: Store | None, config: Config, display: Display
+    ) -> None:
+        self.records = records
+        self.store = store
+        self.display = display
+        self.folder = folder
+        self.loggers: dict[int, RunLogger] = {}
+        self.parent: RunLogger | None = None
+        if store is not None:
+            self.parent = store.start_run(kind="sweep", run_id=folder.name, name=folder.name, config=config)
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:  # noqa: ARG002
+        record = self._record(trial)
+        record.state, record.started_at = "running", time.monotonic()
+        if self.store is not None and self.parent is not None and record.point.index not in self.loggers:
+            self.loggers[record.point.index] = self.store.start_run(
+                kind="trial",
+                run_id=f"{self.folder.name}/{record.point.index}",
+                name=record.point.name,
+                config=record.point.config,
+                parent=self.parent.mlflow_id,
+            )
+        self.display.update(record)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any  # noqa: ARG002
+    ) -> None:  # fmt: skip
+        record = self._record(trial)
+        record.metrics = {
+            name: value for name, value in result.items() if name == "epoch" or _is_metric(name, value)
+        }
+        self._track(record, lambda logger: logger(record.metrics))
+        self.display.update(record)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:  # noqa: ARG002
+        self._end(self._record(trial), "finished", "FINISHED")
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:  # noqa: ARG002
+        record = self._record(trial)
+        record.error = _reason(trial)
+        self._end(record, "failed", "FAILED")
+
+    def close(self) -> None:
+        """End what is still open: trials that an interruption left behind."""
+        for record in self.records:
+            if record.state == "running":
+                self._end(record, "stopped", "KILLED")
+
+    def _end(self, record: TrialRecord, state: str, status: str) -> None:
+        record.state = state
+        if record.started_at is not None:
+            record.seconds = time.monotonic() - record.started_at
+        if record.error is not None:
+            self._track(record, lambda logger: logger.set_tag("clray.error", record.error or ""))
+        self._track(record, lambda logger: logger.finish(status))
+        self.display.update(record)
+
+    def _track(self, record: TrialRecord, write: Callable[[RunLogger], None]) -> None:
+        logger = self.loggers.get(record.point.index)
+        if logger is None:
+            return
+        try:
+            write(logger)
+        except Exception as error:  # a tracking store that fails must not end the training
+            log.warning("MLflow did not record trial %s: %s", record.point.name, error)
+
+    def _record(self, trial: Trial) -> TrialRecord:
+        return self.records[trial.config["point"]]
+
+
+def _is_metric(name: str, value: Any) -> bool:
+    return name.split("/")[0] in ("train", "eval", "clusters", "recluster") and isinstance(value, int | float)
+
+
+def _reason(trial: Trial) -> str:
+    """The trial's own error in one line."""
+    error = trial.get_error()
+    return "unknown error; see the log" if error is None else worker_message(error)
+
+
+def rank_records(records: list[TrialRecord], config: Config) -> list[TrialRecord]:
+    """Trials with the sweep's metric, best first, then those without it."""
+    sign = -1 if config.sweep.mode == "max" else 1
+    name = config.sweep.metric
+    return sorted(records, key=lambda r: sign * r.metrics[name] if name in r.metrics else float("inf"))
+
+
+def write_results(records: list[TrialRecord], config: Config, folder: Path, timing: dict[str, float]) -> Path:
+    """`results.json`: the trials, best first, and where the time went, in seconds summed over trials."""
+    names = ("train/seconds", "recluster/seconds", "eval/seconds")
+    sums = dict.fromkeys(names, 0.0)
+    for record in records:
+        for metrics in read_metrics(record.folder):
+            for name in names:
+                sums[name] += metrics.get(name, 0.0)
+    ranked = [record.as_dict() for record in rank_records(records, config)]
+    path = folder / RESULTS_FILE
+    path.write_text(json.dumps({"trials": ranked, "timing": {**timing, **sums}}, indent=2), encoding="utf-8")
+    return path

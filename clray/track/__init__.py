@@ -1,0 +1,1 @@
+"""MLflow runs and the pictures that go into them."""

@@ -1,0 +1,100 @@
+"""Accuracy as colour over I(Z;T) and H(Z|T): which clusters tell about the labels, and what they were worth."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.lines import Line2D
+
+MARKERS = ("o", "s", "^", "D", "v", "P")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One trial at its end.
+
+    Attributes:
+        mutual_information_bits: I(Z;T).
+        conditional_entropy_bits: H(Z|T).
+        accuracy: in 0..1, the colour.
+        label: short text beside the marker, such as `K=50`.
+        group: what the marker's shape tells, such as `t=0.2`.
+    """
+
+    mutual_information_bits: float
+    conditional_entropy_bits: float
+    accuracy: float
+    label: str
+    group: str
+
+
+def draw_information_plane(
+    points: Sequence[Point],
+    path: Path,
+    *,
+    label_entropy_bits: float,
+    instance_entropy_bits: float,
+    title: str,
+    metric: str,
+) -> Path:
+    """Write the picture as PNG.
+
+    Args:
+        label_entropy_bits: H(T). SupCon sits at (H(T), 0).
+        instance_entropy_bits: log2 of the number of training images. InfoNCE sits at (H(T), log2 N - H(T)).
+    """
+    figure, axes = plt.subplots(figsize=(8.0, 5.6), layout="constrained")
+    corners = {
+        "SupCon (labels)": (label_entropy_bits, 0.0, -16),
+        "InfoNCE (instances)": (label_entropy_bits, instance_entropy_bits - label_entropy_bits, 14),
+    }
+    for name, (x, y, offset) in corners.items():
+        axes.scatter([x], [y], s=380, facecolors="none", edgecolors="0.45", linewidths=1.2, zorder=1)
+        axes.annotate(
+            name, (x, y), xytext=(0, offset), textcoords="offset points", ha="center", va="center",
+            fontsize=9, color="0.35",
+        )  # fmt: skip
+    groups = sorted({point.group for point in points})
+    accuracies = [100 * point.accuracy for point in points]
+    low, high = min(accuracies), max(accuracies)
+    if low == high:
+        low, high = low - 1, high + 1
+    drawn = None
+    for number, group in enumerate(groups):
+        members = [point for point in points if point.group == group]
+        # Groups at the same place stand side by side instead of hiding each other.
+        drawn = axes.scatter(
+            [point.mutual_information_bits for point in members],
+            [point.conditional_entropy_bits for point in members],
+            c=[100 * point.accuracy for point in members],
+            vmin=low, vmax=high, cmap="viridis", s=95,
+            marker=MARKERS[number % len(MARKERS)], edgecolors="black", linewidths=0.6, zorder=3 + number,
+        )  # fmt: skip
+    for point in points:
+        axes.annotate(
+            f"{point.label}  {100 * point.accuracy:.1f}",
+            (point.mutual_information_bits, point.conditional_entropy_bits),
+            xytext=(-9, 0), textcoords="offset points", ha="right", va="center", fontsize=7.5, color="0.2",
+        )  # fmt: skip
+    if drawn is not None:
+        figure.colorbar(drawn, ax=axes, label=f"{metric} (%)")
+    if len(groups) > 1:
+        handles = [
+            Line2D([], [], marker=MARKERS[i % len(MARKERS)], linestyle="", markerfacecolor="0.8",
+                   markeredgecolor="black", label=group)
+            for i, group in enumerate(groups)
+        ]  # fmt: skip
+        axes.legend(handles=handles, loc="upper left", frameon=False)
+    axes.margins(x=0.12, y=0.1)
+    axes.set_xlabel("I(Z;T), bits: what the clusters tell about the labels")
+    axes.set_ylabel("H(Z|T), bits: what the clusters hold besides")
+    axes.set_title(title)
+    axes.grid(alpha=0.25)
+    partial = path.with_suffix(".partial.png")
+    figure.savefig(partial, dpi=150)
+    plt.close(figure)
+    return partial.replace(path)

@@ -1,0 +1,251 @@
+"""A run in this process, or as a Ray Train worker group; and the Ray cluster that either needs.
+
+The only room of `train` that knows Ray.
+"""
+
+import logging
+import os
+import socket
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+import torch.distributed as dist
+
+from clray.config import Config, KMeansConfig, UserError
+from clray.data.datasets import Dataset
+from clray.kmeans.service import KMeansClient, KMeansService
+from clray.train.run import run
+from clray.train.session import (
+    LocalSession,
+    Metrics,
+    OnReport,
+    append_metrics,
+    default_device,
+    read_metrics,
+    truncate_metrics,
+)
+from clray.train.state import read_checkpoint, write_checkpoint
+
+GROUP_FOLDER = "workers"
+
+
+def required_resources(config: Config) -> dict[str, float]:
+    """CPUs and GPUs of one run's workers."""
+    train = config.train
+    return {"CPU": train.num_workers * train.cpus_per_worker, "GPU": train.num_workers * train.gpus_per_worker}
+
+
+def shard_resources(config: KMeansConfig) -> dict[str, float]:
+    """CPUs and GPUs of the k-means shard actors, which all trials of a sweep share."""
+    return {"CPU": config.num_shards * config.cpus_per_shard, "GPU": config.num_shards * config.gpus_per_shard}
+
+
+def needs_ray(config: Config) -> bool:
+    """Whether a single run needs a Ray cluster: for k-means actors or for several workers."""
+    return config.clusters.source == "kmeans" or config.train.num_workers > 1
+
+
+def start_ray(*, needed_cpus: float = 1.0, dashboard: bool = False, verbose: bool = False) -> None:
+    """Connect to the cluster in RAY_ADDRESS (as under `ray job submit`), or start one on this machine.
+
+    A local cluster listens on loopback only. It offers at least `needed_cpus`, so that a run with more workers than
+    cores goes on, slower. `dashboard` is needed where worker groups run inside trials: the cleaner that frees their
+    placement groups asks its State API.
+
+    Raises:
+        UserError: a cluster that does not answer, or no free port.
+    """
+    if ray.is_initialized():
+        return
+    level = logging.INFO if verbose else logging.ERROR
+    # Ray 2.60 warns in every process about a future default of this variable.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    address = os.environ.get("RAY_ADDRESS")
+    if address:
+        try:
+            ray.init(address=address, logging_level=level, log_to_driver=verbose)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"RAY_ADDRESS={address}: no Ray cluster answers there ({reason}); unset it to run here")
+        return
+    require_free_port()
+    ray.init(
+        address="local",
+        num_cpus=max(os.cpu_count() or 1, -(-int(1000 * needed_cpus) // 1000)),
+        include_dashboard=dashboard,
+        _node_ip_address="127.0.0.1",
+        dashboard_host="127.0.0.1",
+        logging_level=level,
+        log_to_driver=verbose,
+    )
+
+
+def require_free_port() -> None:
+    """Raise UserError where no port can be bound on loopback, which Ray would only report as a time-out."""
+    try:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+    except OSError as error:
+        raise UserError(
+            f"no free port on 127.0.0.1 ({error.strerror}); Ray needs about ten. End processes that hold ports, or "
+            "connect to a running cluster with RAY_ADDRESS"
+        ) from error
+
+
+def require_resources(needed: dict[str, float], purpose: str) -> None:
+    """Raise UserError where the cluster as a whole can never offer what is needed; it would wait for ever."""
+    total = ray.cluster_resources()
+    for name, amount in needed.items():
+        if amount > total.get(name, 0.0) + 1e-6:
+            raise UserError(
+                f"{purpose} need {amount:g} {name}s and the Ray cluster has {total.get(name, 0.0):g}. Lower "
+                "train.num_workers, train.cpus_per_worker or train.gpus_per_worker, kmeans.num_shards, "
+                "kmeans.cpus_per_shard or kmeans.gpus_per_shard"
+            )
+
+
+def start_service(config: KMeansConfig) -> Any:
+    """The k-means service with its shard actors; it ends with its handle."""
+    return KMeansService.remote(config)
+
+
+def train_in_process(config: Config, data: Dataset, folder: Path, on_report: OnReport, service: Any | None) -> None:
+    """One worker, in this process; goes on from the checkpoint in `folder` where there is one."""
+    torch.set_num_threads(max(1, int(config.train.cpus_per_worker)))
+    cluster = None
+    if service is not None:
+        cluster = KMeansClient(service, config.kmeans.num_shards, uuid.uuid4().hex)
+    run(config, data, LocalSession(folder, cluster, on_report, default_device()))
+
+
+class GroupSession:
+    """A worker of a Ray Train worker group."""
+
+    def __init__(self, service: Any | None, num_shards: int) -> None:
+        context = ray.train.get_context()
+        self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
+        self.device = ray.train.torch.get_device()
+        self.cluster = None
+        if service is not None:
+            attempt = [uuid.uuid4().hex]
+            dist.broadcast_object_list(attempt, src=0)
+            self.cluster = KMeansClient(
+                service, num_shards, attempt[0], rank=self.rank, world_size=self.world_size
+            )
+
+    def restore(self) -> dict[str, Any] | None:
+        checkpoint = ray.train.get_checkpoint()
+        if checkpoint is None:
+            return None
+        with checkpoint.as_directory() as folder:
+            return read_checkpoint(Path(folder))
+
+    def report(self, metrics: Metrics, checkpoint: dict[str, Any] | None) -> None:
+        if checkpoint is None:
+            ray.train.report(metrics)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            write_checkpoint(Path(folder), checkpoint)
+            ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+
+def _train_worker(arguments: dict[str, Any]) -> None:
+    config: Config = arguments["config"]
+    torch.set_num_threads(max(1, int(config.train.cpus_per_worker)))
+    run(config, ray.get(arguments["data"][0]), GroupSession(arguments["service"], config.kmeans.num_shards))
+
+
+class _ReportCallback(ray.train.UserCallback):
+    """Runs in Ray Train's controller: hands worker 0's metrics, equal on all, to the run's files and the outlet."""
+
+    def __init__(self, folder: Path, on_report: OnReport | None) -> None:
+        self.folder = folder
+        self.on_report = on_report
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:  # noqa: ARG002
+        written = read_metrics(self.folder)
+        if written and written[-1]["epoch"] >= metrics[0]["epoch"]:
+            # The group was restarted from an earlier checkpoint.
+            truncate_metrics(self.folder, metrics[0]["epoch"] - 1)
+        append_metrics(self.folder, metrics[0])
+        if self.on_report is not None:
+            self.on_report(metrics[0])
+
+
+def train_in_group(
+    config: Config,
+    data: Any,
+    folder: Path,
+    *,
+    service: Any | None,
+    on_report: OnReport | None = None,
+    callbacks: tuple[Any, ...] = (),
+) -> None:
+    """Several workers under Ray Train with DDP (NCCL on GPUs, gloo on CPUs).
+
+    Args:
+        data: object reference of the data set.
+        folder: of the run; a group that finds its checkpoint there goes on from it.
+        on_report: called in Ray Train's controller process, so it must pickle.
+        callbacks: further callbacks of Ray Train, such as Tune's.
+
+    Raises:
+        RuntimeError: the workers failed; the message is that of the first worker.
+    """
+    train = config.train
+    trainer = ray.train.torch.TorchTrainer(
+        _train_worker,
+        # Inside a list the reference travels as a reference.
+        train_loop_config={"config": config, "data": [data], "service": service},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=train.num_workers,
+            use_gpu=train.gpus_per_worker > 0,
+            resources_per_worker={"CPU": train.cpus_per_worker, "GPU": train.gpus_per_worker},
+        ),
+        run_config=ray.train.RunConfig(
+            name=GROUP_FOLDER,
+            storage_path=str(folder.resolve()),
+            failure_config=ray.train.FailureConfig(max_failures=train.max_failures, controller_failure_limit=3),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+            callbacks=[_ReportCallback(folder, on_report), *callbacks],
+        ),
+    )
+    try:
+        trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        raise RuntimeError(worker_message(error)) from error
+
+
+def worker_message(error: BaseException) -> str:
+    """The message of the first failed worker in place of a nest of remote tracebacks."""
+    failures = getattr(error, "worker_failures", None) or {}
+    for failure in failures.values():
+        while getattr(failure, "cause", None) is not None:
+            failure = failure.cause
+        while failure.__cause__ is not None:
+            failure = failure.__cause__
+        return f"{type(failure).__name__}: {str(failure).strip().splitlines()[-1]}"
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__
+
+
+def follow_metrics(folder: Path, on_metrics: Callable[[Metrics], None], stop: threading.Event) -> None:
+    """Call back for each epoch that another process writes to the run's `metrics.jsonl`, until told to stop."""
+    num_seen = 0
+    while True:
+        is_last_look = stop.is_set()
+        metrics = read_metrics(folder)
+        for epoch in metrics[num_seen:]:
+            on_metrics(epoch)
+        num_seen = max(num_seen, len(metrics))
+        if is_last_look:
+            return
+        stop.wait(0.2)
