@@ -81,6 +81,16 @@ def read_metadata_csv(path: Path) -> pd.DataFrame:
     return table
 
 
+def read_metadata_parquet(path: Path, columns: list[str]) -> pd.DataFrame:
+    """Some columns of a Parquet file or folder; raises UserError where one is missing."""
+    _require_exists(path)
+    try:
+        _require_columns(path, pq.read_schema(path).names if path.is_file() else columns, set(columns))
+        return pq.read_table(path, columns=columns).to_pandas()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{path}: not readable as Parquet: {error}") from error
+
+
 def read_csv(path: Path, config: DataConfig) -> Table:
     """A metadata CSV with one image file per row; see `read_metadata_csv`.
 

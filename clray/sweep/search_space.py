@@ -46,7 +46,9 @@ def draw_points(config: Config) -> list[SweepPoint]:
     """
     spaces = [[_parse_domain(key, spec) for key, spec in space.items()] for space in config.search_space]
     if not spaces:
-        raise UserError("search_space: nothing to sweep; add for example clusters.num_clusters: {grid_search: [10, 100]}")
+        raise UserError(
+            "search_space: nothing to sweep; add for example clusters.num_clusters: {grid_search: [10, 100]}"
+        )
     for domain in itertools.chain(*spaces):
         _check_bounds(config, domain)
     sampler = _tune_sampler(config) if any(_is_random(domain) for space in spaces for domain in space) else None
@@ -78,13 +80,21 @@ def point_name(overrides: dict[str, Any]) -> str:
     return " ".join(parts) or "kmeans"
 
 
+def split_name(point: SweepPoint) -> tuple[str, str]:
+    """A point's name as (what its clusters are, the rest): `k=50`, `t=0.1`."""
+    clusters = {key: value for key, value in point.overrides.items() if key.startswith("clusters.")}
+    rest = {key: value for key, value in point.overrides.items() if key not in clusters}
+    label = point_name(clusters) if clusters else point.config.clusters.source
+    return label, point_name(rest) if rest else ""
+
+
 def _parse_domain(key: str, spec: Any) -> Domain:
     check_key(key, "search_space")
     if not isinstance(spec, dict):
         return Domain(key, "grid_search", (spec,))
     if len(spec) != 1:
         raise UserError(f"search_space.{key}: expected one domain such as {{grid_search: [1, 2]}}; got {spec}")
-    (name, arguments), = spec.items()
+    ((name, arguments),) = spec.items()
     if name not in NUM_ARGUMENTS:
         near = difflib.get_close_matches(str(name), NUM_ARGUMENTS, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""

@@ -23,8 +23,8 @@ from clray.data.datasets import Dataset
 from clray.sweep.search_space import SweepPoint
 from clray.track.mlflow import RunLogger, Store
 from clray.train.launch import (
-    required_resources,
     require_resources,
+    required_resources,
     shard_resources,
     start_service,
     train_in_group,
@@ -47,6 +47,7 @@ class TrialRecord:
     metrics: Metrics = field(default_factory=dict)
     error: str | None = None
     started_at: float | None = None
+    mlflow: RunLogger | None = None
     seconds: float = 0.0
 
     @property
@@ -78,11 +79,11 @@ def trial_folder(sweep_folder: Path, point: SweepPoint) -> Path:
 
 
 def run_sweep(
-    config: Config, points: list[SweepPoint], data: Dataset, folder: Path, store: Store | None, display: Display
-) -> list[TrialRecord]:
+    config: Config, points: list[SweepPoint], data: Dataset, folder: Path, store: Store, display: Display
+) -> tuple[list[TrialRecord], RunLogger]:
     """Run every point; a failing trial does not end the sweep.
 
-    Trials whose folder holds results or a checkpoint go on from there, so a sweep that was interrupted is resumed by
+    Returns the trials and the open MLflow run of the sweep. Trials whose folder holds results or a checkpoint go on from there, so a sweep that was interrupted is resumed by
     running it again. Ray must be initialised.
 
     Raises:
@@ -124,15 +125,13 @@ def run_sweep(
         tuner.fit()
     finally:
         callback.close()
-    return records
+    return records, callback.parent
 
 
 def _concurrency(config: Config, needed: dict[str, float], pool: dict[str, float]) -> int:
     """Trials at once: what the cluster has, less the k-means shards, divided by what a trial needs."""
     total = ray.cluster_resources()
-    fits = [
-        int((total.get(name, 0.0) - pool[name] + 1e-6) / amount) for name, amount in needed.items() if amount > 0
-    ]
+    fits = [int((total.get(name, 0.0) - pool[name] + 1e-6) / amount) for name, amount in needed.items() if amount > 0]
     limit = max(1, min(fits))
     return min(limit, config.sweep.max_concurrent_trials or limit)
 
@@ -157,22 +156,19 @@ class _Reporter(Callback):
     """Tune's events to the records, the display and MLflow, all in the driver: trials never import MLflow."""
 
     def __init__(
-        self, records: list[TrialRecord], folder: Path, store: Store | None, config: Config, display: Display
+        self, records: list[TrialRecord], folder: Path, store: Store, config: Config, display: Display
     ) -> None:
         self.records = records
         self.store = store
         self.display = display
         self.folder = folder
-        self.loggers: dict[int, RunLogger] = {}
-        self.parent: RunLogger | None = None
-        if store is not None:
-            self.parent = store.start_run(kind="sweep", run_id=folder.name, name=folder.name, config=config)
+        self.parent = store.start_run(kind="sweep", run_id=folder.name, name=folder.name, config=config)
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:  # noqa: ARG002
         record = self._record(trial)
         record.state, record.started_at = "running", time.monotonic()
-        if self.store is not None and self.parent is not None and record.point.index not in self.loggers:
-            self.loggers[record.point.index] = self.store.start_run(
+        if record.mlflow is None:
+            record.mlflow = self.store.start_run(
                 kind="trial",
                 run_id=f"{self.folder.name}/{record.point.index}",
                 name=record.point.name,
@@ -185,9 +181,7 @@ class _Reporter(Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any  # noqa: ARG002
     ) -> None:  # fmt: skip
         record = self._record(trial)
-        record.metrics = {
-            name: value for name, value in result.items() if name == "epoch" or _is_metric(name, value)
-        }
+        record.metrics = {name: value for name, value in result.items() if name == "epoch" or _is_metric(name, value)}
         self._track(record, lambda logger: logger(record.metrics))
         self.display.update(record)
 
@@ -215,11 +209,10 @@ class _Reporter(Callback):
         self.display.update(record)
 
     def _track(self, record: TrialRecord, write: Callable[[RunLogger], None]) -> None:
-        logger = self.loggers.get(record.point.index)
-        if logger is None:
+        if record.mlflow is None:
             return
         try:
-            write(logger)
+            write(record.mlflow)
         except Exception as error:  # a tracking store that fails must not end the training
             log.warning("MLflow did not record trial %s: %s", record.point.name, error)
 

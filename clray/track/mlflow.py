@@ -4,7 +4,6 @@ Ray's own MLflow callback is not used: it writes flat runs without a parent and 
 (ray issues 19978, 30649). Here a run is found again by a tag, so a resumed one is continued.
 """
 
-import contextlib
 import logging
 import urllib.error
 import urllib.request
@@ -125,10 +124,13 @@ class RunLogger:
     def log_file(self, path: Path) -> None:
         self.store.client.log_artifact(self.mlflow_id, str(path))
 
-    def log_summary(self, metrics: dict[str, float]) -> None:
-        """Metrics of the run as a whole, without a step of their own."""
-        for name, value in metrics.items():
-            self.store.client.log_metric(self.mlflow_id, name, value)
+    def log_best(self, name: str, metrics: dict[str, float], best: "RunLogger") -> None:
+        """Record on a sweep's run which trial was best and how good, and mark that trial."""
+        self.set_tag("clray.best_trial", name)
+        best.set_tag("clray.best", "true")
+        for key, value in metrics.items():
+            if key.startswith(("eval/", "clusters/")):
+                self.store.client.log_metric(self.mlflow_id, f"best/{key}", value)
 
     def set_tag(self, key: str, value: str) -> None:
         self.store.client.set_tag(self.mlflow_id, key, value)
@@ -138,14 +140,12 @@ class RunLogger:
         self.store.client.set_terminated(self.mlflow_id, status)
 
 
-def open_store(tracking: TrackingConfig, output: Path, log_file: Path | None) -> Store:
-    """Create store and experiment if there are none; MLflow's own messages go to `log_file`.
+def open_store(tracking: TrackingConfig, output: Path) -> Store:
+    """Create store and experiment if there are none.
 
     Done once, before any trial: several processes that migrate a fresh SQLite store at once fail.
     """
     uri = store_uri(tracking, output)
-    if log_file is not None:
-        quiet(log_file, "mlflow", "alembic")
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
@@ -169,8 +169,6 @@ def quiet(log_file: Path, *names: str) -> None:
     handler = logging.FileHandler(log_file)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
     for name in names:
-        with contextlib.suppress(ImportError):
-            __import__(name)
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.propagate = False

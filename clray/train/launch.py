@@ -137,9 +137,7 @@ class GroupSession:
         if service is not None:
             attempt = [uuid.uuid4().hex]
             dist.broadcast_object_list(attempt, src=0)
-            self.cluster = KMeansClient(
-                service, num_shards, attempt[0], rank=self.rank, world_size=self.world_size
-            )
+            self.cluster = KMeansClient(service, num_shards, attempt[0], rank=self.rank, world_size=self.world_size)
 
     def restore(self) -> dict[str, Any] | None:
         checkpoint = ray.train.get_checkpoint()
