@@ -83,8 +83,8 @@ def run_sweep(
 ) -> tuple[list[TrialRecord], RunLogger]:
     """Run every point; a failing trial does not end the sweep.
 
-    Returns the trials and the open MLflow run of the sweep. Trials whose folder holds results or a checkpoint go on from there, so a sweep that was interrupted is resumed by
-    running it again. Ray must be initialised.
+    Trials whose folder holds results or a checkpoint go on from there, so a sweep that was interrupted is resumed by
+    running it again. Ray must be initialised. Returns the trials and the open MLflow run of the sweep.
 
     Raises:
         UserError: a trial needs more than the whole cluster has.
@@ -163,6 +163,10 @@ class _Reporter(Callback):
         self.display = display
         self.folder = folder
         self.parent = store.start_run(kind="sweep", run_id=folder.name, name=folder.name, config=config)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune saves its callbacks with the state of the experiment; a sweep is resumed from the trials' own folders.
+        return {}
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:  # noqa: ARG002
         record = self._record(trial)

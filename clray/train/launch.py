@@ -4,6 +4,7 @@ The only room of `train` that knows Ray.
 """
 
 import logging
+import math
 import os
 import socket
 import tempfile
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import ray.train
+import ray.train.torch
 import torch
 import torch.distributed as dist
 
@@ -74,12 +77,14 @@ def start_ray(*, needed_cpus: float = 1.0, dashboard: bool = False, verbose: boo
             ray.init(address=address, logging_level=level, log_to_driver=verbose)
         except (ConnectionError, RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0]
-            raise UserError(f"RAY_ADDRESS={address}: no Ray cluster answers there ({reason}); unset it to run here")
+            raise UserError(
+                f"RAY_ADDRESS={address}: no Ray cluster answers there ({reason}); unset it to run here"
+            ) from error
         return
     require_free_port()
     ray.init(
         address="local",
-        num_cpus=max(os.cpu_count() or 1, -(-int(1000 * needed_cpus) // 1000)),
+        num_cpus=max(os.cpu_count() or 1, math.ceil(needed_cpus - 1e-6)),
         include_dashboard=dashboard,
         _node_ip_address="127.0.0.1",
         dashboard_host="127.0.0.1",
