@@ -213,9 +213,14 @@ def _encode(train: Split, test: Split, config: DataConfig, skipped: tuple[str, .
             f"training images; all {boundary} have the label {train.labels.iloc[0]!r}"
         )
     columns = {name: encode_values(values) for name, values in train.columns.items()}
-    if train.images[0:1].shape[1:] != test.images[0:1].shape[1:] if _both_arrays(train, test) else False:
-        raise UserError("data: training and test images differ in size; set data.image_size")
-    num_channels = train.images.shape[1] if isinstance(train.images, np.ndarray) else 3
+    num_channels = 3
+    if isinstance(train.images, np.ndarray):
+        num_channels = train.images.shape[1]
+        if isinstance(test.images, np.ndarray) and train.images.shape[1:] != test.images.shape[1:]:
+            raise UserError(
+                f"data: the training images are {train.images.shape[3]}x{train.images.shape[2]} pixels and the test "
+                f"images {test.images.shape[3]}x{test.images.shape[2]}; set data.image_size"
+            )
     return Dataset(
         ImageSet(train.images, labels[:boundary], columns),
         ImageSet(test.images, labels[boundary:], {}),
@@ -223,7 +228,3 @@ def _encode(train: Split, test: Split, config: DataConfig, skipped: tuple[str, .
         num_channels=num_channels,
         skipped=skipped,
     )
-
-
-def _both_arrays(train: Split, test: Split) -> bool:
-    return isinstance(train.images, np.ndarray) and isinstance(test.images, np.ndarray)

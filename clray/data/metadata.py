@@ -3,6 +3,7 @@
 Reads and validates tables; decodes nothing.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow.dataset import dataset
 
 from clray.config import DataConfig, UserError
 from clray.data.images import EncodedImages
@@ -73,22 +75,31 @@ def read_metadata_csv(path: Path) -> pd.DataFrame:
         table = pd.read_csv(path, encoding="utf-8-sig")
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not readable as CSV in UTF-8: {error}") from error
-    first = str(table.columns[0])
-    if first.startswith("Unnamed:") or first == "":
+    if str(table.columns[0]).startswith("Unnamed:"):
         table = table[table[table.columns[0]] != -1].drop(columns=table.columns[0]).reset_index(drop=True)
     if table.empty:
         raise UserError(f"{path}: the table has no rows")
     return table
 
 
-def read_metadata_parquet(path: Path, columns: list[str]) -> pd.DataFrame:
-    """Some columns of a Parquet file or folder; raises UserError where one is missing."""
+def read_columns(path: Path, names: Sequence[str]) -> list[pd.Series]:
+    """Some columns of a CSV, or of a Parquet file or folder, in the order of `names`.
+
+    Raises:
+        UserError: a missing file or column (naming those there are), or an unreadable file.
+    """
     _require_exists(path)
-    try:
-        _require_columns(path, pq.read_schema(path).names if path.is_file() else columns, set(columns))
-        return pq.read_table(path, columns=columns).to_pandas()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path}: not readable as Parquet: {error}") from error
+    if not path.is_dir() and path.suffix != ".parquet":
+        frame = read_metadata_csv(path)
+    else:
+        try:
+            table = dataset(path)
+            _require_columns(path, table.schema.names, set(names))
+            frame = table.to_table(columns=list(dict.fromkeys(names))).to_pandas()
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UserError(f"{path}: not readable as Parquet: {error}") from error
+    _require_columns(path, list(frame.columns), set(names))
+    return [frame[name] for name in names]
 
 
 def read_csv(path: Path, config: DataConfig) -> Table:
@@ -102,7 +113,6 @@ def read_csv(path: Path, config: DataConfig) -> Table:
     label_column = config.label_column or "class"
     _require_columns(path, list(table.columns), {config.path_column, label_column})
     root = Path(config.image_root) if config.image_root else path.parent
-    # The line of the file: one for the header, and lines count from one.
     files, problems = [], []
     for row, name in enumerate(table[config.path_column].astype(str)):
         file = (root / name).resolve()
@@ -117,12 +127,6 @@ def read_csv(path: Path, config: DataConfig) -> Table:
     columns = {str(name): table[name] for name in table.columns if name not in (config.path_column, label_column)}
     rows = tuple(f"{path}, row {row} ({file})" for row, file in enumerate(files))
     return Table(EncodedImages(files, rows, config.image_size), table[label_column], columns)
-
-
-def require_column(path: Path, table: pd.DataFrame, column: str) -> pd.Series:
-    """A column of the table; raises UserError listing the columns there are."""
-    _require_columns(path, list(table.columns), {column})
-    return table[column]
 
 
 def encode_values(values: pd.Series) -> np.ndarray:

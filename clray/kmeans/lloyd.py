@@ -3,15 +3,17 @@
 Never learns whether the shards are local or remote.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from clray.config import UserError
 from clray.kmeans.shard import FaissShard, PartialSums
+from clray.kmeans.vectors import check_num_clusters
 
 
 class Shards(Protocol):
@@ -87,23 +89,25 @@ def lloyd(
     """
     check_num_clusters(num_clusters, shards.num_vectors)
     best: Clustering | None = None
+    num_done = 0
+
+    def on_update(sums: PartialSums) -> None:
+        nonlocal num_done
+        num_done += 1
+        if on_iteration is not None:
+            on_iteration(num_done, sums)
+
     for redo in range(1 if initial is not None else num_redos):
         generator = np.random.default_rng((seed, redo))
         centroids = initial
         if centroids is None:
             centroids = shards.take(np.sort(generator.choice(shards.num_vectors, num_clusters, replace=False)))
-        centroids, history = _iterate(shards, centroids, num_iterations, generator, spherical, tolerance, on_iteration)
+        centroids, history = _iterate(shards, centroids, num_iterations, generator, spherical, tolerance, on_update)
         ids, inertia = shards.assign(centroids)
         if best is None or inertia < best.inertia:
             best = Clustering(centroids, ids, inertia, history)
     assert best is not None, "there is at least one start"
     return best
-
-
-def check_num_clusters(num_clusters: int, num_vectors: int) -> None:
-    """Raise UserError unless 1 <= num_clusters <= num_vectors."""
-    if not 1 <= num_clusters <= num_vectors:
-        raise UserError(f"num_clusters must be between 1 and {num_vectors} (the vectors); got {num_clusters}")
 
 
 def _iterate(
@@ -113,16 +117,15 @@ def _iterate(
     generator: np.random.Generator,
     spherical: bool,
     tolerance: float,
-    on_iteration: OnIteration | None,
+    on_update: Callable[[PartialSums], None],
 ) -> tuple[np.ndarray, list[float]]:
     history: list[float] = []
     centroids = np.ascontiguousarray(centroids, dtype=np.float32)
-    for iteration in range(1, num_iterations + 1):
+    for _ in range(num_iterations):
         sums = shards.accumulate(centroids)
         history.append(sums.inertia)
         centroids = update_centroids(centroids, sums, generator, spherical=spherical)
-        if on_iteration is not None:
-            on_iteration(iteration, sums)
+        on_update(sums)
         if len(history) > 1 and history[-2] - history[-1] <= tolerance * history[-2] and sums.counts.all():
             break
     return centroids, history
@@ -151,6 +154,32 @@ def update_centroids(
     if spherical:
         means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
     return means.astype(np.float32)
+
+
+def write_clustering(clustering: Clustering, folder: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """Write centroids.npy, assignments.npy and clustering.json; returns what the last one holds.
+
+    Args:
+        about: where the vectors came from and how they were clustered; kept in clustering.json.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / "centroids.npy", clustering.centroids)
+    np.save(folder / "assignments.npy", clustering.ids)
+    sizes = np.bincount(clustering.ids, minlength=len(clustering.centroids))
+    summary = {
+        **about,
+        "num_vectors": len(clustering.ids),
+        "dim": clustering.centroids.shape[1],
+        "num_clusters": len(sizes),
+        "num_nonempty": int((sizes > 0).sum()),
+        "smallest_cluster": int(sizes.min()),
+        "largest_cluster": int(sizes.max()),
+        "inertia": clustering.inertia,
+        "num_iterations": clustering.num_iterations,
+        "inertia_history": clustering.history,
+    }
+    (folder / "clustering.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
+    return summary
 
 
 class LocalShards:

@@ -5,6 +5,7 @@ none can deadlock over them. Workers of a run meet here: each brings its slice o
 cluster ids of that slice.
 """
 
+import math
 import threading
 from dataclasses import replace
 from typing import Any
@@ -38,7 +39,6 @@ class KMeansService:
     """Runs Lloyd's iterations over shared shard actors, for many runs at once."""
 
     def __init__(self, config: KMeansConfig) -> None:
-        self.config = config
         self.actors = start_shard_actors(config)
         self.rounds: dict[tuple[str, int], _Round] = {}
         self.lock = threading.Lock()
@@ -50,6 +50,7 @@ class KMeansService:
         world_size: int,
         slices: list[tuple[Any, int]],
         num_clusters: int,
+        config: KMeansConfig,
         seed: int,
         initial: np.ndarray | None,
     ) -> Clustering:
@@ -57,6 +58,7 @@ class KMeansService:
 
         Args:
             key: names the attempt of a run and the clustering; equal on all ranks.
+            config: the run's iterations, redos and spherical mode; the shards are those of the service.
             slices: (object reference, number of vectors) of each slice of this rank, in row order.
             initial: centroids of the previous clustering, or None.
 
@@ -69,7 +71,7 @@ class KMeansService:
             is_last = len(meeting.slices) == world_size
         if is_last:
             try:
-                meeting.clustering = self._run(meeting, num_clusters, seed, initial)
+                meeting.clustering = self._run(meeting, num_clusters, config, seed, initial)
             except BaseException as error:  # handed to every waiting rank below
                 meeting.error = error
             meeting.ready.set()
@@ -87,16 +89,18 @@ class KMeansService:
         start = sum(sizes[:rank])
         return replace(result, ids=result.ids[start : start + sizes[rank]])
 
-    def _run(self, meeting: _Round, num_clusters: int, seed: int, initial: np.ndarray | None) -> Clustering:
+    def _run(
+        self, meeting: _Round, num_clusters: int, config: KMeansConfig, seed: int, initial: np.ndarray | None
+    ) -> Clustering:
         slices = [piece for rank in range(meeting.world_size) for piece in meeting.slices[rank]]
         shards = RayShards(self.actors, [ref for ref, _ in slices], [size for _, size in slices])
         return lloyd(
             shards,
             num_clusters,
-            num_iterations=self.config.num_iterations,
-            num_redos=self.config.num_redos,
+            num_iterations=config.num_iterations,
+            num_redos=config.num_redos,
             seed=seed,
-            spherical=self.config.spherical,
+            spherical=config.spherical,
             initial=initial,
         )
 
@@ -104,10 +108,10 @@ class KMeansService:
 class KMeansClient:
     """A run's side of the service: one call per clustering, from each of its workers."""
 
-    def __init__(self, service: Any, num_shards: int, attempt: str, *, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(self, service: Any, config: KMeansConfig, attempt: str, *, rank: int = 0, world_size: int = 1) -> None:
         """Args: `attempt` names this start of the run, so that a restarted run never meets its own past."""
         self.service = service
-        self.num_shards = num_shards
+        self.config = config
         self.attempt = attempt
         self.rank = rank
         self.world_size = world_size
@@ -116,10 +120,10 @@ class KMeansClient:
         self, vectors: Float[np.ndarray, "n dim"], num_clusters: int, *, seed: int, initial: np.ndarray | None
     ) -> Clustering:
         """Cluster the embeddings of all workers; the ids are those of this worker's vectors."""
-        bounds = split_rows(len(vectors), -(-self.num_shards // self.world_size))
+        bounds = split_rows(len(vectors), math.ceil(self.config.num_shards / self.world_size))
         slices = [(ray.put(vectors[start:stop]), stop - start) for start, stop in bounds]
         return fetch(
             self.service.cluster.remote(
-                (self.attempt, seed), self.rank, self.world_size, slices, num_clusters, seed, initial
+                (self.attempt, seed), self.rank, self.world_size, slices, num_clusters, self.config, seed, initial
             )
         )

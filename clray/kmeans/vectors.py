@@ -41,6 +41,12 @@ def split_rows(num_rows: int, num_parts: int) -> list[tuple[int, int]]:
     return [(int(start), int(stop)) for start, stop in itertools.pairwise(bounds)]
 
 
+def check_num_clusters(num_clusters: int, num_vectors: int, name: str = "num_clusters") -> None:
+    """Raise UserError unless 1 <= num_clusters <= num_vectors."""
+    if not 1 <= num_clusters <= num_vectors:
+        raise UserError(f"{name} must be between 1 and {num_vectors} (the vectors); got {num_clusters}")
+
+
 def open_npy(path: Path) -> np.ndarray:
     """Map a `.npy` file of vectors, float16, float32 or float64 [N, dim].
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from clray.config import Config
-from clray.sweep.tuner import TrialRecord, rank_records
+from clray.sweep.trials import TrialRecord, rank_records
 
 MAX_ROWS = 24
 STATE_STYLES = {"running": "cyan", "finished": "green", "failed": "red", "stopped": "yellow", "pending": "dim"}

@@ -4,12 +4,10 @@ A trial that needs one worker trains inside Tune's own trial process, which the 
 needs several launches a worker group.
 """
 
-import json
 import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,53 +16,17 @@ from ray import tune
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
-from clray.config import Config
+from clray.config import Config, UserError
 from clray.data.datasets import Dataset
 from clray.sweep.search_space import SweepPoint
+from clray.sweep.trials import TrialRecord, trial_folder
 from clray.track.mlflow import RunLogger, Store
-from clray.train.launch import (
-    require_resources,
-    required_resources,
-    shard_resources,
-    start_service,
-    train_in_group,
-    train_in_process,
-    worker_message,
-)
-from clray.train.session import Metrics, read_metrics
+from clray.train.launch import start_service, train_in_group, train_in_process, worker_message
+from clray.train.resources import require_resources, required_resources, shard_resources, start_ray
+from clray.train.run import check_against_data
+from clray.train.session import read_metrics
 
-RESULTS_FILE = "results.json"
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class TrialRecord:
-    """What is known of a trial: `state` is pending, running, finished, failed or stopped."""
-
-    point: SweepPoint
-    folder: Path
-    state: str = "pending"
-    metrics: Metrics = field(default_factory=dict)
-    error: str | None = None
-    started_at: float | None = None
-    mlflow: RunLogger | None = None
-    seconds: float = 0.0
-
-    @property
-    def epoch(self) -> int:
-        return int(self.metrics.get("epoch", 0))
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for `results.json` and `--json`."""
-        return {
-            "trial": self.point.name,
-            "state": self.state,
-            "config": self.point.overrides,
-            "metrics": self.metrics,
-            "error": self.error,
-            "seconds": round(self.seconds, 3),
-            "folder": str(self.folder),
-        }
 
 
 class Display(Protocol):
@@ -73,9 +35,45 @@ class Display(Protocol):
     def update(self, record: TrialRecord) -> None: ...
 
 
-def trial_folder(sweep_folder: Path, point: SweepPoint) -> Path:
-    """Where a trial keeps its metrics and checkpoint."""
-    return sweep_folder / "trials" / f"{point.index:04d}"
+SHARED_KEYS = ("kmeans.num_shards", "kmeans.cpus_per_shard", "kmeans.gpus_per_shard")
+
+
+def check_points(points: list[SweepPoint], data: Dataset) -> None:
+    """Raise UserError naming the first trial that cannot be run on these data."""
+    for point in points:
+        for key in SHARED_KEYS:
+            if key in point.overrides:
+                raise UserError(f"search_space.{key}: the shards serve all trials of a sweep; set it outside")
+        try:
+            check_against_data(point.config, data)
+        except UserError as error:
+            raise UserError(f"trial {point.name}: {error}") from None
+
+
+def start_for_sweep(config: Config, points: list[SweepPoint], *, verbose: bool) -> None:
+    """Ray, with room for the largest trial beside the k-means shards.
+
+    Raises:
+        UserError: the cluster does not answer, or a trial needs more than all of it.
+    """
+    needed, pool = _largest(points), _pool(config, points)
+    # The cleaner that frees the placement groups of worker groups asks the dashboard's State API.
+    is_group = any(point.config.train.num_workers > 1 for point in points)
+    start_ray(needed_cpus=needed["CPU"] + pool["CPU"], dashboard=is_group, verbose=verbose)
+    require_resources({name: needed[name] + pool[name] for name in needed}, "one trial and the k-means shards")
+
+
+def _largest(points: list[SweepPoint]) -> dict[str, float]:
+    """The most that any trial's workers need of each resource."""
+    each = [required_resources(point.config) for point in points]
+    return {name: max(needed[name] for needed in each) for name in each[0]}
+
+
+def _pool(config: Config, points: list[SweepPoint]) -> dict[str, float]:
+    """What the k-means shards take for the whole sweep."""
+    if not any(point.config.clusters.source == "kmeans" for point in points):
+        return {"CPU": 0.0, "GPU": 0.0}
+    return shard_resources(config.kmeans)
 
 
 def run_sweep(
@@ -84,21 +82,11 @@ def run_sweep(
     """Run every point; a failing trial does not end the sweep.
 
     Trials whose folder holds results or a checkpoint go on from there, so a sweep that was interrupted is resumed by
-    running it again. Ray must be initialised. Returns the trials and the open MLflow run of the sweep.
-
-    Raises:
-        UserError: a trial needs more than the whole cluster has.
+    running it again. `start_for_sweep` comes first. Returns the trials and the open MLflow run of the sweep.
     """
-    needed = max((required_resources(point.config) for point in points), key=lambda r: (r["GPU"], r["CPU"]))
-    pool = {"CPU": 0.0, "GPU": 0.0}
-    service = None
-    if any(point.config.clusters.source == "kmeans" for point in points):
-        pool = shard_resources(config.kmeans)
-    together = {name: needed[name] + pool[name] for name in needed}
-    require_resources(together, "one trial and the k-means shards")
-    if any(point.config.clusters.source == "kmeans" for point in points):
-        service = start_service(config.kmeans)
-
+    needed, pool = _largest(points), _pool(config, points)
+    has_shards = any(point.config.clusters.source == "kmeans" for point in points)
+    service = start_service(config.kmeans) if has_shards else None
     records = [TrialRecord(point, trial_folder(folder, point)) for point in points]
     callback = _Reporter(records, folder, store, config, display)
     # A worker group's workers are not reserved by Tune: the trial itself takes next to nothing, and the number of
@@ -110,6 +98,7 @@ def run_sweep(
         data=[ray.put(data)], service=service,
     )  # fmt: skip
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # its banner ignores verbose=0
     tuner = tune.Tuner(
         tune.with_resources(trainable, per_trial),
         param_space={"point": tune.grid_search([point.index for point in points])},
@@ -232,24 +221,3 @@ def _reason(trial: Trial) -> str:
     """The trial's own error in one line."""
     error = trial.get_error()
     return "unknown error; see the log" if error is None else worker_message(error)
-
-
-def rank_records(records: list[TrialRecord], config: Config) -> list[TrialRecord]:
-    """Trials with the sweep's metric, best first, then those without it."""
-    sign = -1 if config.sweep.mode == "max" else 1
-    name = config.sweep.metric
-    return sorted(records, key=lambda r: sign * r.metrics[name] if name in r.metrics else float("inf"))
-
-
-def write_results(records: list[TrialRecord], config: Config, folder: Path, timing: dict[str, float]) -> Path:
-    """`results.json`: the trials, best first, and where the time went, in seconds summed over trials."""
-    names = ("train/seconds", "recluster/seconds", "eval/seconds")
-    sums = dict.fromkeys(names, 0.0)
-    for record in records:
-        for metrics in read_metrics(record.folder):
-            for name in names:
-                sums[name] += metrics.get(name, 0.0)
-    ranked = [record.as_dict() for record in rank_records(records, config)]
-    path = folder / RESULTS_FILE
-    path.write_text(json.dumps({"trials": ranked, "timing": {**timing, **sums}}, indent=2), encoding="utf-8")
-    return path

@@ -11,6 +11,8 @@ import matplotlib.pyplot as plt
 from matplotlib.lines import Line2D
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
+MAX_LABELS = 20
+MAX_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -66,30 +68,30 @@ def draw_information_plane(
     drawn = None
     for number, group in enumerate(groups):
         members = [point for point in points if point.group == group]
-        # Groups at the same place stand side by side instead of hiding each other.
         drawn = axes.scatter(
             [point.mutual_information_bits for point in members],
             [point.conditional_entropy_bits for point in members],
             c=[100 * point.accuracy for point in members],
-            vmin=low, vmax=high, cmap="viridis", s=95,
+            # Each group is smaller than the one before, so that trials at the same place lie in each other.
+            s=170 * 0.45**number if number < 3 else 30,
+            vmin=low, vmax=high, cmap="viridis",
             marker=MARKERS[number % len(MARKERS)], edgecolors="black", linewidths=0.6, zorder=3 + number,
         )  # fmt: skip
-    for point in points:
+    for label, x, y, shown in _labels(points):
         axes.annotate(
-            f"{point.label}  {100 * point.accuracy:.1f}",
-            (point.mutual_information_bits, point.conditional_entropy_bits),
-            xytext=(-9, 0), textcoords="offset points", ha="right", va="center", fontsize=7.5, color="0.2",
+            f"{label}  {shown}", (x, y), xytext=(-11, 0), textcoords="offset points", ha="right", va="center",
+            fontsize=7.5, color="0.2",
         )  # fmt: skip
     if drawn is not None:
         figure.colorbar(drawn, ax=axes, label=f"{metric} (%)")
-    if len(groups) > 1:
+    if 1 < len(groups) <= len(MARKERS):
         handles = [
             Line2D([], [], marker=MARKERS[i % len(MARKERS)], linestyle="", markerfacecolor="0.8",
                    markeredgecolor="black", label=group)
             for i, group in enumerate(groups)
         ]  # fmt: skip
         axes.legend(handles=handles, loc="upper left", frameon=False)
-    axes.margins(x=0.12, y=0.1)
+    axes.margins(x=0.16, y=0.1)
     axes.set_xlabel("I(Z;T), bits: what the clusters tell about the labels")
     axes.set_ylabel("H(Z|T), bits: what the clusters hold besides")
     axes.set_title(title)
@@ -98,3 +100,17 @@ def draw_information_plane(
     figure.savefig(partial, dpi=150)
     plt.close(figure)
     return partial.replace(path)
+
+
+def _labels(points: Sequence[Point]) -> list[tuple[str, float, float, str]]:
+    """One text per kind of clusters, left of its leftmost point: (label, x, y, accuracies in the order of the groups)."""
+    labels = []
+    for label in dict.fromkeys(point.label for point in points):
+        members = sorted((point for point in points if point.label == label), key=lambda point: point.group)
+        leftmost = min(members, key=lambda point: point.mutual_information_bits)
+        shown = [f"{100 * point.accuracy:.1f}" for point in members]
+        if len(shown) > MAX_SHOWN:
+            shown = [f"best {max(100 * point.accuracy for point in members):.1f}"]
+        place = leftmost.mutual_information_bits, leftmost.conditional_entropy_bits
+        labels.append((label, *place, " / ".join(shown)))
+    return labels if len(labels) <= MAX_LABELS else []

@@ -163,15 +163,17 @@ def open_store(tracking: TrackingConfig, output: Path) -> Store:
     return Store(uri, experiment_id, tracking.experiment)
 
 
-def quiet(log_file: Path, *names: str) -> None:
-    """Send the messages of some loggers to a file instead of the terminal."""
-    log_file.parent.mkdir(parents=True, exist_ok=True)
+def log_to_file(log_file: Path) -> None:
+    """Send what MLflow, Ray and clray log in this process to a file instead of the terminal."""
+    import mlflow  # noqa: F401  (it sets its loggers up when it is imported)
+
     handler = logging.FileHandler(log_file)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
-    for name in names:
+    for name in ("mlflow", "alembic", "ray", "clray", "py.warnings"):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.propagate = False
+    logging.captureWarnings(True)
 
 
 def ui_command(uri: str) -> str:

@@ -1,12 +1,5 @@
-"""A run in this process, or as a Ray Train worker group; and the Ray cluster that either needs.
+"""A run in this process, or as a Ray Train worker group, with the k-means service beside it."""
 
-The only room of `train` that knows Ray.
-"""
-
-import logging
-import math
-import os
-import socket
 import tempfile
 import threading
 import uuid
@@ -20,9 +13,10 @@ import ray.train.torch
 import torch
 import torch.distributed as dist
 
-from clray.config import Config, KMeansConfig, UserError
+from clray.config import Config, KMeansConfig
 from clray.data.datasets import Dataset
 from clray.kmeans.service import KMeansClient, KMeansService
+from clray.train.resources import needs_ray, require_resources, required_resources, shard_resources, start_ray
 from clray.train.run import run
 from clray.train.session import (
     LocalSession,
@@ -38,88 +32,53 @@ from clray.train.state import read_checkpoint, write_checkpoint
 GROUP_FOLDER = "workers"
 
 
-def required_resources(config: Config) -> dict[str, float]:
-    """CPUs and GPUs of one run's workers."""
-    train = config.train
-    return {"CPU": train.num_workers * train.cpus_per_worker, "GPU": train.num_workers * train.gpus_per_worker}
-
-
-def shard_resources(config: KMeansConfig) -> dict[str, float]:
-    """CPUs and GPUs of the k-means shard actors, which all trials of a sweep share."""
-    return {"CPU": config.num_shards * config.cpus_per_shard, "GPU": config.num_shards * config.gpus_per_shard}
-
-
-def needs_ray(config: Config) -> bool:
-    """Whether a single run needs a Ray cluster: for k-means actors or for several workers."""
-    return config.clusters.source == "kmeans" or config.train.num_workers > 1
-
-
-def start_ray(*, needed_cpus: float = 1.0, dashboard: bool = False, verbose: bool = False) -> None:
-    """Connect to the cluster in RAY_ADDRESS (as under `ray job submit`), or start one on this machine.
-
-    A local cluster listens on loopback only. It offers at least `needed_cpus`, so that a run with more workers than
-    cores goes on, slower. `dashboard` is needed where worker groups run inside trials: the cleaner that frees their
-    placement groups asks its State API.
-
-    Raises:
-        UserError: a cluster that does not answer, or no free port.
-    """
-    if ray.is_initialized():
-        return
-    level = logging.INFO if verbose else logging.ERROR
-    # Ray 2.60 warns in every process about a future default of this variable.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
-    address = os.environ.get("RAY_ADDRESS")
-    if address:
-        try:
-            ray.init(address=address, logging_level=level, log_to_driver=verbose)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(
-                f"RAY_ADDRESS={address}: no Ray cluster answers there ({reason}); unset it to run here"
-            ) from error
-        return
-    require_free_port()
-    ray.init(
-        address="local",
-        num_cpus=max(os.cpu_count() or 1, math.ceil(needed_cpus - 1e-6)),
-        include_dashboard=dashboard,
-        _node_ip_address="127.0.0.1",
-        dashboard_host="127.0.0.1",
-        logging_level=level,
-        log_to_driver=verbose,
-    )
-
-
-def require_free_port() -> None:
-    """Raise UserError where no port can be bound on loopback, which Ray would only report as a time-out."""
-    try:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-    except OSError as error:
-        raise UserError(
-            f"no free port on 127.0.0.1 ({error.strerror}); Ray needs about ten. End processes that hold ports, or "
-            "connect to a running cluster with RAY_ADDRESS"
-        ) from error
-
-
-def require_resources(needed: dict[str, float], purpose: str) -> None:
-    """Raise UserError where the cluster as a whole can never offer what is needed; it would wait for ever."""
-    total = ray.cluster_resources()
-    for name, amount in needed.items():
-        if amount > total.get(name, 0.0) + 1e-6:
-            raise UserError(
-                f"{purpose} need {amount:g} {name}s and the Ray cluster has {total.get(name, 0.0):g}. Lower "
-                "train.num_workers, train.cpus_per_worker or train.gpus_per_worker, kmeans.num_shards, "
-                "kmeans.cpus_per_shard or kmeans.gpus_per_shard"
-            )
-
-
 def start_service(config: KMeansConfig) -> Any:
     """The k-means service with its shard actors; it ends with its handle."""
     return KMeansService.remote(config)
+
+
+def start_for_run(config: Config, *, verbose: bool) -> Any | None:
+    """Ray where the run needs it, with room checked, and the k-means service where its clusters come from there.
+
+    Raises:
+        UserError: the cluster does not answer or is too small.
+    """
+    if not needs_ray(config):
+        return None
+    needed = required_resources(config)
+    has_shards = config.clusters.source == "kmeans"
+    if has_shards:
+        needed = {name: amount + shard_resources(config.kmeans)[name] for name, amount in needed.items()}
+    start_ray(needed_cpus=needed["CPU"], verbose=verbose)
+    require_resources(needed, "the run's workers and k-means shards")
+    return start_service(config.kmeans) if has_shards else None
+
+
+def launch(
+    config: Config, data: Dataset, folder: Path, *, service: Any | None, record: OnReport, show: OnReport
+) -> None:
+    """Train one run to its end, here or in a worker group.
+
+    Args:
+        record: hears of every epoch first; called in Ray Train's controller for a worker group, so it must pickle.
+        show: hears of every epoch in this process.
+    """
+    if config.train.num_workers == 1:
+
+        def on_report(metrics: Metrics) -> None:
+            record(metrics)
+            show(metrics)
+
+        train_in_process(config, data, folder, on_report, service)
+        return
+    stop = threading.Event()
+    follower = threading.Thread(target=follow_metrics, args=(folder, show, stop), daemon=True)
+    follower.start()
+    try:
+        train_in_group(config, ray.put(data), folder, service=service, on_report=record)
+    finally:
+        stop.set()
+        follower.join(timeout=5)
 
 
 def train_in_process(config: Config, data: Dataset, folder: Path, on_report: OnReport, service: Any | None) -> None:
@@ -127,14 +86,14 @@ def train_in_process(config: Config, data: Dataset, folder: Path, on_report: OnR
     torch.set_num_threads(max(1, int(config.train.cpus_per_worker)))
     cluster = None
     if service is not None:
-        cluster = KMeansClient(service, config.kmeans.num_shards, uuid.uuid4().hex)
+        cluster = KMeansClient(service, config.kmeans, uuid.uuid4().hex)
     run(config, data, LocalSession(folder, cluster, on_report, default_device()))
 
 
 class GroupSession:
     """A worker of a Ray Train worker group."""
 
-    def __init__(self, service: Any | None, num_shards: int) -> None:
+    def __init__(self, service: Any | None, config: KMeansConfig) -> None:
         context = ray.train.get_context()
         self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
         self.device = ray.train.torch.get_device()
@@ -142,7 +101,7 @@ class GroupSession:
         if service is not None:
             attempt = [uuid.uuid4().hex]
             dist.broadcast_object_list(attempt, src=0)
-            self.cluster = KMeansClient(service, num_shards, attempt[0], rank=self.rank, world_size=self.world_size)
+            self.cluster = KMeansClient(service, config, attempt[0], rank=self.rank, world_size=self.world_size)
 
     def restore(self) -> dict[str, Any] | None:
         checkpoint = ray.train.get_checkpoint()
@@ -163,7 +122,7 @@ class GroupSession:
 def _train_worker(arguments: dict[str, Any]) -> None:
     config: Config = arguments["config"]
     torch.set_num_threads(max(1, int(config.train.cpus_per_worker)))
-    run(config, ray.get(arguments["data"][0]), GroupSession(arguments["service"], config.kmeans.num_shards))
+    run(config, ray.get(arguments["data"][0]), GroupSession(arguments["service"], config.kmeans))
 
 
 class _ReportCallback(ray.train.UserCallback):

@@ -2,6 +2,8 @@
 
 import time
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +22,7 @@ from clray.objective.contrastive import cl_infonce
 from clray.seeding import derive_seed
 from clray.train.epoch import TrainingError, train_epoch
 from clray.train.recluster import EMBEDDING_BATCH_SIZE, ids_on_device, is_due, recluster
-from clray.train.session import Metrics, Session, gather
+from clray.train.session import LocalSession, Metrics, Session, default_device, gather
 from clray.train.state import create_state, wrap_for_workers
 
 
@@ -124,6 +126,18 @@ def evaluate(config: Config, model: ContrastiveModel, data: Dataset, session: Se
         "eval/knn_accuracy": knn,
         "eval/seconds": time.perf_counter() - start,
     }
+
+
+def evaluate_checkpoint(checkpoint: dict[str, Any], config: Config, data: Dataset) -> Metrics:
+    """Accuracy of a checkpoint's encoder, and where the data are those it was trained on its cluster statistics."""
+    model = ContrastiveModel(config.encoder, config.head, checkpoint["num_channels"])
+    model.load_state_dict(checkpoint["model"])
+    session = LocalSession(Path(), None, lambda _: None, default_device())
+    metrics = {"epoch": checkpoint["epoch"], **evaluate(config, model.to(session.device), data, session)}
+    if len(checkpoint["cluster_ids"]) == len(data.train):
+        ids = checkpoint["cluster_ids"].numpy()
+        metrics |= cluster_statistics(ids, data.train.labels, checkpoint["num_clusters"]).as_metrics()
+    return metrics
 
 
 def _representations(config: Config, model: ContrastiveModel, images: ImageSet, session: Session) -> np.ndarray:

@@ -1,0 +1,84 @@
+"""What the commands print: consoles, spinners, progress bars, tables of values and JSON."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+out = Console()
+err = Console(stderr=True)
+
+
+@contextmanager
+def status(text: str, *, quiet: bool = False) -> Iterator[None]:
+    """A spinner on a terminal, nothing elsewhere."""
+    if quiet or not err.is_terminal:
+        yield
+        return
+    with err.status(text):
+        yield
+
+
+@contextmanager
+def progress(noun: str, total: int, *, quiet: bool = False) -> Iterator[Callable[[int, str], None]]:
+    """A progress bar on stderr; yields a function of (completed, description)."""
+    columns = (
+        TextColumn(noun),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} {task.description}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, disable=quiet) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda completed, text: bar.update(task, completed=completed, description=text)
+
+
+@contextmanager
+def epoch_progress(num_epochs: int, *, quiet: bool = False) -> Iterator[Callable[[Mapping[str, float]], None]]:
+    """A progress bar over epochs; yields a function of an epoch's metrics."""
+    with progress("epoch", num_epochs, quiet=quiet) as show:
+
+        def on_metrics(metrics: Mapping[str, float]) -> None:
+            text = f"loss {metrics['train/loss']:.3f}, {metrics['train/samples_per_second']:.0f} images/s"
+            if "eval/linear_accuracy" in metrics:
+                text += f", linear {100 * metrics['eval/linear_accuracy']:.1f} %"
+            show(int(metrics["epoch"]), text)
+
+        yield on_metrics
+
+
+def print_values(values: Mapping[str, Any], *, as_json: bool = False) -> None:
+    """Names and values, one a line."""
+    if as_json:
+        print_json(values)
+        return
+    width = max(map(len, values), default=0)
+    for name, value in values.items():
+        shown = f"{value:.4f}" if isinstance(value, float) else str(value)
+        out.print(f"{name:<{width}}  {shown}", highlight=False, markup=False, soft_wrap=True)
+
+
+def print_json(tree: Any) -> None:
+    """To stdout, whatever the width of the terminal."""
+    sys.stdout.write(json.dumps(tree, indent=2) + "\n")
+
+
+def print_error(kind: str, message: str) -> None:
+    """`kind: message` on stderr, the kind in red, a line per problem."""
+    for line in message.splitlines():
+        err.print(f"[red]{kind}:[/red]", end=" ")
+        err.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def compact_table(*columns: tuple[str, str]) -> Table:
+    """A table without rules; columns are (heading, left or right)."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading, justify in columns:
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    return table

@@ -1,0 +1,53 @@
+"""The folder of a run or sweep: claimed before anything is started, and never one that holds another run."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from clray.config import Config, UserError, dump_yaml, flatten, load_config
+
+CONFIG_FILE = "config.yaml"
+
+
+def claim_folder(config: Config, config_path: Path, name: str | None, resume: bool) -> Path:
+    """`<output>/<name>`, by default named after the config file and the time; checked, not created.
+
+    Raises:
+        UserError: a folder that holds another run, or with `resume` one that holds none or one of another config.
+    """
+    if resume and name is None:
+        raise UserError("--resume: name the run to go on with, for example --name quickstart-20260101-120000")
+    output = Path(config.output)
+    if output.exists() and not output.is_dir():
+        raise UserError(f"output: {output} is a file; choose a folder with --output")
+    folder = output / (name or f"{config_path.stem}-{time.strftime('%Y%m%d-%H%M%S')}")
+    if resume:
+        if not (folder / CONFIG_FILE).exists():
+            raise UserError(f"--resume: {folder} holds no run to go on with")
+        _require_same_config(config, folder / CONFIG_FILE)
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} holds another run; go on with it with --resume, or choose another --name")
+    return folder
+
+
+def write_config(config: Config, folder: Path) -> None:
+    """Create the folder and keep the resolved config in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG_FILE).write_text(dump_yaml(config), encoding="utf-8")
+
+
+def _require_same_config(config: Config, saved_path: Path) -> None:
+    saved, given = (_comparable(each) for each in (load_config(saved_path), config))
+    changed = [key for key in given if given[key] != saved.get(key)]
+    if changed:
+        key = changed[0]
+        raise UserError(
+            f"--resume: the config differs from {saved_path} in {', '.join(changed)} ({key} is {given[key]!r}, was "
+            f"{saved.get(key)!r}); resume with the same config, or start a new run"
+        )
+
+
+def _comparable(config: Config) -> dict[str, Any]:
+    """All keys but where the results go, which may have moved."""
+    flat = flatten(config.model_dump(mode="json"))
+    return {key: value for key, value in flat.items() if key != "output" and not key.startswith("tracking.")}
