@@ -91,7 +91,9 @@ def draw_information_plane(
             for i, group in enumerate(groups)
         ]  # fmt: skip
         axes.legend(handles=handles, loc="upper left", frameon=False)
-    axes.margins(x=0.16, y=0.1)
+    axes.margins(x=0.14, y=0.1)
+    left, right = axes.get_xlim()
+    axes.set_xlim(left - 0.12 * (right - left), right)  # room for the leftmost text
     axes.set_xlabel("I(Z;T), bits: what the clusters tell about the labels")
     axes.set_ylabel("H(Z|T), bits: what the clusters hold besides")
     axes.set_title(title)
@@ -103,7 +105,7 @@ def draw_information_plane(
 
 
 def _labels(points: Sequence[Point]) -> list[tuple[str, float, float, str]]:
-    """One text per kind of clusters, left of its leftmost point: (label, x, y, accuracies in the order of the groups)."""
+    """One text per kind of clusters, for its leftmost point: (label, x, y, accuracies in the order of the groups)."""
     labels = []
     for label in dict.fromkeys(point.label for point in points):
         members = sorted((point for point in points if point.label == label), key=lambda point: point.group)
