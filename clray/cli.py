@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clray.config import Config, UserError, dump_yaml, load_config
-from clray.terminal import epoch_progress, err, out, print_error, print_json, print_values, progress, status
+from clray.terminal import (
+    epoch_progress,
+    err,
+    log_to_file,
+    out,
+    print_error,
+    print_json,
+    print_values,
+    progress,
+    status,
+)
 
 if TYPE_CHECKING:
     from clray.data.datasets import Dataset
@@ -166,7 +176,7 @@ def sweep(
         again = _again("sweep", path, assignments, config, folder)
         err.print(f"{sum(record.is_open for record in records)} trials are open. Go on with: {again}", soft_wrap=True)
         raise typer.Exit(130)
-    if not has_best:
+    if not has_best or any(record.error is not None for record in records):
         raise typer.Exit(1)
 
 
@@ -292,7 +302,7 @@ def _resolve(path: Path, assignments: list[str] | None, output: str | None, trac
 def _prepare(config: Config, verbose: bool) -> tuple["Dataset", "Store"]:
     """Data set and MLflow store; what is wrong with either comes up here, before Ray starts."""
     from clray.data.datasets import check_files, load_dataset
-    from clray.track.mlflow import check_server, log_to_file, open_store, store_uri
+    from clray.track.mlflow import check_server, open_store, store_uri
 
     output = Path(config.output)
     check_server(store_uri(config.tracking, output))
@@ -303,12 +313,12 @@ def _prepare(config: Config, verbose: bool) -> tuple["Dataset", "Store"]:
         err.print(data.skipped[0], markup=False, soft_wrap=True)
     output.mkdir(parents=True, exist_ok=True)
     if not verbose:
-        log_to_file(_log_file(config))
+        log_to_file(_log_file(config), "ray", "mlflow", "alembic", "clray")
     return data, open_store(config.tracking, output)
 
 
 def _log_file(config: Config) -> Path:
-    return Path(config.output) / "clray.log"
+    return Path(config.output).resolve() / "clray.log"
 
 
 def _again(command: str, path: Path, assignments: list[str] | None, config: Config, folder: Path) -> str:

@@ -1,9 +1,12 @@
 """What the commands print: consoles, spinners, progress bars, tables of values and JSON."""
 
+import importlib
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -51,6 +54,22 @@ def epoch_progress(num_epochs: int, *, quiet: bool = False) -> Iterator[Callable
             show(int(metrics["epoch"]), text)
 
         yield on_metrics
+
+
+def log_to_file(log_file: Path, *packages: str) -> None:
+    """Send what some packages log, and Python's warnings, to a file instead of the terminal.
+
+    Imports them first: Ray and MLflow set their loggers up when they are imported, and would undo this.
+    """
+    for package in packages:
+        importlib.import_module(package)
+    handler = logging.FileHandler(log_file)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    logging.captureWarnings(True)
+    for name in (*packages, "py.warnings"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.propagate = False
 
 
 def print_values(values: Mapping[str, Any], *, as_json: bool = False) -> None:

@@ -146,7 +146,7 @@ def _read_imagefolder(config: DataConfig) -> tuple[Split, Split | None]:
             folder = ImageFolder(path)
         except FileNotFoundError as error:
             raise UserError(f"data.name=imagefolder: {error}") from error
-        files = [Path(name) for name, _ in folder.samples]
+        files = [Path(name).resolve() for name, _ in folder.samples]
         labels = pd.Series([folder.classes[label] for _, label in folder.samples])
         return Split(EncodedImages(files, tuple(map(str, files)), config.image_size), labels, {})
 

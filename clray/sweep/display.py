@@ -40,7 +40,8 @@ class LiveTable:
             self.live.update(self._render())
         elif record.state in ("finished", "failed", "stopped"):
             done = sum(r.state in ("finished", "failed", "stopped") for r in self.records.values())
-            self.console.print(f"[{done}/{self.num_trials}] {record.point.name}: {_outcome(record, self.config)}")
+            line = f"[{done}/{self.num_trials}] {record.point.name}: {_outcome(record, self.config)}"
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _render(self) -> Group:
         table = Table(box=None, pad_edge=False, header_style="bold")

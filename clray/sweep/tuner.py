@@ -21,11 +21,12 @@ from clray.data.datasets import Dataset
 from clray.sweep.search_space import SweepPoint
 from clray.sweep.trials import TrialRecord, trial_folder
 from clray.track.mlflow import RunLogger, Store
-from clray.train.launch import start_service, train_in_group, train_in_process, worker_message
+from clray.train.launch import error_line, start_service, train_in_group, train_in_process
 from clray.train.resources import require_resources, required_resources, shard_resources, start_ray
 from clray.train.run import check_against_data
 from clray.train.session import read_metrics
 
+ERROR_FILE = "error.txt"
 log = logging.getLogger(__name__)
 
 
@@ -129,6 +130,17 @@ def _train_trial(
     parameters: dict[str, Any], *, configs: list[Config], folders: list[Path], data: list[Any], service: Any | None
 ) -> None:
     config, folder = configs[parameters["point"]], folders[parameters["point"]]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / ERROR_FILE).unlink(missing_ok=True)
+    try:
+        _train(config, folder, data, service)
+    except Exception as error:
+        # The driver shows this line; Tune's own account of the error reaches its callbacks too late.
+        (folder / ERROR_FILE).write_text(error_line(error), encoding="utf-8")
+        raise
+
+
+def _train(config: Config, folder: Path, data: list[Any], service: Any | None) -> None:
     written = read_metrics(folder)
     if written and written[-1]["epoch"] >= config.train.num_epochs:
         tune.report(written[-1])
@@ -183,7 +195,7 @@ class _Reporter(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:  # noqa: ARG002
         record = self._record(trial)
-        record.error = _reason(trial)
+        record.error = _reason(record.folder)
         self._end(record, "failed", "FAILED")
 
     def close(self) -> None:
@@ -217,7 +229,7 @@ def _is_metric(name: str, value: Any) -> bool:
     return name.split("/")[0] in ("train", "eval", "clusters", "recluster") and isinstance(value, int | float)
 
 
-def _reason(trial: Trial) -> str:
-    """The trial's own error in one line."""
-    error = trial.get_error()
-    return "unknown error; see the log" if error is None else worker_message(error)
+def _reason(folder: Path) -> str:
+    """The trial's own error in one line; a process that was killed leaves none."""
+    path = folder / ERROR_FILE
+    return path.read_text(encoding="utf-8") if path.exists() else "its process died; is there enough memory?"

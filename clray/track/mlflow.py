@@ -4,7 +4,6 @@ Ray's own MLflow callback is not used: it writes flat runs without a parent and 
 (ray issues 19978, 30649). Here a run is found again by a tag, so a resumed one is continued.
 """
 
-import logging
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
@@ -161,19 +160,6 @@ def open_store(tracking: TrackingConfig, output: Path) -> Store:
     except MlflowException as error:
         raise UserError(f"tracking.uri: the MLflow store {uri} cannot be used: {error}") from error
     return Store(uri, experiment_id, tracking.experiment)
-
-
-def log_to_file(log_file: Path) -> None:
-    """Send what MLflow, Ray and clray log in this process to a file instead of the terminal."""
-    import mlflow  # noqa: F401  (it sets its loggers up when it is imported)
-
-    handler = logging.FileHandler(log_file)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
-    for name in ("mlflow", "alembic", "ray", "clray", "py.warnings"):
-        logger = logging.getLogger(name)
-        logger.handlers = [handler]
-        logger.propagate = False
-    logging.captureWarnings(True)
 
 
 def ui_command(uri: str) -> str:

@@ -20,7 +20,7 @@ def claim_folder(config: Config, config_path: Path, name: str | None, resume: bo
     output = Path(config.output)
     if output.exists() and not output.is_dir():
         raise UserError(f"output: {output} is a file; choose a folder with --output")
-    folder = output / (name or f"{config_path.stem}-{time.strftime('%Y%m%d-%H%M%S')}")
+    folder = output.resolve() / (name or f"{config_path.stem}-{time.strftime('%Y%m%d-%H%M%S')}")
     if resume:
         if not (folder / CONFIG_FILE).exists():
             raise UserError(f"--resume: {folder} holds no run to go on with")

@@ -13,9 +13,10 @@ import ray.train.torch
 import torch
 import torch.distributed as dist
 
-from clray.config import Config, KMeansConfig
+from clray.config import Config, KMeansConfig, UserError
 from clray.data.datasets import Dataset
 from clray.kmeans.service import KMeansClient, KMeansService
+from clray.train.epoch import TrainingError
 from clray.train.resources import needs_ray, require_resources, required_resources, shard_resources, start_ray
 from clray.train.run import run
 from clray.train.session import (
@@ -27,9 +28,7 @@ from clray.train.session import (
     read_metrics,
     truncate_metrics,
 )
-from clray.train.state import read_checkpoint, write_checkpoint
-
-GROUP_FOLDER = "workers"
+from clray.train.state import GROUP_FOLDER, read_checkpoint, write_checkpoint
 
 
 def start_service(config: KMeansConfig) -> Any:
@@ -160,7 +159,7 @@ def train_in_group(
         callbacks: further callbacks of Ray Train, such as Tune's.
 
     Raises:
-        RuntimeError: the workers failed; the message is that of the first worker.
+        TrainingError: the workers failed; the message is that of the first worker.
     """
     train = config.train
     trainer = ray.train.torch.TorchTrainer(
@@ -183,20 +182,20 @@ def train_in_group(
     try:
         trainer.fit()
     except ray.train.TrainingFailedError as error:
-        raise RuntimeError(worker_message(error)) from error
+        raise TrainingError(error_line(error)) from None
 
 
-def worker_message(error: BaseException) -> str:
-    """The message of the first failed worker in place of a nest of remote tracebacks."""
-    failures = getattr(error, "worker_failures", None) or {}
-    for failure in failures.values():
-        while getattr(failure, "cause", None) is not None:
-            failure = failure.cause
-        while failure.__cause__ is not None:
-            failure = failure.__cause__
-        return f"{type(failure).__name__}: {str(failure).strip().splitlines()[-1]}"
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__
+def error_line(error: BaseException) -> str:
+    """The message of the innermost cause, that of the first failed worker, in place of a nest of remote tracebacks."""
+    failures = getattr(error, "worker_failures", None)
+    while failures:
+        error = next(iter(failures.values()))
+        failures = getattr(error, "worker_failures", None)
+    while (cause := getattr(error, "cause", None) or error.__cause__) is not None:
+        error = cause
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[-1] if lines else type(error).__name__
+    return text if isinstance(error, UserError | TrainingError | RuntimeError) else f"{type(error).__name__}: {text}"
 
 
 def follow_metrics(folder: Path, on_metrics: Callable[[Metrics], None], stop: threading.Event) -> None:

@@ -6,6 +6,8 @@ import os
 import socket
 
 import ray
+from ray._private import ray_constants
+from ray._private import worker as ray_worker
 
 from clray.config import Config, KMeansConfig, UserError
 
@@ -38,7 +40,8 @@ def start_ray(*, needed_cpus: float = 1.0, dashboard: bool = False, verbose: boo
     """
     if ray.is_initialized():
         return
-    level = logging.INFO if verbose else logging.ERROR
+    # Warnings of the raylet are printed whatever log_to_driver says (Ray 2.60).
+    ray_worker._worker_logs_enabled = verbose
     # Ray 2.60 warns in every process about a future default of this variable.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
@@ -46,7 +49,7 @@ def start_ray(*, needed_cpus: float = 1.0, dashboard: bool = False, verbose: boo
     address = os.environ.get("RAY_ADDRESS")
     if address:
         try:
-            ray.init(address=address, logging_level=level, log_to_driver=verbose)
+            ray.init(address=address, logging_level=logging.INFO if verbose else logging.WARNING, log_to_driver=verbose)
         except (ConnectionError, RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(
@@ -54,15 +57,25 @@ def start_ray(*, needed_cpus: float = 1.0, dashboard: bool = False, verbose: boo
             ) from error
         return
     require_free_port()
+    _keep_to_loopback()
     ray.init(
         address="local",
         num_cpus=max(os.cpu_count() or 1, math.ceil(needed_cpus - 1e-6)),
         include_dashboard=dashboard,
-        _node_ip_address="127.0.0.1",
         dashboard_host="127.0.0.1",
-        logging_level=level,
+        logging_level=logging.INFO if verbose else logging.WARNING,
         log_to_driver=verbose,
     )
+
+
+def _keep_to_loopback() -> None:
+    """Make the local cluster that is started next listen on 127.0.0.1 only.
+
+    Ray 2.60 replaces a node address of 127.0.0.1 by that of the network interface and then listens on every interface,
+    unless this switch, which it keeps for the firewalls of other systems, says that there is only this machine.
+    """
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # read when Ray is imported: for the processes it starts
+    ray_constants.ENABLE_RAY_CLUSTER = False
 
 
 def require_free_port() -> None:

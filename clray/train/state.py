@@ -22,6 +22,8 @@ from clray.seeding import derive_seed
 from clray.train.optim import build_optimizer, build_schedule
 
 CHECKPOINT_FILE = "checkpoint.pt"
+GROUP_FOLDER = "workers"
+"""Where a worker group keeps its checkpoints, in the folder of the run."""
 
 
 @dataclass
@@ -113,9 +115,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         UserError: no checkpoint, or one that is cut short or not clray's.
     """
     if path.is_dir():
-        # A worker group keeps its checkpoints in folders of Ray Train's, named by time.
-        found = sorted(path.rglob(CHECKPOINT_FILE), key=lambda file: file.stat().st_mtime)
-        path = found[-1] if found else path / CHECKPOINT_FILE
+        # A worker group's checkpoints lie in folders that Ray Train names by time.
+        of_group = sorted(path.glob(f"{GROUP_FOLDER}/*/{CHECKPOINT_FILE}"))
+        path = of_group[-1] if of_group else path / CHECKPOINT_FILE
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint; give a checkpoint.pt or the folder of a run")
     try:
