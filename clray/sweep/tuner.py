@@ -6,6 +6,7 @@ needs several launches a worker group.
 
 import logging
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,7 @@ from clray.train.run import check_against_data
 from clray.train.session import read_metrics
 
 ERROR_FILE = "error.txt"
+DONE_FILE = "done"
 log = logging.getLogger(__name__)
 
 
@@ -107,14 +109,15 @@ def run_sweep(
             max_concurrent_trials=_concurrency(config, needed, pool), reuse_actors=not is_group
         ),
         run_config=tune.RunConfig(
-            name="tune", storage_path=str(folder.resolve()), callbacks=[callback], verbose=0,
-            checkpoint_config=tune.CheckpointConfig(),
+            name="tune", storage_path=str(folder.resolve()), callbacks=[callback], verbose=0
         ),
     )  # fmt: skip
     try:
         tuner.fit()
     finally:
         callback.close()
+        # Tune's own state; a sweep is resumed from the folders of its trials.
+        shutil.rmtree(folder / "tune", ignore_errors=True)
     return records, callback.parent
 
 
@@ -130,10 +133,14 @@ def _train_trial(
     parameters: dict[str, Any], *, configs: list[Config], folders: list[Path], data: list[Any], service: Any | None
 ) -> None:
     config, folder = configs[parameters["point"]], folders[parameters["point"]]
+    if (folder / DONE_FILE).exists():
+        tune.report(read_metrics(folder)[-1])
+        return
     folder.mkdir(parents=True, exist_ok=True)
     (folder / ERROR_FILE).unlink(missing_ok=True)
     try:
         _train(config, folder, data, service)
+        (folder / DONE_FILE).touch()
     except Exception as error:
         # The driver shows this line; Tune's own account of the error reaches its callbacks too late.
         (folder / ERROR_FILE).write_text(error_line(error), encoding="utf-8")
@@ -141,10 +148,6 @@ def _train_trial(
 
 
 def _train(config: Config, folder: Path, data: list[Any], service: Any | None) -> None:
-    written = read_metrics(folder)
-    if written and written[-1]["epoch"] >= config.train.num_epochs:
-        tune.report(written[-1])
-        return
     if config.train.num_workers == 1:
         train_in_process(config, ray.get(data[0]), folder, tune.report, service)
         return

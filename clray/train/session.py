@@ -58,10 +58,9 @@ class LocalSession:
     world_size: int = 1
 
     def restore(self) -> dict[str, Any] | None:
-        if not (self.folder / CHECKPOINT_FILE).exists():
-            return None
-        checkpoint = read_checkpoint(self.folder / CHECKPOINT_FILE)
-        truncate_metrics(self.folder, checkpoint["epoch"])
+        path = self.folder / CHECKPOINT_FILE
+        checkpoint = read_checkpoint(path) if path.exists() else None
+        truncate_metrics(self.folder, checkpoint["epoch"] if checkpoint else 0)
         return checkpoint
 
     def report(self, metrics: Metrics, checkpoint: dict[str, Any] | None) -> None:
