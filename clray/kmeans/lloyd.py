@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -16,6 +16,7 @@ from clray.kmeans.shard import FaissShard, PartialSums
 from clray.kmeans.vectors import check_num_clusters
 
 
+@runtime_checkable
 class Shards(Protocol):
     """All shards together, as the algorithm sees them."""
 

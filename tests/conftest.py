@@ -1,0 +1,86 @@
+"""Small configs and images that many tests share."""
+
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from clray.config import Config, parse_config
+
+REPOSITORY = Path(__file__).parent.parent
+CIFAR10 = REPOSITORY.parent / "shared" / "data" / "cifar10"
+
+TINY = {
+    "data": {"name": "digits", "max_train_images": 96, "max_test_images": 48},
+    "augmentation": {"name": "digits"},
+    "clusters": {"source": "kmeans", "num_clusters": 6},
+    "recluster": {"warmup_epochs": 1},
+    "kmeans": {"num_shards": 2, "num_iterations": 4, "cpus_per_shard": 0.1},
+    "encoder": {"name": "small_cnn", "width": 4},
+    "head": {"hidden_dim": 16, "embedding_dim": 8},
+    "train": {"num_epochs": 3, "global_batch_size": 32, "cpus_per_worker": 0.5},
+    "evaluate": {"probe_epochs": 3, "num_neighbors": 5},
+}
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def tiny_config() -> Callable[..., Config]:
+    """A config that trains in a second; keyword sections are merged in."""
+
+    def make(**sections: dict) -> Config:
+        tree = {name: dict(values) for name, values in TINY.items()}
+        for name, values in sections.items():
+            tree[name] = {**tree.get(name, {}), **values} if isinstance(values, dict) else values
+        return parse_config(tree)
+
+    return make
+
+
+@pytest.fixture
+def tiny_yaml(tmp_path: Path) -> Callable[..., Path]:
+    """The same as a file."""
+
+    def write(search_space: object = None, **sections: dict) -> Path:
+        tree = {name: {**values, **sections.pop(name, {})} for name, values in TINY.items()} | sections
+        if search_space is not None:
+            tree["search_space"] = search_space
+        path = tmp_path / "tiny.yaml"
+        path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def clray() -> Callable[..., subprocess.CompletedProcess]:
+    """Runs the command in a process of its own, as a user does."""
+
+    def call(*arguments: object, timeout: float = 240, **environment: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "clray", *map(str, arguments)]
+        return subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env={**os.environ, "COLUMNS": "200", **environment},
+        )
+
+    return call
+
+
+def png(seed: int, size: int = 8) -> bytes:
+    """A random RGB image, encoded."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
