@@ -210,7 +210,7 @@ def _encode(train: Split, test: Split, config: DataConfig, skipped: tuple[str, .
     if num_train_classes < 2:
         raise UserError(
             f"data.label_column ({config.label_column or 'the labels'}): at least 2 classes are needed among the "
-            f"training images; all {boundary} have the label {train.labels.iloc[0]!r}"
+            f"training images; all {boundary} have the label {train.labels.iloc[0]}"
         )
     columns = {name: encode_values(values) for name, values in train.columns.items()}
     num_channels = 3

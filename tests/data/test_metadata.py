@@ -77,7 +77,7 @@ def test_parquet_takes_images_as_struct_or_plain_binary(tmp_path: Path, as_struc
 
 def test_an_image_column_of_another_type_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": [1, 2], "label": [0, 1]}), tmp_path / "t.parquet")
-    with pytest.raises(UserError, match="must hold encoded images .* it is int64"):
+    with pytest.raises(UserError, match=r"must hold encoded images .* it is int64"):
         read_parquet(tmp_path / "t.parquet", DataConfig(name="parquet", train_path="t"))
 
 

@@ -1,0 +1,136 @@
+"""Whole runs in this process, with k-means shards in this process; no Ray."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from clray.clusters.statistics import cluster_statistics
+from clray.config import Config, UserError
+from clray.data.datasets import Dataset, load_dataset
+from clray.kmeans.lloyd import Clustering, LocalShards, lloyd
+from clray.kmeans.shard import FaissShard
+from clray.kmeans.vectors import split_rows
+from clray.train.epoch import TrainingError
+from clray.train.run import check_against_data, evaluate_checkpoint, run
+from clray.train.session import LocalSession, Metrics, read_metrics
+from clray.train.state import read_checkpoint
+
+CPU = torch.device("cpu")
+MakeConfig = Callable[..., Config]
+TIMES = ("seconds", "per_second")
+
+
+def cluster_here(vectors: np.ndarray, num_clusters: int, *, seed: int, initial: np.ndarray | None) -> Clustering:
+    shards = LocalShards([FaissShard(vectors[start:stop]) for start, stop in split_rows(len(vectors), 2)])
+    return lloyd(shards, num_clusters, num_iterations=4, seed=seed, initial=initial)
+
+
+class Interrupted(Exception):
+    pass
+
+
+def train(config: Config, data: Dataset, folder: Path, stop_after: int | None = None) -> list[Metrics]:
+    def on_report(metrics: Metrics) -> None:
+        if metrics["epoch"] == stop_after:
+            raise Interrupted
+
+    try:
+        run(config, data, LocalSession(folder, cluster_here, on_report, CPU))
+    except Interrupted:
+        assert stop_after is not None
+    return read_metrics(folder)
+
+
+def without_times(metrics: list[Metrics]) -> list[Metrics]:
+    return [{key: value for key, value in epoch.items() if not key.endswith(TIMES)} for epoch in metrics]
+
+
+def test_a_run_learns_and_reports_every_epoch(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    config = tiny_config(train={"num_epochs": 6}, evaluate={"every_epochs": 3, "probe_epochs": 10})
+    metrics = train(config, load_dataset(config.data), tmp_path)
+    assert [m["epoch"] for m in metrics] == [1, 2, 3, 4, 5, 6]
+    assert ["eval/linear_accuracy" in m for m in metrics] == [False, False, True, False, False, True]
+    assert ["recluster/inertia" in m for m in metrics] == [False, True, True, True, True, True]
+    assert metrics[-1]["eval/knn_accuracy"] > 0.3
+    assert metrics[0]["clusters/num_clusters"] == 96
+    assert metrics[-1]["clusters/num_clusters"] == 6
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 4])
+def test_stopped_and_resumed_equals_uninterrupted(tiny_config: MakeConfig, tmp_path: Path, stop_after: int) -> None:
+    config = tiny_config(train={"num_epochs": 5, "checkpoint_every_epochs": 2})
+    data = load_dataset(config.data)
+    whole = train(config, data, tmp_path / "whole")
+    train(config, data, tmp_path / "cut", stop_after=stop_after)
+    resumed = train(config, data, tmp_path / "cut")
+    assert without_times(resumed) == without_times(whole)
+    kept, other = (read_checkpoint(tmp_path / name) for name in ("whole", "cut"))
+    assert torch.equal(kept["cluster_ids"], other["cluster_ids"])
+    for name, value in kept["model"].items():
+        assert torch.equal(value, other["model"][name]), name
+
+
+def test_the_run_seed_decides_everything(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    data = load_dataset(tiny_config().data)
+    first, again, other = (
+        without_times(train(tiny_config(seed=seed), data, tmp_path / name))
+        for seed, name in ((0, "a"), (0, "b"), (1, "c"))
+    )
+    assert first == again
+    assert first != other
+
+
+def test_reclusters_as_often_as_it_is_told(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    config = tiny_config(train={"num_epochs": 6}, recluster={"warmup_epochs": 2, "every_epochs": 3})
+    metrics = train(config, load_dataset(config.data), tmp_path)
+    assert [m["epoch"] for m in metrics if "recluster/inertia" in m] == [3, 6]
+    assert [m["recluster/age_epochs"] for m in metrics][2:] == [0, 1, 2, 0]
+
+
+def test_warm_started_clusters_keep_their_ids(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    data = load_dataset(tiny_config().data)
+    moved = {}
+    for warm_start in (True, False):
+        config = tiny_config(
+            train={"num_epochs": 6, "learning_rate": 1e-5},
+            kmeans={"warm_start": warm_start},
+            clusters={"num_clusters": 8},
+        )
+        metrics = train(config, data, tmp_path / str(warm_start))
+        moved[warm_start] = np.mean([m["recluster/moved_fraction"] for m in metrics[2:]])
+    assert moved[True] < 0.2 < moved[False]
+
+
+def test_a_learning_rate_that_explodes_stops_with_the_place(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    config = tiny_config(train={"learning_rate": 1e30})
+    with pytest.raises(TrainingError, match=r"the loss is nan in epoch 1, worker 0, step \d of 3"):
+        train(config, load_dataset(config.data), tmp_path)
+
+
+def test_a_checkpoint_evaluates_to_what_the_run_reported(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    config = tiny_config()
+    data = load_dataset(config.data)
+    last = train(config, data, tmp_path)[-1]
+    checkpoint = read_checkpoint(tmp_path)
+    metrics = evaluate_checkpoint(checkpoint, config, data)
+    for name in ("eval/linear_accuracy", "eval/knn_accuracy", "clusters/mutual_information_bits"):
+        assert metrics[name] == pytest.approx(last[name])
+    statistics = cluster_statistics(checkpoint["cluster_ids"].numpy(), data.train.labels, 6)
+    assert metrics["clusters/conditional_entropy_bits"] == pytest.approx(statistics.conditional_entropy_bits)
+
+
+def test_more_clusters_than_training_images_are_refused(tiny_config: MakeConfig) -> None:
+    config = tiny_config(clusters={"num_clusters": 97})
+    with pytest.raises(UserError, match=r"clusters\.num_clusters must be at most 96 .* got 97"):
+        check_against_data(config, load_dataset(config.data))
+
+
+def test_a_checkpoint_of_other_data_is_refused(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    config = tiny_config()
+    train(config, load_dataset(config.data), tmp_path, stop_after=1)
+    other = tiny_config(data={"max_train_images": 80})
+    with pytest.raises(UserError, match="assigns 96 training images, the data hold 80"):
+        train(other, load_dataset(other.data), tmp_path)
