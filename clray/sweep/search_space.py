@@ -96,7 +96,7 @@ def _parse_domain(key: str, spec: Any) -> Domain:
         raise UserError(f"search_space.{key}: expected one domain such as {{grid_search: [1, 2]}}; got {spec}")
     ((name, arguments),) = spec.items()
     if name not in NUM_ARGUMENTS:
-        near = difflib.get_close_matches(str(name), NUM_ARGUMENTS, n=1)
+        near = difflib.get_close_matches(str(name), NUM_ARGUMENTS, n=1, cutoff=0.5)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         raise UserError(f"search_space.{key}: unknown domain '{name}'.{hint} Domains: {', '.join(NUM_ARGUMENTS)}")
     if not isinstance(arguments, list) or not arguments:

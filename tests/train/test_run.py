@@ -95,12 +95,12 @@ def test_warm_started_clusters_keep_their_ids(tiny_config: MakeConfig, tmp_path:
     moved = {}
     for warm_start in (True, False):
         config = tiny_config(
-            train={"num_epochs": 6, "learning_rate": 1e-5},
+            train={"num_epochs": 16, "learning_rate": 1e-5},
             kmeans={"warm_start": warm_start},
             clusters={"num_clusters": 8},
         )
         metrics = train(config, data, tmp_path / str(warm_start))
-        moved[warm_start] = np.mean([m["recluster/moved_fraction"] for m in metrics[2:]])
+        moved[warm_start] = np.mean([m["recluster/moved_fraction"] for m in metrics[-5:]])
     assert moved[True] < 0.2 < moved[False]
 
 
