@@ -11,6 +11,8 @@ from ray._private import worker as ray_worker
 
 from clray.config import Config, KMeansConfig, UserError
 
+CONNECT_TIMEOUT_SECONDS = 5.0
+
 
 def required_resources(config: Config) -> dict[str, float]:
     """CPUs and GPUs of one run's workers."""
@@ -48,6 +50,7 @@ def start_ray(*, needed_cpus: float = 1.0, dashboard: bool = False, verbose: boo
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     address = os.environ.get("RAY_ADDRESS")
     if address:
+        _require_answer(address)
         try:
             ray.init(address=address, logging_level=logging.INFO if verbose else logging.WARNING, log_to_driver=verbose)
         except (ConnectionError, RuntimeError, ValueError) as error:
@@ -66,6 +69,19 @@ def start_ray(*, needed_cpus: float = 1.0, dashboard: bool = False, verbose: boo
         logging_level=logging.INFO if verbose else logging.WARNING,
         log_to_driver=verbose,
     )
+
+
+def _require_answer(address: str) -> None:
+    """Raise UserError where nothing listens at HOST:PORT; Ray itself would go on trying for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_SECONDS).close()
+    except OSError as error:
+        raise UserError(
+            f"RAY_ADDRESS={address}: no Ray cluster answers there ({error.strerror or error}); unset it to run here"
+        ) from error
 
 
 def _keep_to_loopback() -> None:

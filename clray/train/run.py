@@ -23,7 +23,7 @@ from clray.seeding import derive_seed
 from clray.train.epoch import TrainingError, train_epoch
 from clray.train.recluster import EMBEDDING_BATCH_SIZE, ids_on_device, is_due, recluster
 from clray.train.session import LocalSession, Metrics, Session, default_device, gather
-from clray.train.state import create_state, wrap_for_workers
+from clray.train.state import create_state, share_buffers, wrap_for_workers
 
 
 def check_against_data(config: Config, data: Dataset) -> None:
@@ -84,6 +84,7 @@ def run(config: Config, data: Dataset, session: Session) -> Metrics:
             device=session.device,
             where=f"epoch {state.epoch + 1}, worker {session.rank}",
         )
+        share_buffers(state.model, session.world_size)
         state.epoch += 1
         is_last = state.epoch == config.train.num_epochs
         # Workers see different batches: what is reported is their mean.

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
@@ -93,6 +94,16 @@ def wrap_for_workers(model: nn.Module, world_size: int, device: torch.device) ->
     if world_size == 1:
         return model
     return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+
+
+def share_buffers(model: nn.Module, world_size: int) -> None:
+    """Give every worker the batch-norm statistics of rank 0, so that all embed alike; every rank must call it.
+
+    During an epoch each worker gathers its own, as DDP only copies them before a step.
+    """
+    if world_size > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)
 
 
 def write_checkpoint(folder: Path, checkpoint: dict[str, Any]) -> Path:
