@@ -2,6 +2,8 @@
 
 import http.server
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -67,14 +69,11 @@ def test_a_bad_setting_is_refused(
 def test_more_clusters_than_training_images_are_refused_before_ray_starts(
     clray: Clray, tiny_yaml: Clray, tmp_path: Path
 ) -> None:
-    done = clray("train", tiny_yaml(), "-o", tmp_path / "out", "--name", "x", "--set", "clusters.num_clusters=97")
-    assert done.returncode == 2
-    assert "clusters.num_clusters must be at most 96 (the training images); got 97" in done.stderr
-    assert not (tmp_path / "out" / "x").exists()
     space = {"clusters.num_clusters": {"grid_search": [4, 97]}}
     done = clray("sweep", tiny_yaml(search_space=space), "-o", tmp_path / "out", "--name", "x")
     assert done.returncode == 2
-    assert "trial k=97: clusters.num_clusters must be at most 96" in done.stderr
+    assert "trial k=97: clusters.num_clusters must be at most 96 (the training images); got 97" in done.stderr
+    assert not (tmp_path / "out" / "x").exists()
 
 
 def test_a_grid_over_an_unknown_key_is_refused(clray: Clray, tiny_yaml: Clray, tmp_path: Path) -> None:
@@ -151,9 +150,6 @@ def test_the_resolved_config_is_printed_and_reads_back(clray: Clray, tiny_yaml: 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     """A sweep of five trials, one of which cannot work, run once for several tests."""
-    import subprocess
-    import sys
-
     folder = tmp_path_factory.mktemp("sweep")
     space = [GRID, {"clusters.source": "labels", "train.learning_rate": 1e30}]
     (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY | {"search_space": space}))
@@ -249,6 +245,29 @@ def test_two_workers_train_and_resume_on_a_real_ray(clray: Clray, tiny_yaml: Clr
     assert [m.step for m in client.get_metric_history(run.info.run_id, "train/loss")] == [1, 2, 3]
     evaluated = json.loads(clray("evaluate", result["folder"], "--json").stdout)
     assert evaluated["eval/knn_accuracy"] == pytest.approx(metrics[-1]["eval/knn_accuracy"])
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(clray: Clray, tiny_yaml: Clray, tmp_path: Path) -> None:
+    config = tiny_yaml(clusters={"source": "labels"}, train={"num_epochs": 60, "checkpoint_every_epochs": 7})
+    arguments = ["train", str(config), "-o", str(tmp_path / "out"), "--json", "--name"]
+    whole = json.loads(clray(*arguments, "whole").stdout)["metrics"]
+    process = subprocess.Popen([sys.executable, "-m", "clray", *arguments, "cut"], stdout=subprocess.DEVNULL)
+    while len(read_metrics(tmp_path / "out" / "cut")) < 10:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    done = clray(*arguments, "cut", "--resume")
+    resumed = json.loads(done.stdout)["metrics"]
+    for name in ("train/loss", "eval/linear_accuracy", "eval/knn_accuracy"):
+        assert resumed[name] == whole[name]
+    assert [m["epoch"] for m in read_metrics(tmp_path / "out" / "cut")] == list(range(1, 61))
+    client, runs = runs_in(f"sqlite:///{tmp_path / 'out' / 'mlflow.db'}")
+    assert len(runs) == 2
+    for run in runs:
+        assert run.info.status == "FINISHED"
+        assert [m.step for m in client.get_metric_history(run.info.run_id, "train/loss")] == list(range(1, 61))
 
 
 @pytest.mark.slow

@@ -78,5 +78,5 @@ def test_the_service_returns_each_worker_the_ids_of_its_own_vectors() -> None:
 
 def test_the_users_error_comes_back_as_itself() -> None:
     client = KMeansClient(KMeansService.remote(CONFIG), CONFIG, "other")
-    with pytest.raises(UserError, match="between 1 and 900 .* got 901"):
+    with pytest.raises(UserError, match=r"between 1 and 900 .* got 901"):
         client(VECTORS, 901, seed=0, initial=None)
