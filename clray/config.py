@@ -198,8 +198,8 @@ class SweepConfig(Section):
     """How often the search space is drawn; each draw repeats the grids."""
     max_concurrent_trials: PositiveInt | None = None
     """By default as many as the cluster's resources allow."""
-    metric: str = "eval/linear_accuracy"
-    mode: Literal["max", "min"] = "max"
+    metric: Literal["eval/linear_accuracy", "eval/knn_accuracy"] = "eval/linear_accuracy"
+    """Ranks the trials and colours the picture."""
 
 
 class Config(Section):
@@ -236,6 +236,15 @@ class Config(Section):
             raise ValueError(
                 f"train.global_batch_size must be a multiple of train.num_workers={self.train.num_workers}; "
                 f"got {self.train.global_batch_size}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _reclusters_in_time(self) -> "Config":
+        if self.clusters.source == "kmeans" and self.recluster.warmup_epochs >= self.train.num_epochs:
+            raise ValueError(
+                f"recluster.warmup_epochs must be below train.num_epochs={self.train.num_epochs}, or k-means clusters "
+                f"are never used; got {self.recluster.warmup_epochs}"
             )
         return self
 

@@ -18,6 +18,8 @@ from clray.config import Config, UserError, dump_yaml, flatten, load_config, ove
         ({"clusters": {"source": "column"}}, ["clusters.column is required"]),
         ({"data": {"name": "parquet"}}, ["data.train_path is required"]),
         ({"train": {"global_batch_size": 33, "num_workers": 2}}, ["multiple of train.num_workers=2", "got 33"]),
+        ({"train": {"num_epochs": 3}, "recluster": {"warmup_epochs": 3}}, ["recluster.warmup_epochs", "got 3"]),
+        ({"sweep": {"metric": "accuracy"}}, ["sweep.metric", "'eval/knn_accuracy'", "got 'accuracy'"]),
         ({"train": {"num_epochs": "many"}}, ["train.num_epochs", "got 'many'"]),
     ],
 )

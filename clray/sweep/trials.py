@@ -59,9 +59,7 @@ def trial_folder(sweep_folder: Path, point: SweepPoint) -> Path:
 
 def rank_records(records: list[TrialRecord], config: Config) -> list[TrialRecord]:
     """Trials with the sweep's metric, best first, then those without it."""
-    sign = -1 if config.sweep.mode == "max" else 1
-    name = config.sweep.metric
-    return sorted(records, key=lambda record: sign * record.metrics[name] if name in record.metrics else math.inf)
+    return sorted(records, key=lambda record: -record.metrics.get(config.sweep.metric, -math.inf))
 
 
 def write_results(ranked: list[TrialRecord], folder: Path, timing: dict[str, float]) -> Path:
