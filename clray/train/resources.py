@@ -52,7 +52,7 @@ def start_ray(*, needed_cpus: float = 1.0, dashboard: bool = False, verbose: boo
     if address:
         _require_answer(address)
         try:
-            ray.init(address=address, logging_level=logging.INFO if verbose else logging.WARNING, log_to_driver=verbose)
+            ray.init(address=address, logging_level=logging.INFO if verbose else logging.ERROR, log_to_driver=verbose)
         except (ConnectionError, RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(
@@ -66,7 +66,7 @@ def start_ray(*, needed_cpus: float = 1.0, dashboard: bool = False, verbose: boo
         num_cpus=max(os.cpu_count() or 1, math.ceil(needed_cpus - 1e-6)),
         include_dashboard=dashboard,
         dashboard_host="127.0.0.1",
-        logging_level=logging.INFO if verbose else logging.WARNING,
+        logging_level=logging.INFO if verbose else logging.ERROR,
         log_to_driver=verbose,
     )
 

@@ -32,7 +32,7 @@ class Planted:
 def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"cluster_ids": Planted()}, tmp_path / "zip.pt")
-    (tmp_path / "raw.pt").write_bytes(pickle.dumps(Planted()))
+    (tmp_path / "raw.pt").write_bytes(pickle.dumps(Planted(), protocol=2))
     for name in ("zip.pt", "raw.pt"):
         with pytest.raises(UserError, match="not a complete checkpoint"):
             read_checkpoint(tmp_path / name)
