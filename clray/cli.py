@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from clray.cluster_command import cluster
 from clray.config import Config, UserError, dump_yaml, load_config
 from clray.terminal import (
     epoch_progress,
@@ -20,7 +21,6 @@ from clray.terminal import (
     print_error,
     print_json,
     print_values,
-    progress,
     status,
 )
 
@@ -180,63 +180,7 @@ def sweep(
         raise typer.Exit(1)
 
 
-@app.command()
-def cluster(
-    embeddings: Annotated[Path, typer.Argument(metavar="EMBEDDINGS.npy", help="Vectors, float [N, dim].")],
-    num_clusters: Annotated[int, typer.Option("--num-clusters", "-k", min=1, help="K.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="A new folder for the result.")],
-    shards: Annotated[int, typer.Option(min=1, help="Ray actors that search one slice each.")] = 2,
-    num_iterations: Annotated[int, typer.Option(min=1)] = 20,
-    num_redos: Annotated[int, typer.Option(min=1, help="Random starts, of which the best is kept.")] = 1,
-    spherical: Annotated[bool, typer.Option(help="Keep the centroids at unit length.")] = False,
-    cpus_per_shard: Annotated[float, typer.Option(min=0.0)] = 1.0,
-    gpus_per_shard: Annotated[float, typer.Option(min=0.0)] = 0.0,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-) -> None:
-    """Distributed FAISS k-means on its own: centroids.npy, assignments.npy and clustering.json."""
-    from clray.config import KMeansConfig
-    from clray.kmeans.vectors import check_num_clusters, open_npy, split_rows
-
-    vectors = open_npy(embeddings)
-    check_num_clusters(num_clusters, len(vectors), "--num-clusters")
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"--output: {output} is not an empty folder; choose another")
-    started = time.monotonic()
-    config = KMeansConfig(num_shards=shards, cpus_per_shard=cpus_per_shard, gpus_per_shard=gpus_per_shard)
-    with status("starting Ray", quiet=as_json):
-        from clray.kmeans.actors import shards_of_file, start_shard_actors
-        from clray.kmeans.lloyd import lloyd, write_clustering
-        from clray.train.resources import require_resources, shard_resources, start_ray
-
-        start_ray(needed_cpus=shard_resources(config)["CPU"], verbose=verbose)
-        require_resources(shard_resources(config), f"{shards} k-means shards")
-        actors = start_shard_actors(config)
-    remote = shards_of_file(actors, str(embeddings.resolve()), split_rows(len(vectors), shards))
-    with progress("iteration", num_iterations * num_redos, quiet=as_json) as show:
-        clustering = lloyd(
-            remote,
-            num_clusters,
-            num_iterations=num_iterations,
-            num_redos=num_redos,
-            seed=seed,
-            spherical=spherical,
-            on_iteration=lambda number, sums: show(number, f"inertia {sums.inertia:.6g}"),
-        )
-    about = {
-        "embeddings": str(embeddings.resolve()),
-        "num_shards": shards,
-        "seed": seed,
-        "spherical": spherical,
-        "seconds": round(time.monotonic() - started, 3),
-    }
-    summary = write_clustering(clustering, output, about)
-    if as_json:
-        print_json(summary)
-    else:
-        shown = ("num_vectors", "num_nonempty", "inertia", "num_iterations", "smallest_cluster", "largest_cluster")
-        print_values({name: summary[name] for name in shown} | {"output": output})
+app.command()(cluster)
 
 
 @app.command()

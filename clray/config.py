@@ -86,9 +86,11 @@ class AugmentationConfig(Section):
 class ClustersConfig(Section):
     """Where the cluster ids Z come from: `instance` is InfoNCE, `labels` is SupCon, the others are Cl-InfoNCE."""
 
-    source: Literal["instance", "labels", "attributes", "column", "kmeans"] = "kmeans"
+    source: Literal["instance", "labels", "attributes", "column", "clustering", "kmeans"] = "kmeans"
     num_clusters: Annotated[int, Field(ge=2)] = 10
-    """K of k-means."""
+    """K of k-means, or the granularity of a saved clustering."""
+    path: str | None = None
+    """Folder of a clustering by `clray cluster`, whose row i is training image i, for `source: clustering`."""
     column: str | None = None
     """The column whose values are the clusters, for `source: column`."""
     attribute_columns: tuple[str, ...] | None = None
@@ -97,9 +99,11 @@ class ClustersConfig(Section):
     """How many attributes, by falling entropy, form the clusters for `source: attributes`."""
 
     @model_validator(mode="after")
-    def _has_column(self) -> "ClustersConfig":
+    def _has_what_its_source_needs(self) -> "ClustersConfig":
         if self.source == "column" and self.column is None:
             raise ValueError("column is required for clusters.source=column; set clusters.column")
+        if self.source == "clustering" and self.path is None:
+            raise ValueError("path is required for clusters.source=clustering; set clusters.path")
         return self
 
 
@@ -117,9 +121,15 @@ class KMeansConfig(Section):
     num_shards: PositiveInt = 2
     num_iterations: PositiveInt = 20
     num_redos: PositiveInt = 1
+    """Starts of a cold clustering, of which the best is kept."""
+    init: Literal["random", "kmeans++", "afk-mc2"] = "random"
     spherical: bool = False
+    tolerance: NonNegativeFloat = 1e-6
+    """Relative fall of the inertia at which to stop before `num_iterations`."""
     warm_start: bool = True
     """Start from the centroids of the previous clustering, so that a cluster keeps its id."""
+    num_refresh_iterations: PositiveInt = 10
+    """Iterations of a warm start."""
     cpus_per_shard: NonNegativeFloat = 0.1
     gpus_per_shard: NonNegativeFloat = 0.0
 

@@ -58,7 +58,7 @@ def _gpus() -> str:
 def _ray_cluster() -> str:
     import ray
 
-    from clray.train.resources import start_ray
+    from clray.ray_cluster import start_ray
 
     start_ray()
     resources = ray.cluster_resources()

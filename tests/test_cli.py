@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -268,24 +267,6 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(clray: Clray, tiny_yaml
     for run in runs:
         assert run.info.status == "FINISHED"
         assert [m.step for m in client.get_metric_history(run.info.run_id, "train/loss")] == list(range(1, 61))
-
-
-@pytest.mark.slow
-def test_vectors_are_clustered_on_their_own(clray: Clray, tmp_path: Path) -> None:
-    vectors = np.random.default_rng(0).normal(size=(400, 8)).astype(np.float32)
-    np.save(tmp_path / "v.npy", vectors)
-    done = clray("cluster", tmp_path / "v.npy", "-k", 12, "--shards", 3, "-o", tmp_path / "c", "--json",
-                 "--cpus-per-shard", 0.2)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    summary = json.loads(done.stdout)
-    ids, centroids = (np.load(tmp_path / "c" / name) for name in ("assignments.npy", "centroids.npy"))
-    distances = ((vectors[:, None].astype(np.float64) - centroids[None]) ** 2).sum(-1)
-    np.testing.assert_array_equal(ids, distances.argmin(1))
-    assert summary["inertia"] == pytest.approx(distances.min(1).sum(), rel=1e-5)
-    again = clray("cluster", tmp_path / "v.npy", "-k", 12, "-o", tmp_path / "c")
-    assert again.returncode == 2
-    assert "is not an empty folder" in again.stderr
-    assert clray("cluster", tmp_path / "v.npy", "-k", 401, "-o", tmp_path / "d").returncode == 2
 
 
 def test_statistics_of_two_columns(clray: Clray, tmp_path: Path) -> None:

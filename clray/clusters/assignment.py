@@ -16,7 +16,7 @@ class ClusterAssignment:
     Attributes:
         ids: int64 [N], each in 0..num_clusters-1.
         num_clusters: K, counting empty clusters.
-        source: `instance`, `labels`, `attributes`, `column` or `kmeans`.
+        source: `instance`, `labels`, `attributes`, `column`, `clustering` or `kmeans`.
 
     Raises:
         ValueError: ids that are no integer vector, or out of range.

@@ -1,9 +1,12 @@
-"""Assignments fixed before training: every sample alone, the labels, attributes, or a named column."""
+"""Assignments fixed before training: every sample alone, labels, attributes, a named column, a saved clustering."""
+
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int
 
 from clray.clusters.assignment import ClusterAssignment
+from clray.clusters.saved import read_assignment
 from clray.clusters.statistics import entropy_bits
 from clray.config import ClustersConfig, UserError
 
@@ -41,7 +44,7 @@ def known_clusters(
     """The assignment a run starts with; k-means starts from instance clusters.
 
     Raises:
-        UserError: a column that is not there, or more attributes than there are.
+        UserError: a column that is not there, more attributes than there are, or a clustering of other samples.
     """
     if config.source == "labels":
         return value_clusters(labels, "labels")
@@ -57,7 +60,25 @@ def known_clusters(
                 f"{', '.join(attributes) or 'none'}); got {config.num_attributes}"
             )
         return attribute_clusters(attributes, config.num_attributes)
+    if config.source == "clustering":
+        return _saved_clusters(config, len(labels))
     return instance_clusters(len(labels))
+
+
+def _saved_clusters(config: ClustersConfig, num_samples: int) -> ClusterAssignment:
+    assert config.path is not None, "ClustersConfig requires a path"
+    ids = read_assignment(Path(config.path), config.num_clusters)
+    if len(ids) != num_samples:
+        raise UserError(
+            f"clusters.path: {config.path} holds the clusters of {len(ids)} vectors, there are {num_samples} training "
+            "images; cluster the embeddings of the training images, in their order"
+        )
+    if ids.min() < 0:
+        raise UserError(
+            f"clusters.path: {config.path} leaves out {int((ids < 0).sum())} vectors (NaN or infinity); cluster again "
+            "from embeddings that are finite"
+        )
+    return ClusterAssignment(ids.astype(np.int64), config.num_clusters, "clustering")
 
 
 def _columns(columns: dict[str, np.ndarray], wanted: tuple[str, ...], key: str) -> dict[str, np.ndarray]:

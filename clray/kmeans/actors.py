@@ -1,7 +1,8 @@
 """Shards as Ray actors: each search runs where its slice of the vectors lies.
 
-An actor keeps no state between calls: the slice travels as an object reference (mapped without a copy on the same
-node) or as the name of a file. A killed actor is therefore restarted by Ray and simply repeats the call.
+An actor keeps nothing that it could not read again: a slice of an array travels as an object reference (mapped without
+a copy on the same node), a slice of files as their names. A killed actor is therefore restarted by Ray, on another node
+where its own is lost, and simply repeats the call; the result is the same.
 """
 
 from collections.abc import Sequence
@@ -10,85 +11,146 @@ from typing import Any
 import numpy as np
 import ray
 from jaxtyping import Float, Int
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from clray.config import KMeansConfig, UserError
-from clray.kmeans.shard import FaissShard, PartialSums
-from clray.kmeans.vectors import NpySlice, VectorSlice
+from clray.kmeans.lloyd import add_sums, join_assignments, rows_by_slice
+from clray.kmeans.memory import plan_blocks, process_bytes
+from clray.kmeans.shard import AssignMethod, FaissShard, PartialSums
+from clray.kmeans.vectors import FileSlice
+
+FAN_IN = 8
+"""Partial sums that one process adds; above it they are reduced in a tree."""
+
+MAX_REPEATS = 3
 
 
-@ray.remote(max_restarts=-1, max_task_retries=3)
+class ShardError(RuntimeError):
+    """A shard actor died more often than it is restarted."""
+
+
+@ray.remote(max_restarts=-1, max_task_retries=MAX_REPEATS)
 class ShardActor:
-    """Searches whichever slice of vectors a call brings along."""
+    """Searches whichever slice of vectors a call brings along; keeps the last slice of files that fits its memory."""
 
-    def __init__(self, num_threads: int, use_gpu: bool) -> None:
-        self.num_threads = num_threads
-        self.use_gpu = use_gpu
+    def __init__(self, num_threads: int, use_gpu: bool, assign_method: AssignMethod, memory_bytes: int | None) -> None:
+        self.options = {"num_threads": num_threads, "use_gpu": use_gpu, "assign_method": assign_method}
+        self.memory_bytes = memory_bytes
+        self.process_bytes = process_bytes()
+        self.key: tuple[object, ...] | None = None
+        self.shard: FaissShard | None = None
 
-    def _shard(self, vectors: VectorSlice) -> FaissShard:
-        return FaissShard(vectors, num_threads=self.num_threads, use_gpu=self.use_gpu)
+    def prepare(self, vectors: FileSlice | np.ndarray, num_clusters: Sequence[int]) -> Int[np.ndarray, " m"]:
+        """Check that the memory suffices, and read the slice once; returns its rows with NaN or infinity."""
+        return self._open(vectors, num_clusters).nonfinite_rows()
 
-    def take(self, vectors: VectorSlice, rows: np.ndarray) -> np.ndarray:
-        return self._shard(vectors).take(rows)
+    def take(self, vectors: FileSlice | np.ndarray, rows: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m dim"]:
+        return FaissShard(vectors).take(rows)
 
-    def accumulate(self, vectors: VectorSlice, centroids: np.ndarray) -> PartialSums:
-        return self._shard(vectors).accumulate(centroids)
+    def accumulate(self, vectors: FileSlice | np.ndarray, centroids: list[np.ndarray]) -> list[PartialSums]:
+        return self._open(vectors, [len(each) for each in centroids]).accumulate(centroids)
 
-    def assign(self, vectors: VectorSlice, centroids: np.ndarray) -> tuple[np.ndarray, float]:
-        return self._shard(vectors).assign(centroids)
+    def assign(self, vectors: FileSlice | np.ndarray, centroids: list[np.ndarray]) -> list[tuple[np.ndarray, float]]:
+        return self._open(vectors, [len(each) for each in centroids]).assign(centroids)
+
+    def add(self, *parts: list[PartialSums]) -> list[PartialSums]:
+        return add_sums(parts)
+
+    def _open(self, vectors: FileSlice | np.ndarray, num_clusters: Sequence[int]) -> FaissShard:
+        if isinstance(vectors, np.ndarray):
+            return FaissShard(vectors, **self.options)
+        if self.shard is None or self.key != vectors.key:
+            plan = None
+            if self.memory_bytes is not None:
+                plan = plan_blocks(
+                    len(vectors),
+                    vectors.dim,
+                    num_clusters,
+                    memory_bytes=self.memory_bytes,
+                    process_bytes=self.process_bytes,
+                )
+            self.shard, self.key = FaissShard(vectors, plan=plan, **self.options), vectors.key
+        return self.shard
 
 
-def start_shard_actors(config: KMeansConfig) -> list[Any]:
-    """`num_shards` actors, spread over the nodes."""
+def shard_resources(config: KMeansConfig) -> dict[str, float]:
+    """CPUs and GPUs of the k-means shard actors, which all trials of a sweep share."""
+    return {"CPU": config.num_shards * config.cpus_per_shard, "GPU": config.num_shards * config.gpus_per_shard}
+
+
+def start_shard_actors(
+    config: KMeansConfig, *, assign_method: AssignMethod = "exact", memory_bytes: int | None = None
+) -> list[Any]:
+    """`num_shards` actors, spread over the nodes.
+
+    Args:
+        assign_method: how the nearest centroid is found.
+        memory_bytes: bound on each actor's own memory while it reads slices of files; None keeps them in memory.
+    """
     resources = {"num_cpus": config.cpus_per_shard, "num_gpus": config.gpus_per_shard}
     num_threads = max(1, int(config.cpus_per_shard))
     options = ShardActor.options(scheduling_strategy="SPREAD", **resources)
-    return [options.remote(num_threads, config.gpus_per_shard > 0) for _ in range(config.num_shards)]
+    return [
+        options.remote(num_threads, config.gpus_per_shard > 0, assign_method, memory_bytes)
+        for _ in range(config.num_shards)
+    ]
 
 
 class RayShards:
     """The `Shards` of Lloyd's algorithm over actors; slice i is searched by actor i modulo their number."""
 
-    def __init__(self, actors: Sequence[Any], slices: Sequence[Any], sizes: Sequence[int]) -> None:
-        """Args: the actors; an object reference or `NpySlice` per slice; the number of vectors in each."""
+    def __init__(
+        self, actors: Sequence[Any], slices: Sequence[Any], sizes: Sequence[int], *, fan_in: int = FAN_IN
+    ) -> None:
+        """Args: the actors; an object reference or `FileSlice` per slice; the number of vectors in each."""
         self.actors = [actors[i % len(actors)] for i in range(len(slices))]
         self.slices = slices
+        self.fan_in = fan_in
+        self.received_bytes = 0
+        """Bytes of centroids that each shard received in the last iteration; K x dim, whatever the vectors."""
+        self.sent_bytes = 0
+        """Bytes of sums and counts that each shard sent in the last iteration."""
         self._starts = np.cumsum([0, *sizes])
 
     @property
     def num_vectors(self) -> int:
         return int(self._starts[-1])
 
+    def nonfinite_rows(self, num_clusters: Sequence[int]) -> list[np.ndarray]:
+        """For each slice its rows with NaN or infinity; raises UserError where a shard's memory is too small."""
+        return fetch([a.prepare.remote(v, num_clusters) for a, v in zip(self.actors, self.slices, strict=True)])
+
     def take(self, rows: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m dim"]:
-        parts = [
-            rows[(rows >= start) & (rows < stop)] - start
-            for start, stop in zip(self._starts[:-1], self._starts[1:], strict=True)
-        ]
-        pieces = [
-            actor.take.remote(vectors, part)
-            for actor, vectors, part in zip(self.actors, self.slices, parts, strict=True)
-        ]
-        return np.concatenate(fetch(pieces))
+        parts = rows_by_slice(rows, self._starts)
+        return np.concatenate(
+            fetch([a.take.remote(v, part) for a, v, part in zip(self.actors, self.slices, parts, strict=True)])
+        )
 
-    def accumulate(self, centroids: Float[np.ndarray, "k dim"]) -> PartialSums:
-        shared = ray.put(centroids)
-        partial = fetch([a.accumulate.remote(v, shared) for a, v in zip(self.actors, self.slices, strict=True)])
-        return sum(partial[1:], start=partial[0])
+    def accumulate(self, centroids: Sequence[np.ndarray]) -> list[PartialSums]:
+        shared = ray.put(list(centroids))
+        partial = [a.accumulate.remote(v, shared) for a, v in zip(self.actors, self.slices, strict=True)]
+        while len(partial) > self.fan_in:
+            groups = range(0, len(partial), self.fan_in)
+            partial = [self.actors[i].add.remote(*partial[i : i + self.fan_in]) for i in groups]
+        sums = add_sums(fetch(partial))
+        self.received_bytes = sum(each.nbytes for each in centroids)
+        self.sent_bytes = sum(each.num_bytes for each in sums)
+        return sums
 
-    def assign(self, centroids: Float[np.ndarray, "k dim"]) -> tuple[Int[np.ndarray, " n"], float]:
-        shared = ray.put(centroids)
-        found = fetch([a.assign.remote(v, shared) for a, v in zip(self.actors, self.slices, strict=True)])
-        return np.concatenate([ids for ids, _ in found]), float(sum(inertia for _, inertia in found))
-
-
-def shards_of_file(actors: Sequence[Any], path: str, bounds: Sequence[tuple[int, int]]) -> RayShards:
-    """Shards over row ranges of one `.npy` file that every node can read."""
-    slices = [NpySlice(path, start, stop) for start, stop in bounds]
-    return RayShards(actors, slices, [stop - start for start, stop in bounds])
+    def assign(self, centroids: Sequence[np.ndarray]) -> list[tuple[np.ndarray, float]]:
+        shared = ray.put(list(centroids))
+        return join_assignments(
+            fetch([a.assign.remote(v, shared) for a, v in zip(self.actors, self.slices, strict=True)])
+        )
 
 
 def fetch(refs: Any) -> Any:
-    """`ray.get`, with the error of the remote code itself instead of a nest of remote tracebacks."""
+    """`ray.get`, with the error of the remote code itself instead of a nest of remote tracebacks.
+
+    Raises:
+        UserError: raised by the remote code.
+        ShardError: an actor that died again and again.
+    """
     try:
         return ray.get(refs)
     except RayTaskError as error:
@@ -97,4 +159,16 @@ def fetch(refs: Any) -> Any:
             cause = cause.cause
         if isinstance(cause, UserError):
             raise UserError(str(cause)) from None
+        if isinstance(cause, RayError):
+            raise _shard_error(cause) from None
         raise
+    except RayActorError as error:
+        raise _shard_error(error) from None
+
+
+def _shard_error(error: BaseException) -> ShardError:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return ShardError(
+        f"a k-means shard died and could not repeat its part {MAX_REPEATS} times ({lines[-1] if lines else error}). "
+        "If its node ran out of memory, lower --memory-per-shard or use more shards"
+    )

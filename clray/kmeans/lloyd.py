@@ -1,19 +1,20 @@
 """Lloyd's iterations over any shards: start, empty-cluster repair, redo, warm start, stop.
 
-Never learns whether the shards are local or remote.
+Several sets of centroids (granularities, and starts of each) go through one pass over the vectors together. Never
+learns whether the shards are local or remote.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from clray.kmeans.shard import FaissShard, PartialSums
+from clray.kmeans.shard import InitMethod, PartialSums, spread_centroids
 from clray.kmeans.vectors import check_num_clusters
+
+SAMPLE_PER_CLUSTER = 64
 
 
 @runtime_checkable
@@ -24,16 +25,37 @@ class Shards(Protocol):
     def num_vectors(self) -> int: ...
 
     def take(self, rows: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m dim"]:
-        """Vectors by their row over all shards."""
+        """Vectors by their ascending row over all shards."""
         ...
 
-    def accumulate(self, centroids: Float[np.ndarray, "k dim"]) -> PartialSums:
-        """Partial sums, added up over the shards."""
+    def accumulate(self, centroids: Sequence[np.ndarray]) -> list[PartialSums]:
+        """Partial sums under each set of centroids, float32 [K, dim], added up over the shards."""
         ...
 
-    def assign(self, centroids: Float[np.ndarray, "k dim"]) -> tuple[Int[np.ndarray, " n"], float]:
-        """Nearest centroid of each vector in row order, and the inertia."""
+    def assign(self, centroids: Sequence[np.ndarray]) -> list[tuple[np.ndarray, float]]:
+        """Nearest centroid of each vector in row order, int32 [N], and the inertia, under each set of centroids."""
         ...
+
+
+@dataclass(frozen=True)
+class LloydOptions:
+    """How to iterate.
+
+    Attributes:
+        num_iterations: updates at most.
+        num_redos: starts from different centroids, of which the lowest inertia wins; ignored with given centroids.
+        seed: of the starts and of the repair of empty clusters.
+        spherical: normalise the centroids to unit length after each update.
+        tolerance: stop when the inertia falls by no more than this share of itself; 0 goes on until it does not fall.
+        init: random vectors; or k-means++ or AFK-MC2 on a random sample of 64 vectors per cluster.
+    """
+
+    num_iterations: int = 20
+    num_redos: int = 1
+    seed: int = 0
+    spherical: bool = False
+    tolerance: float = 1e-6
+    init: InitMethod = "random"
 
 
 @dataclass(frozen=True)
@@ -42,7 +64,7 @@ class Clustering:
 
     Attributes:
         centroids: float32 [K, dim].
-        ids: nearest centroid of each vector, int64 [N].
+        ids: nearest centroid of each vector, int32 [N]; -1 for a vector that was left out.
         inertia: sum of squared L2 distances to the nearest centroid.
         history: inertia before each update.
     """
@@ -53,83 +75,119 @@ class Clustering:
     history: list[float] = field(default_factory=list)
 
     @property
+    def num_clusters(self) -> int:
+        return len(self.centroids)
+
+    @property
     def num_iterations(self) -> int:
         return len(self.history)
 
+    @property
+    def sizes(self) -> np.ndarray:
+        """Vectors per cluster, int64 [K]."""
+        return np.bincount(self.ids[self.ids >= 0], minlength=self.num_clusters)
 
-OnIteration = Callable[[int, PartialSums], None]
+
+@dataclass
+class Descent:
+    """One set of centroids on its way down: a granularity, or one start of it."""
+
+    redo: int
+    centroids: np.ndarray
+    history: list[float] = field(default_factory=list)
+    is_done: bool = False
+
+    @property
+    def num_clusters(self) -> int:
+        return len(self.centroids)
+
+
+OnIteration = Callable[[list[Descent], list[PartialSums]], None]
+"""Called after each update with all descents, and the sums of those that were still under way."""
 
 
 def lloyd(
     shards: Shards,
-    num_clusters: int,
+    num_clusters: Sequence[int],
+    options: LloydOptions | None = None,
     *,
-    num_iterations: int = 20,
-    num_redos: int = 1,
-    seed: int = 0,
-    spherical: bool = False,
-    tolerance: float = 1e-6,
-    initial: Float[np.ndarray, "k dim"] | None = None,
+    initial: Sequence[np.ndarray] | None = None,
+    descents: list[Descent] | None = None,
     on_iteration: OnIteration | None = None,
-) -> Clustering:
-    """K-means by Lloyd's algorithm on every vector.
+) -> list[Clustering]:
+    """K-means by Lloyd's algorithm on every vector, for each number of clusters in the same passes.
 
     Args:
         shards: the vectors.
-        num_clusters: K.
-        num_iterations: updates at most; stops when the inertia falls by less than `tolerance` of itself.
-        num_redos: starts from different random vectors, of which the lowest inertia wins; ignored with `initial`.
-        seed: of the random start and of the repair of empty clusters.
-        spherical: normalise the centroids to unit length after each update.
-        tolerance: relative fall of the inertia at which to stop; 0 stops when nothing improves.
-        initial: centroids to start from, such as those of the previous clustering.
-        on_iteration: called after each search with the iteration, from 1, and its sums.
+        num_clusters: K of each granularity.
+        options: how to iterate.
+        initial: for each granularity the centroids to start from, such as those of the previous clustering.
+        descents: the state of an interrupted call, to go on from.
+        on_iteration: progress and checkpoints.
+
+    Returns:
+        A clustering per granularity. The best of several starts is the one whose last update began at the lowest
+        inertia, as FAISS judges.
 
     Raises:
         UserError: more clusters than vectors, or fewer than one.
     """
+    options = options or LloydOptions()
     check_num_clusters(num_clusters, shards.num_vectors)
-    best: Clustering | None = None
-    num_done = 0
-
-    def on_update(sums: PartialSums) -> None:
-        nonlocal num_done
-        num_done += 1
+    if descents is None:
+        descents = _start(shards, num_clusters, options, initial)
+    while open_descents := [descent for descent in descents if not descent.is_done]:
+        sums = shards.accumulate([descent.centroids for descent in open_descents])
+        for descent, each in zip(open_descents, sums, strict=True):
+            _update(descent, each, options)
         if on_iteration is not None:
-            on_iteration(num_done, sums)
-
-    for redo in range(1 if initial is not None else num_redos):
-        generator = np.random.default_rng((seed, redo))
-        centroids = initial
-        if centroids is None:
-            centroids = shards.take(np.sort(generator.choice(shards.num_vectors, num_clusters, replace=False)))
-        centroids, history = _iterate(shards, centroids, num_iterations, generator, spherical, tolerance, on_update)
-        ids, inertia = shards.assign(centroids)
-        if best is None or inertia < best.inertia:
-            best = Clustering(centroids, ids, inertia, history)
-    assert best is not None, "there is at least one start"
-    return best
+            on_iteration(descents, sums)
+    best = [
+        min((d for d in descents if d.num_clusters == k), key=lambda d: (d.history[-1], d.redo)) for k in num_clusters
+    ]
+    assigned = shards.assign([descent.centroids for descent in best])
+    return [
+        Clustering(descent.centroids, ids, inertia, descent.history)
+        for descent, (ids, inertia) in zip(best, assigned, strict=True)
+    ]
 
 
-def _iterate(
-    shards: Shards,
-    centroids: np.ndarray,
-    num_iterations: int,
-    generator: np.random.Generator,
-    spherical: bool,
-    tolerance: float,
-    on_update: Callable[[PartialSums], None],
-) -> tuple[np.ndarray, list[float]]:
-    history: list[float] = []
-    centroids = np.ascontiguousarray(centroids, dtype=np.float32)
-    for _ in range(num_iterations):
-        sums = shards.accumulate(centroids)
-        history.append(sums.inertia)
-        centroids = update_centroids(centroids, sums, generator, spherical=spherical)
-        on_update(sums)
-        if len(history) > 1 and history[-2] - history[-1] <= tolerance * history[-2] and sums.counts.all():
-            break
-    return centroids, history
+def _start(
+    shards: Shards, num_clusters: Sequence[int], options: LloydOptions, initial: Sequence[np.ndarray] | None
+) -> list[Descent]:
+    if initial is not None:
+        return [Descent(0, np.ascontiguousarray(centroids, dtype=np.float32)) for centroids in initial]
+    return [
+        Descent(redo, start_centroids(shards, k, options, redo))
+        for k in num_clusters
+        for redo in range(options.num_redos)
+    ]
+
+
+def start_centroids(shards: Shards, num_clusters: int, options: LloydOptions, redo: int) -> np.ndarray:
+    """Centroids to start from, float32 [K, dim]; the same for any number of shards."""
+    generator = np.random.default_rng((options.seed, redo))
+    num_taken = num_clusters if options.init == "random" else SAMPLE_PER_CLUSTER * num_clusters
+    num_taken = min(num_taken, shards.num_vectors)
+    taken = shards.take(np.sort(generator.choice(shards.num_vectors, num_taken, replace=False)))
+    if options.init != "random":
+        return spread_centroids(taken, num_clusters, options.init, seed=int(generator.integers(2**31)))
+    return _unit(taken).astype(np.float32) if options.spherical else taken
+
+
+def _update(descent: Descent, sums: PartialSums, options: LloydOptions) -> None:
+    """Move the centroids, and decide whether that was the last time."""
+    # Derived from the iteration, so that an interrupted clustering goes on as it would have.
+    generator = np.random.default_rng((options.seed, descent.redo, len(descent.history)))
+    before = descent.centroids
+    descent.history.append(sums.inertia)
+    descent.centroids = update_centroids(before, sums, generator, spherical=options.spherical)
+    has_settled = len(descent.history) > 1 and (
+        descent.history[-2] - descent.history[-1] <= options.tolerance * descent.history[-2] and sums.counts.all()
+    )
+    # Equal centroids mean that no vector has changed its cluster.
+    has_stopped = np.array_equal(before, descent.centroids) or sums.inertia == 0
+    descent.is_done = len(descent.history) >= options.num_iterations or has_settled or bool(has_stopped)
 
 
 def update_centroids(
@@ -140,53 +198,30 @@ def update_centroids(
     The repair follows faiss `Clustering.cpp` (split_clusters): a donor is drawn with probability growing with its size,
     and the two centroids move apart by 1/1024 along alternating signs, so that the next search divides its points.
     """
-    means = sums.sums / np.maximum(sums.counts, 1)[:, None]
-    sizes = sums.counts.astype(np.float64)
-    if sums.counts.sum() > len(sizes):
+    means = sums.sums / np.where(sums.counts > 0, sums.counts, 1.0)[:, None]
+    sizes = sums.counts.copy()
+    is_empty = sums.counts == 0
+    if sizes.sum() > len(sizes):
         signs = np.where(np.arange(means.shape[1]) % 2, -1.0, 1.0) / 1024
-        for empty in np.flatnonzero(sums.counts == 0):
+        for empty in np.flatnonzero(is_empty):
             weights = np.maximum(sizes - 1, 0)
             donor = generator.choice(len(sizes), p=weights / weights.sum())
             means[empty] = means[donor] * (1 + signs)
             means[donor] = means[donor] * (1 - signs)
             sizes[empty] = sizes[donor] = sizes[donor] / 2
     else:
-        means[sums.counts == 0] = centroids[sums.counts == 0]
-    if spherical:
-        means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
-    return means.astype(np.float32)
+        means[is_empty] = centroids[is_empty]
+    return (_unit(means) if spherical else means).astype(np.float32)
 
 
-def write_clustering(clustering: Clustering, folder: Path, about: dict[str, Any]) -> dict[str, Any]:
-    """Write centroids.npy, assignments.npy and clustering.json; returns what the last one holds.
-
-    Args:
-        about: where the vectors came from and how they were clustered; kept in clustering.json.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    np.save(folder / "centroids.npy", clustering.centroids)
-    np.save(folder / "assignments.npy", clustering.ids)
-    sizes = np.bincount(clustering.ids, minlength=len(clustering.centroids))
-    summary = {
-        **about,
-        "num_vectors": len(clustering.ids),
-        "dim": clustering.centroids.shape[1],
-        "num_clusters": len(sizes),
-        "num_nonempty": int((sizes > 0).sum()),
-        "smallest_cluster": int(sizes.min()),
-        "largest_cluster": int(sizes.max()),
-        "inertia": clustering.inertia,
-        "num_iterations": clustering.num_iterations,
-        "inertia_history": clustering.history,
-    }
-    (folder / "clustering.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
-    return summary
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 class LocalShards:
     """Shards in this process, searched one after the other."""
 
-    def __init__(self, shards: Sequence[FaissShard]) -> None:
+    def __init__(self, shards: Sequence["LocalShard"]) -> None:
         self.shards = shards
         self._starts = np.cumsum([0, *map(len, shards)])
 
@@ -194,19 +229,41 @@ class LocalShards:
     def num_vectors(self) -> int:
         return int(self._starts[-1])
 
-    def take(self, rows: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m dim"]:
-        pieces = [
-            shard.take(rows[(rows >= start) & (rows < start + len(shard))] - start)
-            for shard, start in zip(self.shards, self._starts, strict=False)
-        ]
-        return np.concatenate(pieces)
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        parts = rows_by_slice(rows, self._starts)
+        return np.concatenate([shard.take(part) for shard, part in zip(self.shards, parts, strict=True)])
 
-    def accumulate(self, centroids: Float[np.ndarray, "k dim"]) -> PartialSums:
-        total = self.shards[0].accumulate(centroids)
-        for shard in self.shards[1:]:
-            total = total + shard.accumulate(centroids)
-        return total
+    def accumulate(self, centroids: Sequence[np.ndarray]) -> list[PartialSums]:
+        return add_sums([shard.accumulate(centroids) for shard in self.shards])
 
-    def assign(self, centroids: Float[np.ndarray, "k dim"]) -> tuple[Int[np.ndarray, " n"], float]:
-        found = [shard.assign(centroids) for shard in self.shards]
-        return np.concatenate([ids for ids, _ in found]), float(sum(inertia for _, inertia in found))
+    def assign(self, centroids: Sequence[np.ndarray]) -> list[tuple[np.ndarray, float]]:
+        return join_assignments([shard.assign(centroids) for shard in self.shards])
+
+
+@runtime_checkable
+class LocalShard(Protocol):
+    """One shard, as `LocalShards` sees it."""
+
+    def __len__(self) -> int: ...
+    def take(self, rows: np.ndarray) -> np.ndarray: ...
+    def accumulate(self, centroids: Sequence[np.ndarray]) -> list[PartialSums]: ...
+    def assign(self, centroids: Sequence[np.ndarray]) -> list[tuple[np.ndarray, float]]: ...
+
+
+def rows_by_slice(rows: np.ndarray, starts: np.ndarray) -> list[np.ndarray]:
+    """Ascending rows over all slices, as rows of each slice; `starts` are the first rows, and their end."""
+    edges = np.searchsorted(rows, starts)
+    return [rows[a:b] - start for a, b, start in zip(edges[:-1], edges[1:], starts[:-1], strict=True)]
+
+
+def add_sums(parts: Sequence[list[PartialSums]]) -> list[PartialSums]:
+    """The sums of each set of centroids over the shards, added in the order of the shards."""
+    return [sum(each[1:], start=each[0]) for each in zip(*parts, strict=True)]
+
+
+def join_assignments(parts: Sequence[list[tuple[np.ndarray, float]]]) -> list[tuple[np.ndarray, float]]:
+    """The assignments of each set of centroids over the shards, in row order, and their inertia."""
+    return [
+        (np.concatenate([ids for ids, _ in each]), float(sum(inertia for _, inertia in each)))
+        for each in zip(*parts, strict=True)
+    ]

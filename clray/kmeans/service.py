@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from clray.config import KMeansConfig
 from clray.kmeans.actors import RayShards, fetch, start_shard_actors
-from clray.kmeans.lloyd import Clustering, lloyd
+from clray.kmeans.lloyd import Clustering, LloydOptions, lloyd
 from clray.kmeans.vectors import split_rows
 
 RENDEZVOUS_TIMEOUT_SECONDS = 1800.0
@@ -94,15 +94,16 @@ class KMeansService:
     ) -> Clustering:
         slices = [piece for rank in range(meeting.world_size) for piece in meeting.slices[rank]]
         shards = RayShards(self.actors, [ref for ref, _ in slices], [size for _, size in slices])
-        return lloyd(
-            shards,
-            num_clusters,
-            num_iterations=config.num_iterations,
+        options = LloydOptions(
+            num_iterations=config.num_iterations if initial is None else config.num_refresh_iterations,
             num_redos=config.num_redos,
             seed=seed,
             spherical=config.spherical,
-            initial=initial,
+            tolerance=config.tolerance,
+            init=config.init,
         )
+        (clustering,) = lloyd(shards, [num_clusters], options, initial=None if initial is None else [initial])
+        return clustering
 
 
 class KMeansClient:

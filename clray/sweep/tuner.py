@@ -19,11 +19,13 @@ from ray.tune.experiment import Trial
 
 from clray.config import Config, UserError
 from clray.data.datasets import Dataset
+from clray.kmeans.actors import shard_resources
+from clray.ray_cluster import require_resources, start_ray
 from clray.sweep.search_space import SweepPoint
 from clray.sweep.trials import TrialRecord, trial_folder
 from clray.track.mlflow import RunLogger, Store
 from clray.train.launch import error_line, start_service, train_in_group, train_in_process
-from clray.train.resources import require_resources, required_resources, shard_resources, start_ray
+from clray.train.resources import required_resources
 from clray.train.run import check_against_data
 from clray.train.session import read_metrics
 

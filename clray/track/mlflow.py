@@ -61,6 +61,28 @@ class Store:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_client": None}
 
+    def record_clustering(self, name: str, summary: dict[str, Any], files: list[Path]) -> None:
+        """One finished run of a clustering: parameters, inertia per iteration, and files."""
+        from mlflow.entities import Metric, Param
+        from mlflow.utils.time import get_current_time_millis
+
+        tags = {"clray.kind": "clustering"}
+        mlflow_id = self.client.create_run(self.experiment_id, run_name=name, tags=tags).info.run_id
+        now = get_current_time_millis()
+        metrics = [
+            Metric(f"kmeans/inertia_{each['num_clusters']}", inertia, now, step)
+            for each in summary["granularities"]
+            for step, inertia in enumerate(each["inertia_history"], start=1)
+        ]
+        plain = flatten({key: value for key, value in summary.items() if key != "granularities"})
+        params = [Param(key, str(value)) for key, value in plain.items()]
+        for start in range(0, len(metrics), 1000):
+            self.client.log_batch(mlflow_id, metrics=metrics[start : start + 1000])
+        self.client.log_batch(mlflow_id, params=params)
+        for file in files:
+            self.client.log_artifact(mlflow_id, str(file))
+        self.client.set_terminated(mlflow_id)
+
     def start_run(self, *, kind: str, run_id: str, name: str, config: Config, parent: str | None = None) -> "RunLogger":
         """Create a run, or continue the one with the same `run_id`.
 

@@ -20,11 +20,11 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from clray.config import Config, parse_config
 from clray.data.datasets import load_dataset
+from clray.ray_cluster import start_ray
 from clray.sweep.search_space import draw_points
 from clray.sweep.tuner import run_sweep, start_for_sweep
 from clray.track.mlflow import open_store
 from clray.train.launch import train_in_group
-from clray.train.resources import start_ray
 
 CONCURRENT = 2
 

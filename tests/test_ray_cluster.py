@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
+from clray import ray_cluster
 from clray.config import UserError
-from clray.train import resources
 
 LISTENING = """
 import psutil, ray
-from clray.train.resources import start_ray
+from clray.ray_cluster import start_ray
 start_ray(dashboard=True)
 processes = [p for p in psutil.Process().children(recursive=True)] + [psutil.Process()]
 for process in processes:
@@ -35,4 +35,4 @@ def test_no_free_port_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket.socket, "bind", bind)
     with pytest.raises(UserError, match=r"no free port on 127\.0\.0\.1 \(Address already in use\).*RAY_ADDRESS"):
-        resources.require_free_port()
+        ray_cluster.require_free_port()

@@ -1,0 +1,109 @@
+"""How much of a slice a shard reads at a time, so that its process stays within a bound."""
+
+import resource
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from clray.config import UserError
+
+MAX_BLOCK_BYTES = 2**25
+
+
+@dataclass(frozen=True)
+class BlockPlan:
+    """Attributes: whether the slice is kept in memory as float32; rows per read where it is not."""
+
+    is_resident: bool
+    block_rows: int
+
+
+def work_rows(dim: int) -> int:
+    """Vectors searched at a time: their float64 copy takes 16 MiB (16,384 vectors of 128 dimensions)."""
+    return max(1024, 2**21 // dim)
+
+
+def plan_blocks(
+    num_rows: int, dim: int, num_clusters: Sequence[int], *, memory_bytes: int, process_bytes: int
+) -> BlockPlan:
+    """Divide a bound on a shard's memory.
+
+    Args:
+        num_clusters: K of each set of centroids that is searched in one pass.
+        memory_bytes: the bound on the process's own memory.
+        process_bytes: what the process holds before it has read a vector.
+
+    Raises:
+        UserError: too small a bound, with the figure that is needed.
+    """
+    # Per centroid coordinate: float32 centroid, float64 sum, float64 product of a chunk, float64 sum on its way out.
+    centroid_bytes = sum(28 * k * dim for k in num_clusters)
+    # Per coordinate of a chunk: the float64 copy and the source's own; per row: weights, distances, ids of two kinds.
+    work_bytes = min(work_rows(dim), num_rows) * (12 * dim + 48) + 2**23
+    id_bytes = 8 * num_rows * len(num_clusters)
+    fixed = process_bytes + centroid_bytes + work_bytes + id_bytes
+    smallest = 6 * 1024 * dim * 4
+    if memory_bytes < fixed + smallest:
+        raise UserError(
+            f"--memory-per-shard {format_bytes(memory_bytes)} is too little: a shard needs at least "
+            f"{format_bytes(fixed + smallest)} ({format_bytes(process_bytes)} for its process, "
+            f"{format_bytes(centroid_bytes)} for {sum(num_clusters)} centroids and their sums, "
+            f"{format_bytes(id_bytes)} for the ids of {num_rows} vectors, the rest to work in). "
+            "Raise it, or use more shards"
+        )
+    free = memory_bytes - fixed
+    is_resident = num_rows * dim * 4 <= free - smallest
+    # Two blocks are in memory while one is read ahead, each beside what it is decoded from.
+    block_rows = min(free // 6, MAX_BLOCK_BYTES) // (4 * dim)
+    return BlockPlan(is_resident, max(1024, int(block_rows)))
+
+
+def process_bytes() -> int:
+    """Memory of this process that is its own: without shared libraries and Ray's object store, where the system says.
+
+    Linux tells them apart (RssAnon); elsewhere it is the peak of the whole resident set.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text(encoding="ascii").splitlines():
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def available_bytes() -> int | None:
+    """Memory that this machine could give out now, or None where it does not say."""
+    path = Path("/proc/meminfo")
+    if not path.exists():
+        return None
+    lines = dict(line.split(":", 1) for line in path.read_text(encoding="ascii").splitlines())
+    return int(lines["MemAvailable"].split()[0]) * 1024
+
+
+def parse_bytes(text: str, name: str) -> int:
+    """`300MB`, `2 GiB` or a plain number of bytes.
+
+    Raises:
+        UserError: anything else.
+    """
+    units = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+    number = text.strip().lower().rstrip("bgikm").strip()
+    unit = text.strip().lower()[len(number) :].strip()
+    try:
+        value = float(number) * units[unit]
+    except (ValueError, KeyError):
+        raise UserError(f"{name}: expected a size such as 300MB or 2GiB; got {text!r}") from None
+    if not value > 0:
+        raise UserError(f"{name}: expected a size above 0; got {text!r}")
+    return int(value)
+
+
+def format_bytes(count: float) -> str:
+    """Bytes in the unit that suits them, decimal."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit in ("B", "kB", "MB") else f"{count:.1f} GB"
+        count /= 1000
+    raise AssertionError("the loop ends with GB")

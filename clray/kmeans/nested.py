@@ -1,0 +1,52 @@
+"""Nested clusters: the centroids of a level are themselves clustered, weighted by their sizes, into the next.
+
+A sweep over granularity then needs one clustering of the vectors, whatever the number of levels.
+"""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Int
+
+from clray.config import UserError
+from clray.kmeans.lloyd import Clustering, LloydOptions, LocalShards, lloyd
+from clray.kmeans.shard import FaissShard
+
+MIN_REDOS = 5
+"""Starts of each coarser level: it has few points, so that this costs little."""
+
+
+def check_levels(levels: tuple[int, ...]) -> None:
+    """Raise UserError unless there are at least two levels, from the finest to the coarsest."""
+    if len(levels) < 2 or any(coarse >= fine for fine, coarse in itertools.pairwise(levels)):
+        shown = ",".join(map(str, levels))
+        raise UserError(f"--levels: expected two or more falling numbers of clusters such as 5000,500,50; got {shown}")
+
+
+def coarsen(
+    finest: Clustering, levels: tuple[int, ...], options: LloydOptions
+) -> tuple[list[Clustering], list[Int[np.ndarray, " k"]]]:
+    """The coarser levels above a clustering.
+
+    The inertia of a coarser level is that of the vectors about its centroids, by the parallel-axis theorem from the
+    inertia of the level below and its centroids' own; exact where those are the means of their vectors.
+
+    Args:
+        levels: K of each coarser level, falling.
+
+    Returns:
+        A clustering per level, and for each level below the cluster of the next one that each of its clusters is in,
+        int32 [K of the level below].
+    """
+    clusterings, parents = [], []
+    below = finest
+    for num_clusters in levels:
+        points = LocalShards([FaissShard(below.centroids, weights=below.sizes.astype(np.float64))])
+        redos = max(MIN_REDOS, options.num_redos)
+        (above,) = lloyd(points, [num_clusters], replace(options, num_redos=redos, init="kmeans++"))
+        ids = np.where(below.ids >= 0, above.ids[below.ids], -1).astype(np.int32)
+        parents.append(above.ids)
+        below = Clustering(above.centroids, ids, below.inertia + above.inertia, above.history)
+        clusterings.append(below)
+    return clusterings, parents
