@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from clray.config import TrackingConfig, UserError
+from clray.config import UserError
+from clray.sections import TrackingConfig
 from clray.terminal import err, print_json, print_values, progress
 
 if TYPE_CHECKING:

@@ -5,211 +5,32 @@ Imports neither torch nor Ray nor MLflow, so that a refused config answers at on
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError, model_validator
+
+from clray.sections import (
+    OBJECTIVE_SOURCES,
+    AugmentationConfig,
+    ClustersConfig,
+    DataConfig,
+    EncoderConfig,
+    EvaluateConfig,
+    HeadConfig,
+    KMeansConfig,
+    NonNegativeInt,
+    ObjectiveConfig,
+    ReclusterConfig,
+    Section,
+    SweepConfig,
+    TrackingConfig,
+    TrainConfig,
+)
 
 
 class UserError(ValueError):
     """Something the user can put right: bad config, missing file, unreadable data. The CLI exits with code 2."""
-
-
-PositiveInt = Annotated[int, Field(ge=1)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-
-
-class Section(BaseModel):
-    """A part of the config: immutable, and closed to unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
-
-
-class DataConfig(Section):
-    """Which images, labels and attributes.
-
-    `digits` is embedded (scikit-learn, 8x8). `parquet` and `csv` read the user's own tables; `cifar10`, `cifar100`,
-    `fashion_mnist` and `imagefolder` come from torchvision.
-    """
-
-    name: Literal["digits", "parquet", "csv", "cifar10", "cifar100", "fashion_mnist", "imagefolder"] = "digits"
-    train_path: str | None = None
-    """Parquet file, metadata CSV, or folder of class folders with the training images."""
-    test_path: str | None = None
-    """The same for the test images; without it, `test_fraction` of the training images is held out."""
-    image_root: str | None = None
-    """Where the relative paths of a CSV start; the CSV's own folder by default."""
-    image_column: str = "image"
-    path_column: str = "path"
-    label_column: str | None = None
-    """Column of the downstream labels T; by default `label` in Parquet and `class` in CSV."""
-    image_size: Annotated[int, Field(ge=4)] | None = None
-    """Height and width in pixels after decoding; by default the size of the images, which must then agree."""
-    test_fraction: Fraction = 0.25
-    split_seed: NonNegativeInt = 0
-    max_train_images: PositiveInt | None = None
-    """Use only a random subset of this many training images."""
-    max_test_images: PositiveInt | None = None
-    on_bad_image: Literal["error", "skip"] = "error"
-    download: bool = False
-    memory_limit_mib: PositiveInt = 4096
-    """Decoded images up to this size are held in memory and shared; larger sets are decoded while training."""
-    num_decoders: NonNegativeInt = 2
-    """DataLoader processes per worker for data that are decoded while training."""
-
-    @property
-    def needs_path(self) -> bool:
-        return self.name in ("parquet", "csv", "imagefolder")
-
-    @model_validator(mode="after")
-    def _has_path(self) -> "DataConfig":
-        if self.needs_path and self.train_path is None:
-            raise ValueError(f"train_path is required for data.name={self.name}; set data.train_path")
-        return self
-
-
-class AugmentationConfig(Section):
-    """SimCLR's random views; `digits` leaves out flips and colour, which change what a digit is."""
-
-    name: Literal["simclr", "digits"] = "simclr"
-    min_crop_scale: Annotated[float, Field(gt=0, le=1)] = 0.4
-    """Smallest area of a random crop, as a share of the image."""
-    jitter_strength: NonNegativeFloat = 0.4
-    """Brightness, contrast and saturation jitter (hue takes a quarter of it)."""
-    jitter_probability: Annotated[float, Field(ge=0, le=1)] = 0.8
-    grayscale_probability: Annotated[float, Field(ge=0, le=1)] = 0.2
-
-
-class ClustersConfig(Section):
-    """Where the cluster ids Z come from: `instance` is InfoNCE, `labels` is SupCon, the others are Cl-InfoNCE."""
-
-    source: Literal["instance", "labels", "attributes", "column", "clustering", "kmeans"] = "kmeans"
-    num_clusters: Annotated[int, Field(ge=2)] = 10
-    """K of k-means, or the granularity of a saved clustering."""
-    path: str | None = None
-    """Folder of a clustering by `clray cluster`, whose row i is training image i, for `source: clustering`."""
-    column: str | None = None
-    """The column whose values are the clusters, for `source: column`."""
-    attribute_columns: tuple[str, ...] | None = None
-    """Candidate columns for `source: attributes`; by default every column but image, path and label."""
-    num_attributes: PositiveInt = 3
-    """How many attributes, by falling entropy, form the clusters for `source: attributes`."""
-
-    @model_validator(mode="after")
-    def _has_what_its_source_needs(self) -> "ClustersConfig":
-        if self.source == "column" and self.column is None:
-            raise ValueError("column is required for clusters.source=column; set clusters.column")
-        if self.source == "clustering" and self.path is None:
-            raise ValueError("path is required for clusters.source=clustering; set clusters.path")
-        return self
-
-
-class ReclusterConfig(Section):
-    """When k-means clusters are computed anew. Before the first time every image is its own cluster."""
-
-    every_epochs: PositiveInt = 1
-    warmup_epochs: NonNegativeInt = 1
-    """Epochs trained with instance clusters before the first clustering."""
-
-
-class KMeansConfig(Section):
-    """The distributed FAISS k-means: Ray actors that each search one shard of the embeddings."""
-
-    num_shards: PositiveInt = 2
-    num_iterations: PositiveInt = 20
-    num_redos: PositiveInt = 1
-    """Starts of a cold clustering, of which the best is kept."""
-    init: Literal["random", "kmeans++", "afk-mc2"] = "random"
-    spherical: bool = False
-    tolerance: NonNegativeFloat = 1e-6
-    """Relative fall of the inertia at which to stop before `num_iterations`."""
-    warm_start: bool = True
-    """Start from the centroids of the previous clustering, so that a cluster keeps its id."""
-    num_refresh_iterations: PositiveInt = 10
-    """Iterations of a warm start."""
-    cpus_per_shard: NonNegativeFloat = 0.1
-    gpus_per_shard: NonNegativeFloat = 0.0
-
-
-class EncoderConfig(Section):
-    """The backbone whose output h is the representation."""
-
-    name: Literal["small_cnn", "resnet18", "resnet34", "resnet50"] = "small_cnn"
-    width: PositiveInt = 32
-    """Channels of the first layer of `small_cnn`."""
-    small_image_stem: bool = True
-    """For ResNets: a 3x3 first convolution without pooling, as usual for images up to 64 pixels."""
-
-
-class HeadConfig(Section):
-    """The projection head: a two-layer perceptron from h to the embedding z."""
-
-    hidden_dim: PositiveInt = 128
-    embedding_dim: Annotated[int, Field(ge=2)] = 64
-
-
-class ObjectiveConfig(Section):
-    """Multi-positive Cl-InfoNCE."""
-
-    temperature: PositiveFloat = 0.2
-    base_temperature: PositiveFloat | None = None
-    """With a number b the loss is multiplied by temperature/b (0.07 in the authors' code). Without it the gradient
-    grows as 1/temperature, so that under SGD a sweep over temperature also sweeps the learning rate."""
-
-
-class TrainConfig(Section):
-    """Schedule, optimizer and the resources of one run."""
-
-    num_epochs: PositiveInt = 10
-    global_batch_size: Annotated[int, Field(ge=2)] = 128
-    """Images per step over all workers."""
-    optimizer: Literal["sgd", "adamw"] = "adamw"
-    learning_rate: PositiveFloat = 1e-3
-    weight_decay: NonNegativeFloat = 1e-4
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """For `sgd` (Nesterov)."""
-    warmup_epochs: NonNegativeInt = 0
-    """Epochs of linear learning-rate warm-up, before the cosine decay to zero."""
-    num_workers: PositiveInt = 1
-    cpus_per_worker: PositiveFloat = 1.0
-    gpus_per_worker: NonNegativeFloat = 0.0
-    checkpoint_every_epochs: PositiveInt = 1
-    max_failures: NonNegativeInt = 1
-    """Restarts of a failed worker group (several workers), each from the last checkpoint."""
-
-
-class EvaluateConfig(Section):
-    """Linear probe and k-nearest neighbours on the frozen representation h."""
-
-    every_epochs: PositiveInt | None = None
-    """Evaluate after every so many epochs; always after the last one."""
-    probe_epochs: PositiveInt = 100
-    probe_learning_rate: PositiveFloat = 0.3
-    probe_batch_size: PositiveInt = 128
-    labels_per_class: PositiveInt | None = None
-    """Train the probe on this many labelled images of each class; all by default."""
-    num_neighbors: PositiveInt = 20
-
-
-class TrackingConfig(Section):
-    """Where MLflow records runs; by default an SQLite store in the output folder."""
-
-    uri: str | None = None
-    experiment: str = "clray"
-
-
-class SweepConfig(Section):
-    """How the search space is walked."""
-
-    num_samples: PositiveInt = 1
-    """How often the search space is drawn; each draw repeats the grids."""
-    max_concurrent_trials: PositiveInt | None = None
-    """By default as many as the cluster's resources allow."""
-    metric: Literal["eval/linear_accuracy", "eval/knn_accuracy"] = "eval/linear_accuracy"
-    """Ranks the trials and colours the picture."""
 
 
 class Config(Section):
@@ -240,6 +61,22 @@ class Config(Section):
             return {**tree, "search_space": []}
         return tree
 
+    @model_validator(mode="before")
+    @classmethod
+    def _objective_chooses_its_source(cls, tree: Any) -> Any:
+        objective = tree.get("objective") if isinstance(tree, dict) else None
+        source = OBJECTIVE_SOURCES.get(objective.get("name")) if isinstance(objective, dict) else None
+        if source is None:
+            return tree
+        return {**tree, "clusters": {**(tree.get("clusters") or {}), "source": source, "granularities": None}}
+
+    @model_validator(mode="after")
+    def _objective_makes_sense(self) -> "Config":
+        reason = _nonsense(self)
+        if reason is not None:
+            raise ValueError(reason)
+        return self
+
     @model_validator(mode="after")
     def _batch_divides(self) -> "Config":
         if self.train.global_batch_size % self.train.num_workers:
@@ -257,6 +94,50 @@ class Config(Section):
                 f"are never used; got {self.recluster.warmup_epochs}"
             )
         return self
+
+
+def _nonsense(config: Config) -> str | None:
+    """Why these settings cannot go together, or None."""
+    objective, source = config.objective, config.clusters.source
+    name = objective.name
+    if name == "pcl" and source != "kmeans":
+        return f"objective.name=pcl learns from k-means prototypes; set clusters.source=kmeans (it is {source})"
+    if name == "cluster-prediction" and source == "instance":
+        return "objective.name=cluster-prediction would have one class per image; choose another clusters.source"
+    if name == "cluster-prediction" and source == "kmeans" and config.recluster.warmup_epochs > 0:
+        return (
+            "objective.name=cluster-prediction has nothing to predict before the first clustering; set "
+            f"recluster.warmup_epochs=0 (it is {config.recluster.warmup_epochs})"
+        )
+    if config.train.sampler == "cluster" and source == "instance":
+        return "train.sampler=cluster: instance clusters have no second member; use train.sampler=uniform"
+    is_plain = name in ("cl-infonce", "infonce", "supcon")
+    for key, value, is_set in (
+        ("form", objective.form, objective.form != "multi-positive"),
+        ("dual_head", objective.dual_head, objective.dual_head),
+        ("negatives", objective.negatives, objective.negatives == "queue" and name != "pcl"),
+    ):
+        if is_set and not is_plain:
+            return f"objective.{key}={value} belongs to cl-infonce; objective.name={name} has no such choice"
+    chosen = [
+        key
+        for key, is_set in (
+            ("objective.form=pair-sampled", objective.form == "pair-sampled"),
+            ("objective.dual_head=true", objective.dual_head),
+            ("objective.negatives=queue", objective.negatives == "queue" and name != "pcl"),
+        )
+        if is_set
+    ]
+    if len(chosen) > 1:
+        return f"{' and '.join(chosen)} cannot be combined; choose one"
+    if objective.form == "pair-sampled" and config.clusters.granularities is not None:
+        return "objective.form=pair-sampled draws pairs of one granularity; leave out clusters.granularities"
+    if objective.is_classification and config.clusters.granularities is not None:
+        return f"objective.name={name} predicts the clusters of one granularity; leave out clusters.granularities"
+    counts = config.clusters.counts
+    if source == "kmeans" and name != "pcl" and list(counts) != sorted(counts, reverse=True):
+        return f"clusters.granularities of kmeans are nested, so they must fall, as in [500, 50]; got {list(counts)}"
+    return None
 
 
 def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:

@@ -20,6 +20,14 @@ from clray.config import Config, UserError, dump_yaml, flatten, load_config, ove
         ({"train": {"global_batch_size": 33, "num_workers": 2}}, ["multiple of train.num_workers=2", "got 33"]),
         ({"train": {"num_epochs": 3}, "recluster": {"warmup_epochs": 3}}, ["recluster.warmup_epochs", "got 3"]),
         ({"sweep": {"metric": "accuracy"}}, ["sweep.metric", "'eval/knn_accuracy'", "got 'accuracy'"]),
+        ({"objective": {"name": "pcl"}, "clusters": {"source": "labels"}}, ["pcl", "set clusters.source=kmeans"]),
+        ({"objective": {"name": "cluster-prediction"}}, ["set recluster.warmup_epochs=0 (it is 1)"]),
+        ({"objective": {"name": "infonce"}, "train": {"sampler": "cluster"}}, ["no second member"]),
+        ({"objective": {"name": "supervised", "negatives": "queue"}}, ["objective.negatives=queue belongs to"]),
+        ({"objective": {"dual_head": True, "negatives": "queue"}}, ["cannot be combined"]),
+        ({"clusters": {"source": "labels", "granularities": [3]}}, ["clusters.source=labels does not have"]),
+        ({"clusters": {"granularities": [5, 50]}}, ["must fall"]),
+        ({"clusters": {"source": "hierarchy"}}, ["clusters.tree is required"]),
         ({"train": {"num_epochs": "many"}}, ["train.num_epochs", "got 'many'"]),
     ],
 )
@@ -75,3 +83,10 @@ def test_override_leaves_the_config_as_it_was() -> None:
 
 def test_flat_keys_are_dotted() -> None:
     assert flatten({"a": {"b": 1, "c": {"d": 2}}, "e": 3}) == {"a.b": 1, "a.c.d": 2, "e": 3}
+
+
+@pytest.mark.parametrize(("name", "source"), [("infonce", "instance"), ("supcon", "labels"), ("supervised", "labels")])
+def test_one_word_changes_objective_and_clusters(name: str, source: str) -> None:
+    config = parse_config({"clusters": {"source": "kmeans", "granularities": [9, 3]}, "objective": {"name": name}})
+    assert config.clusters.source == source
+    assert override(Config(), {"objective.name": name}).clusters.source == source

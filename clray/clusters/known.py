@@ -1,4 +1,4 @@
-"""Assignments fixed before training: every sample alone, labels, attributes, a named column, a saved clustering."""
+"""Assignments fixed before training, by `clusters.source`."""
 
 from pathlib import Path
 
@@ -6,9 +6,13 @@ import numpy as np
 from jaxtyping import Int
 
 from clray.clusters.assignment import ClusterAssignment
+from clray.clusters.hierarchy import hierarchy_clusters, read_tree
 from clray.clusters.saved import read_assignment
 from clray.clusters.statistics import entropy_bits
-from clray.config import ClustersConfig, UserError
+from clray.clusters.synthetic import synthetic_clusters
+from clray.config import UserError
+from clray.sections import ClustersConfig
+from clray.seeding import derive_seed
 
 
 def instance_clusters(num_samples: int) -> ClusterAssignment:
@@ -39,35 +43,67 @@ def attribute_clusters(attributes: dict[str, Int[np.ndarray, " n"]], num_attribu
 
 
 def known_clusters(
-    config: ClustersConfig, *, labels: Int[np.ndarray, " n"], columns: dict[str, Int[np.ndarray, " n"]]
-) -> ClusterAssignment:
-    """The assignment a run starts with; k-means starts from instance clusters.
+    config: ClustersConfig,
+    *,
+    labels: Int[np.ndarray, " n"],
+    columns: dict[str, Int[np.ndarray, " n"]],
+    names: dict[str | None, tuple[str, ...]],
+    seed: int,
+) -> tuple[ClusterAssignment, ...]:
+    """The assignments a run starts with, one per granularity; k-means starts from instance clusters.
+
+    Args:
+        labels, columns: as codes.
+        names: what the codes of a column stand for; None is the label.
+        seed: of the run, for synthetic clusters.
 
     Raises:
-        UserError: a column that is not there, more attributes than there are, or a clustering of other samples.
+        UserError: a column that is not there, more attributes than there are, a clustering of other samples, or a tree
+            that does not hold the classes.
     """
     if config.source == "labels":
-        return value_clusters(labels, "labels")
+        return (value_clusters(labels, "labels"),)
     if config.source == "column":
         assert config.column is not None, "ClustersConfig requires a column"
-        return value_clusters(_columns(columns, (config.column,), "clusters.column")[config.column], "column")
+        return (value_clusters(_columns(columns, (config.column,), "clusters.column")[config.column], "column"),)
     if config.source == "attributes":
-        wanted = config.attribute_columns or tuple(columns)
-        attributes = _columns(columns, wanted, "clusters.attribute_columns")
-        if config.num_attributes > len(attributes):
-            raise UserError(
-                f"clusters.num_attributes must be at most {len(attributes)} (the attribute columns: "
-                f"{', '.join(attributes) or 'none'}); got {config.num_attributes}"
-            )
-        return attribute_clusters(attributes, config.num_attributes)
+        return (_attribute_clusters(config, columns),)
+    if config.source == "hierarchy":
+        assert config.tree is not None, "ClustersConfig requires a tree"
+        codes = labels
+        if config.column is not None:
+            codes = _columns(columns, (config.column,), "clusters.column")[config.column]
+        parents = read_tree(Path(config.tree))
+        return tuple(hierarchy_clusters(codes, names[config.column], parents, level) for level in config.levels)
+    if config.source == "synthetic":
+        return (
+            synthetic_clusters(
+                labels,
+                num_merged=config.num_merged,
+                num_splits=config.num_splits,
+                permuted_fraction=config.permuted_fraction,
+                seed=derive_seed(seed, "synthetic clusters"),
+            ),
+        )
     if config.source == "clustering":
-        return _saved_clusters(config, len(labels))
-    return instance_clusters(len(labels))
+        return tuple(_saved_clusters(config, num_clusters, len(labels)) for num_clusters in config.counts)
+    return (instance_clusters(len(labels)),)
 
 
-def _saved_clusters(config: ClustersConfig, num_samples: int) -> ClusterAssignment:
+def _attribute_clusters(config: ClustersConfig, columns: dict[str, np.ndarray]) -> ClusterAssignment:
+    wanted = config.attribute_columns or tuple(columns)
+    attributes = _columns(columns, wanted, "clusters.attribute_columns")
+    if config.num_attributes > len(attributes):
+        raise UserError(
+            f"clusters.num_attributes must be at most {len(attributes)} (the attribute columns: "
+            f"{', '.join(attributes) or 'none'}); got {config.num_attributes}"
+        )
+    return attribute_clusters(attributes, config.num_attributes)
+
+
+def _saved_clusters(config: ClustersConfig, num_clusters: int, num_samples: int) -> ClusterAssignment:
     assert config.path is not None, "ClustersConfig requires a path"
-    ids = read_assignment(Path(config.path), config.num_clusters)
+    ids = read_assignment(Path(config.path), num_clusters)
     if len(ids) != num_samples:
         raise UserError(
             f"clusters.path: {config.path} holds the clusters of {len(ids)} vectors, there are {num_samples} training "
@@ -78,7 +114,7 @@ def _saved_clusters(config: ClustersConfig, num_samples: int) -> ClusterAssignme
             f"clusters.path: {config.path} leaves out {int((ids < 0).sum())} vectors (NaN or infinity); cluster again "
             "from embeddings that are finite"
         )
-    return ClusterAssignment(ids.astype(np.int64), config.num_clusters, "clustering")
+    return ClusterAssignment(ids.astype(np.int64), num_clusters, "clustering")
 
 
 def _columns(columns: dict[str, np.ndarray], wanted: tuple[str, ...], key: str) -> dict[str, np.ndarray]:

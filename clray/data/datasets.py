@@ -12,9 +12,10 @@ import pandas as pd
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from clray.config import DataConfig, UserError
+from clray.config import UserError
 from clray.data.images import EncodedImages, check_headers, decode_all
-from clray.data.metadata import Table, encode_values, read_csv, read_parquet
+from clray.data.metadata import Table, encode_names, read_csv, read_parquet
+from clray.sections import DataConfig
 from clray.seeding import derive_seed
 
 
@@ -44,12 +45,18 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Training and test images, and the reasons of those left out under `data.on_bad_image: skip`."""
+    """Training and test images.
+
+    Attributes:
+        names: what the codes of a column stand for; None is the label.
+        skipped: the reasons of the images left out under `data.on_bad_image: skip`.
+    """
 
     train: ImageSet
     test: ImageSet
     num_classes: int
     num_channels: int
+    names: dict[str | None, tuple[str, ...]]
     skipped: tuple[str, ...] = ()
 
 
@@ -205,14 +212,15 @@ def _decode(data: Split, config: DataConfig) -> tuple[Split, list[str]]:
 def _encode(train: Split, test: Split, config: DataConfig, skipped: tuple[str, ...]) -> Dataset:
     """Remap labels and attributes to codes that agree between train and test."""
     boundary = len(train.labels)
-    labels = encode_values(pd.concat([train.labels, test.labels], ignore_index=True))
+    labels, label_names = encode_names(pd.concat([train.labels, test.labels], ignore_index=True))
     num_train_classes = len(np.unique(labels[:boundary]))
     if num_train_classes < 2:
         raise UserError(
             f"data.label_column ({config.label_column or 'the labels'}): at least 2 classes are needed among the "
             f"training images; all {boundary} have the label {train.labels.iloc[0]}"
         )
-    columns = {name: encode_values(values) for name, values in train.columns.items()}
+    encoded = {name: encode_names(values) for name, values in train.columns.items()}
+    columns = {name: codes for name, (codes, _) in encoded.items()}
     num_channels = 3
     if isinstance(train.images, np.ndarray):
         num_channels = train.images.shape[1]
@@ -226,5 +234,6 @@ def _encode(train: Split, test: Split, config: DataConfig, skipped: tuple[str, .
         ImageSet(test.images, labels[boundary:], {}),
         num_classes=int(labels.max()) + 1,
         num_channels=num_channels,
+        names={None: label_names, **{name: names for name, (_, names) in encoded.items()}},
         skipped=skipped,
     )

@@ -1,4 +1,4 @@
-"""Batches of images: a fixed shard per worker, reshuffled every epoch, and an ordered pass for embedding.
+"""Batches of images: a fixed shard per worker, in the order given, and an ordered pass for embedding.
 
 Decoded images are indexed in place; encoded ones are decoded in a DataLoader's processes.
 """
@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader
 
 from clray.data.datasets import ImageSet
 from clray.data.images import EncodedImages
-from clray.seeding import derive_seed
 
 Batch = tuple[Tensor, Tensor]
 """Images, uint8 [B, C, H, W], and their dataset indices, int64 [B]."""
@@ -30,15 +29,10 @@ def num_steps(num_samples: int, global_batch_size: int, world_size: int) -> int:
 
 
 def training_batches(
-    data: ImageSet, *, global_batch_size: int, seed: int, epoch: int, rank: int, world_size: int, num_decoders: int
+    data: ImageSet, order: np.ndarray, *, batch_size: int, steps: int, num_decoders: int
 ) -> Iterator[Batch]:
-    """One epoch of this worker's shard in an order drawn from (seed, epoch, rank)."""
-    indices = shard_indices(len(data), rank, world_size)
-    generator = np.random.default_rng(derive_seed(seed, "shuffle", epoch=epoch, rank=rank))
-    order = indices[generator.permutation(len(indices))]
-    size = min(global_batch_size // world_size, len(data) // world_size)
-    steps = num_steps(len(data), global_batch_size, world_size)
-    return _read(data, [order[step * size : (step + 1) * size] for step in range(steps)], num_decoders)
+    """`steps` batches of one worker, in this order."""
+    return _read(data, [order[step * batch_size : (step + 1) * batch_size] for step in range(steps)], num_decoders)
 
 
 def ordered_batches(data: ImageSet, indices: np.ndarray, *, batch_size: int, num_decoders: int) -> Iterator[Batch]:

@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow.dataset import dataset
 
-from clray.config import DataConfig, UserError
+from clray.config import UserError
 from clray.data.images import EncodedImages
+from clray.sections import DataConfig
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,13 @@ def read_csv(path: Path, config: DataConfig) -> Table:
 
 def encode_values(values: pd.Series) -> np.ndarray:
     """Values as codes 0..C-1 in sorted order, int64 [N]; missing values share a code of their own."""
-    return pd.factorize(values, sort=True, use_na_sentinel=False)[0].astype(np.int64)
+    return encode_names(values)[0]
+
+
+def encode_names(values: pd.Series) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Codes as `encode_values` gives them, and the values they stand for."""
+    codes, distinct = pd.factorize(values, sort=True, use_na_sentinel=False)
+    return codes.astype(np.int64), tuple(map(str, distinct))
 
 
 def _require_exists(path: Path) -> None:

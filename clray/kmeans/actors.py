@@ -13,11 +13,12 @@ import ray
 from jaxtyping import Float, Int
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
-from clray.config import KMeansConfig, UserError
+from clray.config import UserError
 from clray.kmeans.lloyd import add_sums, join_assignments, rows_by_slice
 from clray.kmeans.memory import plan_blocks, process_bytes
 from clray.kmeans.shard import AssignMethod, FaissShard, PartialSums
 from clray.kmeans.vectors import FileSlice
+from clray.sections import KMeansConfig
 
 FAN_IN = 8
 """Partial sums that one process adds; above it they are reduced in a tree."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from clray.config import KMeansConfig, UserError
+from clray.config import UserError
 from clray.kmeans.balance import balance
 from clray.kmeans.lloyd import Clustering, Descent, LloydOptions, Shards, lloyd
 from clray.kmeans.memory import available_bytes, format_bytes, parse_bytes
@@ -23,6 +23,7 @@ from clray.kmeans.opening import local_shards, ray_shards
 from clray.kmeans.output import check_disk, check_output, read_state, write_clusterings, write_state
 from clray.kmeans.shard import FAISS_VERSION, AssignMethod, InitMethod
 from clray.kmeans.vectors import Vectors, as_vectors, check_num_clusters, open_vectors
+from clray.sections import KMeansConfig
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from clray.config import UserError
 
-MAX_BLOCK_BYTES = 2**25
+MAX_BLOCK_BYTES = 2**23
+"""Larger reads gain nothing, as the next one is under way while the last one is searched."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,11 @@ def check_levels(levels: tuple[int, ...]) -> None:
 
 
 def coarsen(
-    finest: Clustering, levels: tuple[int, ...], options: LloydOptions
+    finest: Clustering,
+    levels: tuple[int, ...],
+    options: LloydOptions,
+    *,
+    initial: list[np.ndarray] | None = None,
 ) -> tuple[list[Clustering], list[Int[np.ndarray, " k"]]]:
     """The coarser levels above a clustering.
 
@@ -34,6 +38,7 @@ def coarsen(
 
     Args:
         levels: K of each coarser level, falling.
+        initial: centroids of each coarser level to start from, so that clusters keep their ids.
 
     Returns:
         A clustering per level, and for each level below the cluster of the next one that each of its clusters is in,
@@ -41,10 +46,11 @@ def coarsen(
     """
     clusterings, parents = [], []
     below = finest
-    for num_clusters in levels:
+    for number, num_clusters in enumerate(levels):
         points = LocalShards([FaissShard(below.centroids, weights=below.sizes.astype(np.float64))])
         redos = max(MIN_REDOS, options.num_redos)
-        (above,) = lloyd(points, [num_clusters], replace(options, num_redos=redos, init="kmeans++"))
+        start = None if initial is None else [initial[number]]
+        (above,) = lloyd(points, [num_clusters], replace(options, num_redos=redos, init="kmeans++"), initial=start)
         ids = np.where(below.ids >= 0, above.ids[below.ids], -1).astype(np.int32)
         parents.append(above.ids)
         below = Clustering(above.centroids, ids, below.inertia + above.inertia, above.history)

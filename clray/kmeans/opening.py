@@ -9,11 +9,12 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from clray.config import KMeansConfig, UserError
+from clray.config import UserError
 from clray.kmeans.lloyd import LocalShards, Shards
 from clray.kmeans.memory import plan_blocks, process_bytes
 from clray.kmeans.shard import AssignMethod, FaissShard
 from clray.kmeans.vectors import ArraySlice, Vectors
+from clray.sections import KMeansConfig
 
 SHOWN_ROWS = 5
 

@@ -14,10 +14,11 @@ import numpy as np
 import ray
 from jaxtyping import Float
 
-from clray.config import KMeansConfig
 from clray.kmeans.actors import RayShards, fetch, start_shard_actors
 from clray.kmeans.lloyd import Clustering, LloydOptions, lloyd
+from clray.kmeans.nested import coarsen
 from clray.kmeans.vectors import split_rows
+from clray.sections import KMeansConfig
 
 RENDEZVOUS_TIMEOUT_SECONDS = 1800.0
 
@@ -29,7 +30,7 @@ class _Round:
         self.world_size = world_size
         self.slices: dict[int, list[tuple[Any, int]]] = {}
         self.ready = threading.Event()
-        self.clustering: Clustering | None = None
+        self.clusterings: list[Clustering] | None = None
         self.error: BaseException | None = None
         self.num_served = 0
 
@@ -49,18 +50,19 @@ class KMeansService:
         rank: int,
         world_size: int,
         slices: list[tuple[Any, int]],
-        num_clusters: int,
+        num_clusters: tuple[int, ...],
+        nested: bool,
         config: KMeansConfig,
         seed: int,
-        initial: np.ndarray | None,
-    ) -> Clustering:
+        initial: list[np.ndarray] | None,
+    ) -> list[Clustering]:
         """Cluster the slices of all ranks; the ids returned are those of this rank's vectors.
 
         Args:
             key: names the attempt of a run and the clustering; equal on all ranks.
             config: the run's iterations, redos and spherical mode; the shards are those of the service.
             slices: (object reference, number of vectors) of each slice of this rank, in row order.
-            initial: centroids of the previous clustering, or None.
+            nested, initial: as for `clray.train.session.Cluster`.
 
         Raises:
             TimeoutError: another rank did not come.
@@ -71,7 +73,7 @@ class KMeansService:
             is_last = len(meeting.slices) == world_size
         if is_last:
             try:
-                meeting.clustering = self._run(meeting, num_clusters, config, seed, initial)
+                meeting.clusterings = self._run(meeting, num_clusters, nested, config, seed, initial)
             except BaseException as error:  # handed to every waiting rank below
                 meeting.error = error
             meeting.ready.set()
@@ -83,15 +85,21 @@ class KMeansService:
                 self.rounds.pop(key, None)
         if meeting.error is not None:
             raise meeting.error
-        result = meeting.clustering
-        assert result is not None, "a round without an error has a clustering"
+        results = meeting.clusterings
+        assert results is not None, "a round without an error has a clustering"
         sizes = [sum(size for _, size in meeting.slices[other]) for other in range(world_size)]
         start = sum(sizes[:rank])
-        return replace(result, ids=result.ids[start : start + sizes[rank]])
+        return [replace(each, ids=each.ids[start : start + sizes[rank]]) for each in results]
 
     def _run(
-        self, meeting: _Round, num_clusters: int, config: KMeansConfig, seed: int, initial: np.ndarray | None
-    ) -> Clustering:
+        self,
+        meeting: _Round,
+        num_clusters: tuple[int, ...],
+        nested: bool,
+        config: KMeansConfig,
+        seed: int,
+        initial: list[np.ndarray] | None,
+    ) -> list[Clustering]:
         slices = [piece for rank in range(meeting.world_size) for piece in meeting.slices[rank]]
         shards = RayShards(self.actors, [ref for ref, _ in slices], [size for _, size in slices])
         options = LloydOptions(
@@ -102,8 +110,11 @@ class KMeansService:
             tolerance=config.tolerance,
             init=config.init,
         )
-        (clustering,) = lloyd(shards, [num_clusters], options, initial=None if initial is None else [initial])
-        return clustering
+        if not nested:
+            return lloyd(shards, num_clusters, options, initial=initial)
+        start, above = (None, None) if initial is None else (initial[:1], initial[1:])
+        (finest,) = lloyd(shards, num_clusters[:1], options, initial=start)
+        return [finest, *coarsen(finest, num_clusters[1:], options, initial=above)[0]]
 
 
 class KMeansClient:
@@ -118,13 +129,20 @@ class KMeansClient:
         self.world_size = world_size
 
     def __call__(
-        self, vectors: Float[np.ndarray, "n dim"], num_clusters: int, *, seed: int, initial: np.ndarray | None
-    ) -> Clustering:
+        self,
+        vectors: Float[np.ndarray, "n dim"],
+        num_clusters: tuple[int, ...],
+        *,
+        nested: bool,
+        seed: int,
+        initial: list[np.ndarray] | None,
+    ) -> list[Clustering]:
         """Cluster the embeddings of all workers; the ids are those of this worker's vectors."""
         bounds = split_rows(len(vectors), math.ceil(self.config.num_shards / self.world_size))
         slices = [(ray.put(vectors[start:stop]), stop - start) for start, stop in bounds]
+        key, config = (self.attempt, seed), self.config
         return fetch(
             self.service.cluster.remote(
-                (self.attempt, seed), self.rank, self.world_size, slices, num_clusters, self.config, seed, initial
+                key, self.rank, self.world_size, slices, num_clusters, nested, config, seed, initial
             )
         )

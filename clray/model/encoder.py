@@ -1,15 +1,15 @@
-"""Encoders: images to the representation h.
+"""The model: an encoder by name, from images to the representation h, and the heads that the objective needs."""
 
-Builds backbones by name; knows nothing of objectives.
-"""
+from typing import NamedTuple
 
 import torchvision
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clray.config import EncoderConfig, HeadConfig
+from clray.config import Config
 from clray.model.heads import build_head
+from clray.sections import EncoderConfig
 
 
 def _small_cnn(width: int, num_channels: int) -> tuple[nn.Module, int]:
@@ -46,17 +46,38 @@ def build_encoder(config: EncoderConfig, num_channels: int) -> tuple[nn.Module, 
     return _resnet(config.name, num_channels, config.small_image_stem)
 
 
+class Outputs(NamedTuple):
+    """What the model makes of a batch of images.
+
+    Attributes:
+        h: representation, float [n, h_dim].
+        z: unit-length embedding, float [n, z_dim]; of the representation itself where there is no projection head.
+        second: unit-length embedding of the second head, or logits of the classifier, or None.
+    """
+
+    h: Tensor
+    z: Tensor
+    second: Tensor | None
+
+
 class ContrastiveModel(nn.Module):
-    """Encoder and projection head in one module, so that one forward pass, and one DDP wrapper, serves both."""
+    """Encoder and heads in one module, so that one forward pass, and one DDP wrapper, serves all."""
 
-    def __init__(self, encoder: EncoderConfig, head: HeadConfig, num_channels: int) -> None:
+    def __init__(self, config: Config, num_channels: int, num_clusters: int) -> None:
+        """Args: the config's encoder, head and objective decide what is built; `num_clusters` sizes a classifier."""
         super().__init__()
-        self.encoder, self.representation_dim = build_encoder(encoder, num_channels)
-        self.head = build_head(head, self.representation_dim)
+        self.encoder, self.representation_dim = build_encoder(config.encoder, num_channels)
+        self.classifies = config.objective.is_classification
+        self.head = nn.Identity() if self.classifies else build_head(config.head, self.representation_dim)
+        self.second: nn.Module | None = None
+        if self.classifies:
+            self.second = nn.Linear(self.representation_dim, num_clusters)
+        elif config.objective.dual_head:
+            self.second = build_head(config.head, self.representation_dim)
 
-    def forward(
-        self, images: Float[Tensor, "n channels height width"]
-    ) -> tuple[Float[Tensor, "n h_dim"], Float[Tensor, "n z_dim"]]:
-        """The representation h and the unit-length embedding z."""
+    def forward(self, images: Float[Tensor, "n channels height width"]) -> Outputs:
         h = self.encoder(images)
-        return h, F.normalize(self.head(h), dim=1)
+        second = None if self.second is None else self.second(h)
+        if second is not None and not self.classifies:
+            second = F.normalize(second, dim=1)
+        return Outputs(h, F.normalize(self.head(h), dim=1), second)

@@ -16,7 +16,7 @@ def compute_features(
     """Representations and embeddings in the order of the batches.
 
     Args:
-        model: returns (h, z) of a float batch; it is left in the mode it was in.
+        model: returns (h, z, ...) of a float batch; it is left in the mode it was in.
         batches: uint8 images and their indices.
 
     Returns:
@@ -28,5 +28,5 @@ def compute_features(
         outputs = [model(to_float(images.to(device))) for images, _ in batches]
     finally:
         model.train(was_training)
-    h, z = (torch.cat(parts).float().cpu().numpy() for parts in zip(*outputs, strict=True))
+    h, z = (torch.cat(parts).float().cpu().numpy() for parts in zip(*(out[:2] for out in outputs), strict=True))
     return h, z

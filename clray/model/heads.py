@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from clray.config import HeadConfig
+from clray.sections import HeadConfig
 
 
 def build_head(config: HeadConfig, representation_dim: int) -> nn.Module:

@@ -1,62 +1,174 @@
-"""Multi-positive Cl-InfoNCE: views whose cluster is the same attract, all others repel.
+"""Cl-InfoNCE: views whose cluster is the same attract, all others repel.
 
 Takes embeddings and cluster ids; knows nothing of where the ids come from. Singleton clusters give NT-Xent (InfoNCE),
-class labels give SupCon.
+class labels give SupCon. Only one block of rows of the matrix of similarities exists at a time, so that memory grows
+linearly in the batch.
 """
+
+import math
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from clray.objective.gather import all_gather, rank, world_size
+from clray.objective.normalizer import log_normalizers
+
+
+@dataclass(frozen=True)
+class ObjectiveValue:
+    """Attributes: the loss of this worker, a float32 scalar; positives per anchor, the mean over the global batch."""
+
+    loss: Tensor
+    num_positives: Tensor
 
 
 def cl_infonce(
     z: Float[Tensor, "views batch dim"],
-    cluster_ids: Int[Tensor, " batch"],
+    cluster_ids: Int[Tensor, "*granularities batch"],
     *,
     temperature: float,
     base_temperature: float | None = None,
-) -> Float[Tensor, ""]:
+) -> ObjectiveValue:
     """Mean over anchors i of  -1/|P(i)| sum_{p in P(i)} log( exp(z_i.z_p/t) / sum_{a != i} exp(z_i.z_a/t) ).
 
     P(i) are the other views with the anchor's cluster id. Positives and negatives come from the batches of all workers.
-    The value returned on each worker is its share times the number of workers, so that the mean over workers, as DDP
-    takes it of gradients, is the loss of the global batch.
+    The value on each worker is its share times the number of workers, so that the mean over workers, as DDP takes it of
+    gradients, is the loss of the global batch.
 
     Args:
         z: unit-length embeddings of the local batch.
-        cluster_ids: the cluster of each image, at least 0.
+        cluster_ids: the cluster of each image, at least 0; with several granularities the mean of their losses.
         temperature: t > 0.
         base_temperature: with a number b the loss is multiplied by t/b, which takes out the growth of the gradient with
             1/t (0.07 in the authors' code).
 
     Returns:
-        A float32 scalar; an anchor without a positive is left out of the mean, and 0 is returned where none has one.
+        An anchor without a positive is left out of the mean, and 0 is returned where none has one. With one cluster the
+        loss is the mean log-normalizer less the mean similarity.
 
     Source: SupCon's L_out (Khosla et al., arXiv 2004.11362, equation 2) with cluster ids for labels, which is what the
-    authors of Cl-InfoNCE train (arXiv 2202.06670). Theirs contrasts within each worker's batch; here over all workers.
+    authors of Cl-InfoNCE train (arXiv 2202.06670). Theirs contrasts within each worker's batch, or gathers without
+    gradients, which leaves out what a view does as another worker's positive and negative; here over all workers.
     """
-    if not temperature > 0:
-        raise ValueError(f"temperature must be greater than 0; got {temperature}")
-    anchors = z.float().flatten(0, 1)
-    ids = cluster_ids.repeat(z.shape[0])
-    candidates = all_gather(anchors).flatten(0, 1)
-    candidate_ids = all_gather(ids).flatten()
+    require_temperature(temperature)
+    anchors, ids = z.float().flatten(0, 1), cluster_ids.reshape(-1, z.shape[1]).repeat(1, z.shape[0])
+    candidates, candidate_ids = anchors, ids
+    if world_size() > 1:
+        candidates, candidate_ids = all_gather(anchors).flatten(0, 1), torch.cat(all_gather(ids).unbind(), dim=1)
     own = torch.arange(len(anchors), device=z.device) + rank() * len(anchors)
+    value = contrast(anchors, ids, candidates, candidate_ids, own=own, temperature=temperature)
+    if base_temperature is None:
+        return value
+    return ObjectiveValue(value.loss * (temperature / base_temperature), value.num_positives)
 
-    logits = anchors @ candidates.T / temperature
-    is_self = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, own[:, None], True)
-    logits = logits.masked_fill(is_self, -torch.inf)
-    log_normalizer = logits.logsumexp(dim=1)
 
-    is_positive = (ids[:, None] == candidate_ids[None, :]) & ~is_self
-    num_positives = is_positive.sum(dim=1)
-    # sum_p log(p) = sum_p logit - |P| log-normalizer; masking first keeps -inf * 0 out of the sum.
-    mean_logit = logits.masked_fill(~is_positive, 0).sum(dim=1) / num_positives.clamp(min=1)
-    has_positive = num_positives > 0
-    losses = torch.where(has_positive, log_normalizer - mean_logit, torch.zeros_like(mean_logit))
+def contrast(
+    anchors: Float[Tensor, "n dim"],
+    ids: Int[Tensor, "granularities n"],
+    candidates: Float[Tensor, "m dim"],
+    candidate_ids: Int[Tensor, "granularities m"],
+    *,
+    own: Int[Tensor, " n"] | None,
+    temperature: float,
+) -> ObjectiveValue:
+    """The multi-positive loss of local anchors against candidates, such as the keys of a queue.
 
-    num_anchors = all_gather(has_positive.sum()).sum().clamp(min=1)
-    loss = losses.sum() * world_size() / num_anchors
-    return loss if base_temperature is None else loss * (temperature / base_temperature)
+    Args:
+        own: the candidate that is the anchor itself, neither positive nor negative; None where there is none.
+    """
+    normalizers = log_normalizers(anchors, candidates, own=own, temperature=temperature)
+    losses, num_positives = zip(
+        *(
+            _losses(anchors, each, candidates, of_candidates, normalizers, own=own, temperature=temperature)
+            for each, of_candidates in zip(ids, candidate_ids, strict=True)
+        ),
+        strict=True,
+    )
+    positives = torch.stack(num_positives)
+    # In one message: anchors with a positive, and positives, of each granularity.
+    totals = all_gather(torch.stack([(positives > 0).sum(dim=1).float(), positives.sum(dim=1)])).sum(dim=0)
+    shares = torch.stack(losses).sum(dim=1) * world_size() / totals[0].clamp(min=1)
+    return ObjectiveValue(shares.mean(), totals[1].mean() / (len(anchors) * world_size()))
+
+
+def _losses(
+    anchors: Tensor,
+    ids: Tensor,
+    candidates: Tensor,
+    candidate_ids: Tensor,
+    normalizers: Tensor,
+    *,
+    own: Tensor | None,
+    temperature: float,
+) -> tuple[Tensor, Tensor]:
+    """The loss of each anchor, 0 without a positive, and its number of positives.
+
+    The similarities of an anchor to its positives add up to one product with the sum of their embeddings, so that no
+    matrix of positives is needed.
+    """
+    slots = _compact(torch.cat([candidate_ids, ids]))
+    of_candidates, of_anchors = slots[: len(candidates)], slots[len(candidates) :]
+    sums = anchors.new_zeros(len(slots), anchors.shape[1]).index_add(0, of_candidates, candidates)
+    counts = anchors.new_zeros(len(slots)).index_add(0, of_candidates, anchors.new_ones(len(candidates)))
+    similarity, num_positives = (anchors * sums[of_anchors]).sum(dim=1), counts[of_anchors]
+    if own is not None:
+        similarity = similarity - (anchors * candidates[own]).sum(dim=1)
+        num_positives = num_positives - 1
+    means = similarity / temperature / num_positives.clamp(min=1)
+    return torch.where(num_positives > 0, normalizers - means, torch.zeros_like(means)), num_positives
+
+
+def instance_contrast(
+    queries: Float[Tensor, "batch dim"],
+    keys: Float[Tensor, "batch dim"],
+    negatives: Float[Tensor, "m dim"],
+    *,
+    temperature: float,
+) -> ObjectiveValue:
+    """Mean of  -log( exp(q_i.k_i/t) / (exp(q_i.k_i/t) + sum_j exp(q_i.n_j/t)) )  over the local batch.
+
+    Source: InfoNCE as MoCo and PCL train it, against a queue of negatives (arXiv 1911.05722, equation 1).
+    """
+    similarity = (queries * keys).sum(dim=1) / temperature
+    if not len(negatives):
+        return ObjectiveValue(similarity.sum() * 0, similarity.new_ones(()))
+    normalizers = log_normalizers(queries, negatives, own=None, temperature=temperature)
+    losses = torch.logaddexp(normalizers, similarity) - similarity
+    return ObjectiveValue(losses.mean(), losses.new_ones(()))
+
+
+def pair_sampled_cl_infonce(
+    x: Float[Tensor, "batch dim"], y: Float[Tensor, "batch dim"], *, temperature: float
+) -> Float[Tensor, ""]:
+    """-1/n sum_i log( exp(x_i.y_i/t) / (1/n sum_j exp(x_i.y_j/t)) ), over the global batch of n pairs.
+
+    Its negative estimates from below the divergence that is at most H(Z), in nats, where x_i and y_i are drawn
+    independently from one cluster Z = z_i and each is augmented once; no estimate exceeds log n.
+
+    Args:
+        x, y: unit-length embeddings of the pairs.
+        temperature: t > 0.
+
+    Source: Tsai et al., arXiv 2202.06670, definition of Cl-InfoNCE and theorem on its maximum.
+    """
+    require_temperature(temperature)
+    x, y = x.float(), y.float()
+    candidates = all_gather(y).flatten(0, 1)
+    normalizers = log_normalizers(x, candidates, own=None, temperature=temperature)
+    losses = normalizers - (x * y).sum(dim=1) / temperature - math.log(len(candidates))
+    return losses.mean()
+
+
+def require_temperature(temperature: float) -> None:
+    """Raise ValueError unless the temperature is a number above 0."""
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature must be greater than 0; got {temperature}")
+
+
+def _compact(ids: Int[Tensor, " m"]) -> Int[Tensor, " m"]:
+    """Equal ids as equal numbers below m; unlike torch.unique without waiting for a GPU."""
+    ordered, order = ids.sort()
+    steps = torch.cat([ordered.new_zeros(1), (ordered[1:] != ordered[:-1]).to(ordered.dtype)])
+    return torch.empty_like(ids).scatter_(0, order, steps.cumsum(0))

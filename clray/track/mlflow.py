@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clray.config import Config, TrackingConfig, UserError, dump_yaml, flatten
+from clray.config import Config, UserError, dump_yaml, flatten
+from clray.sections import TrackingConfig
 
 ID_TAG = "clray.id"
 SERVER_TIMEOUT_SECONDS = 5.0

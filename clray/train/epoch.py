@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -10,9 +10,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from clray.data.augmentation import draw_views
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""(z [views, batch, dim], cluster ids [batch]) -> scalar."""
+from clray.train.objectives import Objective
 
 
 class TrainingError(RuntimeError):
@@ -21,9 +19,10 @@ class TrainingError(RuntimeError):
 
 @dataclass(frozen=True)
 class EpochResult:
-    """Mean loss over the steps, images seen by this worker, and where the time went."""
+    """Means over the steps, images seen by this worker, and where the time went."""
 
     loss: float
+    positives_per_anchor: float
     num_samples: int
     seconds: float
     data_wait_seconds: float
@@ -37,7 +36,7 @@ def train_epoch(
     *,
     augmentation: nn.Module,
     cluster_ids: Tensor,
-    loss: Loss,
+    objective: Objective,
     device: torch.device,
     where: str,
 ) -> EpochResult:
@@ -45,7 +44,7 @@ def train_epoch(
 
     Args:
         batches: uint8 images and their dataset indices.
-        cluster_ids: the cluster of each sample of the data set, int64 [N], on the device.
+        cluster_ids: the clusters of each sample of the data set, int64 [granularities, N], on the device.
         where: epoch and worker, for the error message.
 
     Raises:
@@ -55,6 +54,7 @@ def train_epoch(
     start = time.perf_counter()
     wait, num_samples = 0.0, 0
     losses: list[Tensor] = []
+    positives: list[Tensor] = []
     iterator = iter(batches)
     while True:
         waiting_since = time.perf_counter()
@@ -63,14 +63,14 @@ def train_epoch(
         if batch is None:
             break
         images, indices = batch
-        views = draw_views(augmentation, images.to(device, non_blocking=True))
-        _, z = model(views.flatten(0, 1))
-        value = loss(z.unflatten(0, (len(views), -1)), cluster_ids[indices.to(device)])
+        views = draw_views(augmentation, images.to(device, non_blocking=True), objective.num_views)
+        value = objective(model, views, indices.to(device), cluster_ids)
         optimizer.zero_grad(set_to_none=True)
-        value.backward()
+        value.loss.backward()
         optimizer.step()
         schedule.step()
-        losses.append(value.detach())
+        losses.append(value.loss.detach())
+        positives.append(value.num_positives)
         num_samples += len(images)
     # Read once per epoch: asking for the value at every step would make a GPU wait.
     values = torch.stack(losses).tolist()
@@ -81,4 +81,5 @@ def train_epoch(
                 f"{schedule.get_last_lr()[0]:.3g} at the end of the epoch); lower train.learning_rate or raise "
                 "objective.temperature"
             )
-    return EpochResult(sum(values) / len(values), num_samples, time.perf_counter() - start, wait)
+    mean_positives = float(torch.stack(positives).mean())
+    return EpochResult(sum(values) / len(values), mean_positives, num_samples, time.perf_counter() - start, wait)

@@ -13,11 +13,12 @@ import ray.train.torch
 import torch
 import torch.distributed as dist
 
-from clray.config import Config, KMeansConfig, UserError
+from clray.config import Config, UserError
 from clray.data.datasets import Dataset
 from clray.kmeans.actors import shard_resources
 from clray.kmeans.service import KMeansClient, KMeansService
 from clray.ray_cluster import require_resources, start_ray
+from clray.sections import KMeansConfig
 from clray.train.epoch import TrainingError
 from clray.train.resources import needs_ray, required_resources
 from clray.train.run import run

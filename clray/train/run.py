@@ -1,45 +1,60 @@
 """One run: restore, then for each epoch recluster, train, evaluate, report."""
 
 import time
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from clray.clusters.assignment import ClusterAssignment
 from clray.clusters.known import known_clusters
 from clray.clusters.statistics import cluster_statistics
 from clray.config import Config, UserError
 from clray.data.augmentation import build_augmentation
 from clray.data.datasets import Dataset, ImageSet
-from clray.data.loaders import num_steps, ordered_batches, shard_indices, training_batches
+from clray.data.loaders import Batch, num_steps, ordered_batches, shard_indices, training_batches
+from clray.data.sampling import cluster_order, draw_partners, uniform_order
 from clray.evaluate.linear_probe import linear_probe_accuracy
 from clray.evaluate.nearest_neighbors import nearest_neighbor_accuracy
 from clray.model.encoder import ContrastiveModel
 from clray.model.features import compute_features
-from clray.objective.contrastive import cl_infonce
 from clray.seeding import derive_seed
 from clray.train.epoch import TrainingError, train_epoch
 from clray.train.recluster import EMBEDDING_BATCH_SIZE, ids_on_device, is_due, recluster
 from clray.train.session import LocalSession, Metrics, Session, default_device, gather
-from clray.train.state import create_state, share_buffers, wrap_for_workers
+from clray.train.state import TrainState, create_state, share_buffers, wrap_for_workers
 
 
 def check_against_data(config: Config, data: Dataset) -> None:
     """Raise UserError for settings that these data rule out; costs nothing and comes before Ray starts."""
     num_images = len(data.train)
-    if config.clusters.source == "kmeans" and config.clusters.num_clusters > num_images:
+    most = max(config.clusters.counts)
+    if config.clusters.source == "kmeans" and most > num_images:
         raise UserError(
-            f"clusters.num_clusters must be at most {num_images} (the training images); got "
-            f"{config.clusters.num_clusters}. Lower it in the config or with --set clusters.num_clusters={num_images}"
+            f"clusters.num_clusters must be at most {num_images} (the training images); got {most}. Lower it in the "
+            f"config or with --set clusters.num_clusters={num_images}"
         )
     if num_images < 2 * config.train.num_workers:
         raise UserError(
             f"train.num_workers must leave each worker at least 2 of the {num_images} training images; "
             f"got {config.train.num_workers}"
         )
-    known_clusters(config.clusters, labels=data.train.labels, columns=data.train.columns)
+    for assignment in start_clusters(config, data):
+        if config.objective.is_classification and assignment.num_clusters < 2:
+            raise UserError(
+                f"objective.name={config.objective.name}: all {num_images} training images are in one cluster, so that "
+                "there is nothing to predict; choose other clusters"
+            )
+
+
+def start_clusters(config: Config, data: Dataset) -> tuple[ClusterAssignment, ...]:
+    """The assignments the run starts with."""
+    train = data.train
+    return known_clusters(
+        config.clusters, labels=train.labels, columns=train.columns, names=data.names, seed=config.seed
+    )
 
 
 def run(config: Config, data: Dataset, session: Session) -> Metrics:
@@ -48,7 +63,7 @@ def run(config: Config, data: Dataset, session: Session) -> Metrics:
         config,
         num_channels=data.num_channels,
         steps_per_epoch=num_steps(len(data.train), config.train.global_batch_size, session.world_size),
-        assignment=known_clusters(config.clusters, labels=data.train.labels, columns=data.train.columns),
+        assignments=start_clusters(config, data),
         device=session.device,
     )
     checkpoint = session.restore()
@@ -56,9 +71,6 @@ def run(config: Config, data: Dataset, session: Session) -> Metrics:
         state.load_checkpoint(checkpoint)
     model = wrap_for_workers(state.model, session.world_size, session.device)
     augmentation = build_augmentation(config.augmentation, image_size(data.train, config), data.num_channels)
-    loss = partial(
-        cl_infonce, temperature=config.objective.temperature, base_temperature=config.objective.base_temperature
-    )
 
     metrics: Metrics = {}
     while state.epoch < config.train.num_epochs:
@@ -69,18 +81,10 @@ def run(config: Config, data: Dataset, session: Session) -> Metrics:
             model,
             state.optimizer,
             state.schedule,
-            training_batches(
-                data.train,
-                global_batch_size=config.train.global_batch_size,
-                seed=config.seed,
-                epoch=state.epoch,
-                rank=session.rank,
-                world_size=session.world_size,
-                num_decoders=config.data.num_decoders,
-            ),
+            _epoch_batches(config, state, data, session),
             augmentation=augmentation,
-            cluster_ids=ids_on_device(state.assignment, session.device),
-            loss=loss,
+            cluster_ids=ids_on_device(state.assignments, session.device),
+            objective=state.objective,
             device=session.device,
             where=f"epoch {state.epoch + 1}, worker {session.rank}",
         )
@@ -92,11 +96,13 @@ def run(config: Config, data: Dataset, session: Session) -> Metrics:
         metrics |= {
             "epoch": state.epoch,
             "train/loss": float(np.mean(losses)),
+            "train/positives_per_anchor": result.positives_per_anchor,
             "train/samples_per_second": result.num_samples * session.world_size / result.seconds,
             "train/data_wait_seconds": result.data_wait_seconds,
             "train/seconds": result.seconds,
         }
-        statistics = cluster_statistics(state.assignment.ids, data.train.labels, state.assignment.num_clusters)
+        first = state.assignments[0]
+        statistics = cluster_statistics(first.ids, data.train.labels, first.num_clusters)
         metrics |= statistics.as_metrics()
         every = config.evaluate.every_epochs
         if is_last or (every is not None and state.epoch % every == 0):
@@ -105,6 +111,24 @@ def run(config: Config, data: Dataset, session: Session) -> Metrics:
         saved = state.to_checkpoint(config, data.num_channels) if due and session.rank == 0 else None
         session.report(metrics, saved)
     return metrics
+
+
+def _epoch_batches(config: Config, state: TrainState, data: Dataset, session: Session) -> Iterator[Batch]:
+    """This worker's batches of the next epoch, in an order drawn from (seed, epoch, rank)."""
+    indices = shard_indices(len(data.train), session.rank, session.world_size)
+    seed = derive_seed(config.seed, "shuffle", epoch=state.epoch, rank=session.rank)
+    generator, ids = np.random.default_rng(seed), state.assignments[0].ids
+    if config.train.sampler == "cluster":
+        order = cluster_order(indices, ids[indices], config.train.members_per_cluster, generator)
+    else:
+        order = uniform_order(indices, generator)
+    size = min(config.train.global_batch_size, len(data.train)) // session.world_size
+    steps = num_steps(len(data.train), config.train.global_batch_size, session.world_size)
+    if state.objective.draws_pairs:
+        chosen = order[: steps * size].reshape(steps, size)
+        partners = draw_partners(chosen.reshape(-1), ids, generator).reshape(steps, size)
+        order, size = np.concatenate([chosen, partners], axis=1).reshape(-1), 2 * size
+    return training_batches(data.train, order, batch_size=size, steps=steps, num_decoders=config.data.num_decoders)
 
 
 def evaluate(config: Config, model: ContrastiveModel, data: Dataset, session: Session) -> Metrics:
@@ -131,13 +155,13 @@ def evaluate(config: Config, model: ContrastiveModel, data: Dataset, session: Se
 
 def evaluate_checkpoint(checkpoint: dict[str, Any], config: Config, data: Dataset) -> Metrics:
     """Accuracy of a checkpoint's encoder, and where the data are those it was trained on its cluster statistics."""
-    model = ContrastiveModel(config.encoder, config.head, checkpoint["num_channels"])
+    model = ContrastiveModel(config, checkpoint["num_channels"], checkpoint["num_clusters"][0])
     model.load_state_dict(checkpoint["model"])
     session = LocalSession(Path(), None, lambda _: None, default_device())
     metrics = {"epoch": checkpoint["epoch"], **evaluate(config, model.to(session.device), data, session)}
-    if len(checkpoint["cluster_ids"]) == len(data.train):
-        ids = checkpoint["cluster_ids"].numpy()
-        metrics |= cluster_statistics(ids, data.train.labels, checkpoint["num_clusters"]).as_metrics()
+    ids = checkpoint["cluster_ids"][0].numpy()
+    if len(ids) == len(data.train):
+        metrics |= cluster_statistics(ids, data.train.labels, checkpoint["num_clusters"][0]).as_metrics()
     return metrics
 
 

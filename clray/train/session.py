@@ -22,11 +22,21 @@ OnReport = Callable[[Metrics], None]
 
 
 class Cluster(Protocol):
-    """K-means over the embeddings of all workers; the ids returned are those of the caller's vectors."""
+    """K-means over the embeddings of all workers, for one or more numbers of clusters.
+
+    The ids returned are those of the caller's vectors. `nested` clusters the centroids of the first granularity into
+    the next, and so on; `initial` holds the centroids of each granularity to start from.
+    """
 
     def __call__(
-        self, vectors: np.ndarray, num_clusters: int, *, seed: int, initial: np.ndarray | None
-    ) -> Clustering: ...
+        self,
+        vectors: np.ndarray,
+        num_clusters: tuple[int, ...],
+        *,
+        nested: bool,
+        seed: int,
+        initial: list[np.ndarray] | None,
+    ) -> list[Clustering]: ...
 
 
 class Session(Protocol):

@@ -20,6 +20,7 @@ from clray.clusters.assignment import ClusterAssignment
 from clray.config import Config, UserError
 from clray.model.encoder import ContrastiveModel
 from clray.seeding import derive_seed
+from clray.train.objectives import Objective, build_objective
 from clray.train.optim import build_optimizer, build_schedule
 
 CHECKPOINT_FILE = "checkpoint.pt"
@@ -29,13 +30,15 @@ GROUP_FOLDER = "workers"
 
 @dataclass
 class TrainState:
-    """Model, optimizer, schedule, the next epoch, and the cluster assignment in use."""
+    """Model, objective, optimizer, schedule, the next epoch, and the cluster assignments in use."""
 
     model: ContrastiveModel
+    objective: Objective
     optimizer: torch.optim.Optimizer
     schedule: LambdaLR
-    assignment: ClusterAssignment
-    centroids: np.ndarray | None = None
+    assignments: tuple[ClusterAssignment, ...]
+    """One per granularity."""
+    centroids: list[np.ndarray] | None = None
     epoch: int = 0
     """The next epoch to train, from 0."""
     clustered_epoch: int = 0
@@ -51,10 +54,11 @@ class TrainState:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
-            "cluster_ids": torch.from_numpy(self.assignment.ids),
-            "num_clusters": self.assignment.num_clusters,
-            "cluster_source": self.assignment.source,
-            "centroids": None if self.centroids is None else torch.from_numpy(self.centroids),
+            "objective": self.objective.state_dict(),
+            "cluster_ids": torch.from_numpy(np.stack([each.ids for each in self.assignments])),
+            "num_clusters": [each.num_clusters for each in self.assignments],
+            "cluster_source": self.assignments[0].source,
+            "centroids": None if self.centroids is None else [torch.from_numpy(each) for each in self.centroids],
         }
 
     def load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -63,30 +67,43 @@ class TrainState:
         Raises:
             UserError: the checkpoint is of another data set.
         """
-        ids = checkpoint["cluster_ids"].numpy()
-        if len(ids) != len(self.assignment):
+        ids, num_images = checkpoint["cluster_ids"].numpy(), len(self.assignments[0])
+        if ids.shape[1] != num_images:
             raise UserError(
-                f"the checkpoint assigns {len(ids)} training images, the data hold {len(self.assignment)}; "
+                f"the checkpoint assigns {ids.shape[1]} training images, the data hold {num_images}; "
                 "resume with the data it was trained on, or start a new run"
             )
         self.model.load_state_dict(checkpoint["model"])
         self.optimizer.load_state_dict(checkpoint["optimizer"])
         self.schedule.load_state_dict(checkpoint["schedule"])
         self.epoch, self.clustered_epoch = checkpoint["epoch"], checkpoint["clustered_epoch"]
-        self.assignment = ClusterAssignment(ids, checkpoint["num_clusters"], checkpoint["cluster_source"])
-        self.centroids = None if checkpoint["centroids"] is None else checkpoint["centroids"].numpy()
+        self.objective.load_state_dict(checkpoint["objective"])
+        self.assignments = tuple(
+            ClusterAssignment(each, num_clusters, checkpoint["cluster_source"])
+            for each, num_clusters in zip(ids, checkpoint["num_clusters"], strict=True)
+        )
+        saved = checkpoint["centroids"]
+        self.centroids = None if saved is None else [each.numpy() for each in saved]
 
 
 def create_state(
-    config: Config, *, num_channels: int, steps_per_epoch: int, assignment: ClusterAssignment, device: torch.device
+    config: Config,
+    *,
+    num_channels: int,
+    steps_per_epoch: int,
+    assignments: tuple[ClusterAssignment, ...],
+    device: torch.device,
 ) -> TrainState:
     """A fresh state; the initial weights depend on the run seed alone."""
+    is_kmeans = config.clusters.source == "kmeans"
+    num_clusters = config.clusters.num_clusters if is_kmeans else assignments[0].num_clusters
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(config.seed, "weights"))
-        model = ContrastiveModel(config.encoder, config.head, num_channels)
+        model = ContrastiveModel(config, num_channels, num_clusters)
     model = model.to(device)
     optimizer = build_optimizer(model, config.train)
-    return TrainState(model, optimizer, build_schedule(optimizer, config.train, steps_per_epoch), assignment)
+    schedule = build_schedule(optimizer, config.train, steps_per_epoch)
+    return TrainState(model, build_objective(config, model), optimizer, schedule, assignments)
 
 
 def wrap_for_workers(model: nn.Module, world_size: int, device: torch.device) -> nn.Module:

@@ -26,13 +26,14 @@ import numpy as np
 import psutil
 import ray
 
-from clray.config import KMeansConfig, parse_config
+from clray.config import parse_config
 from clray.data.datasets import load_dataset
 from clray.kmeans.actors import RayShards, start_shard_actors
 from clray.kmeans.lloyd import Clustering, LloydOptions, LocalShards, lloyd
 from clray.kmeans.shard import FaissShard
 from clray.kmeans.vectors import open_vectors, split_rows
 from clray.ray_cluster import start_ray
+from clray.sections import KMeansConfig
 from clray.train.run import run
 from clray.train.session import LocalSession, default_device
 
@@ -173,7 +174,7 @@ def cifar10_embeddings(data: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def memory(num_vectors: int) -> dict[str, Any]:
     """2 GB of vectors through shards of at most 300 MB, and through MiniBatchKMeans.partial_fit."""
-    k, passes = 256, 5
+    k, passes = 256, 15
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "vectors.npy"
         write_large(path, num_vectors)
@@ -189,11 +190,8 @@ def memory(num_vectors: int) -> dict[str, Any]:
             seconds, (ours,) = timed(lambda: lloyd(shards, [k], options, initial=[initial]))
         del shards, actors
         np.save(Path(folder) / "initial.npy", initial)
-        child = subprocess.Popen(
-            [sys.executable, __file__, "partial-fit", "--data", folder, "--passes", str(passes)],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        script = Path(__file__).with_name("partial_fit.py")
+        child = subprocess.Popen([sys.executable, str(script), folder, str(passes)], stdout=subprocess.PIPE, text=True)
         assert child.stdout is not None
         their_idle = int(child.stdout.readline())
         with Peaks([child.pid]) as their_peaks:
@@ -211,23 +209,6 @@ def memory(num_vectors: int) -> dict[str, Any]:
         "theirs_seconds": theirs["seconds"],
         "inertia_ratio": ours.inertia / theirs["inertia"],
     }
-
-
-def partial_fit(folder: Path, passes: int) -> None:
-    """The scikit-learn side of `memory`, in a process of its own, over blocks of the size that a shard reads."""
-    from sklearn.cluster import MiniBatchKMeans
-
-    sys.stdout.write(f"{own_memory(psutil.Process())}\n")
-    sys.stdout.flush()
-    vectors, initial = open_vectors(folder / "vectors.npy"), np.load(folder / "initial.npy")
-    part = vectors.slice(0, len(vectors))
-    start = time.perf_counter()
-    model = MiniBatchKMeans(len(initial), init=initial, n_init=1, compute_labels=False)
-    for _ in range(passes):
-        for block in part.blocks(16_384):
-            model.partial_fit(block)
-    inertia = -sum(model.score(block) for block in part.blocks(16_384))
-    sys.stdout.write(json.dumps({"seconds": time.perf_counter() - start, "inertia": inertia}) + "\n")
 
 
 def write_large(path: Path, num_vectors: int) -> None:
@@ -273,7 +254,8 @@ class Peaks:
 def own_memory(process: psutil.Process) -> int:
     """Anonymous memory: without libraries and the object store, which processes share."""
     status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
-    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("RssAnon"))
+    lines = [line for line in status.splitlines() if line.startswith("RssAnon")]
+    return int(lines[0].split()[1]) * 1024 if lines else 0
 
 
 def scaling(num_pairs: int, picture: Path | None) -> dict[str, Any]:
@@ -323,13 +305,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="+")
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--passes", type=int, default=5)
     parser.add_argument("--data", type=Path, help="folder of CIFAR-10 as Parquet, for `refresh`")
     parser.add_argument("--picture", type=Path, help="where `scaling` draws its plot")
     arguments = parser.parse_args()
-    if arguments.rows == ["partial-fit"]:
-        partial_fit(arguments.data, arguments.passes)
-        return
     start_ray(needed_cpus=4)
     faiss.omp_set_num_threads(NUM_CORES)
     start_seconds, actors = timed(lambda: start_two(NUM_CORES))

@@ -1,8 +1,14 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from clray.clusters.assignment import ClusterAssignment
 from clray.clusters.known import attribute_clusters, instance_clusters, known_clusters, rank_attributes
-from clray.config import ClustersConfig, UserError
+from clray.config import UserError
+from clray.kmeans.lloyd import Clustering
+from clray.kmeans.output import write_clusterings
+from clray.sections import ClustersConfig
 
 RNG = np.random.default_rng(0)
 ATTRIBUTES = {
@@ -11,6 +17,11 @@ ATTRIBUTES = {
     "die": RNG.permutation(np.repeat([0, 1, 2, 3], 10)),
 }
 LABELS = np.arange(40) % 5
+
+
+def known(config: ClustersConfig) -> tuple[ClusterAssignment, ...]:
+    names = {None: tuple("abcde"), "die": ("one", "two", "three", "four")}
+    return known_clusters(config, labels=LABELS, columns=ATTRIBUTES, names=names, seed=0)
 
 
 def test_attributes_are_ranked_by_entropy() -> None:
@@ -33,22 +44,38 @@ def test_every_image_is_its_own_instance_cluster() -> None:
 
 @pytest.mark.parametrize(("source", "num_clusters"), [("labels", 5), ("instance", 40), ("kmeans", 40)])
 def test_a_run_starts_with(source: str, num_clusters: int) -> None:
-    assignment = known_clusters(ClustersConfig(source=source), labels=LABELS, columns={})
+    (assignment,) = known(ClustersConfig(source=source))
     assert assignment.num_clusters == num_clusters
 
 
 def test_a_named_column_gives_its_values() -> None:
     config = ClustersConfig(source="column", column="die")
-    assert known_clusters(config, labels=LABELS, columns=ATTRIBUTES).sizes.tolist() == [10] * 4
+    assert known(config)[0].sizes.tolist() == [10] * 4
 
 
 def test_a_missing_column_is_named_with_those_there_are() -> None:
     config = ClustersConfig(source="column", column="dice")
     with pytest.raises(UserError, match=r"clusters\.column: no column dice; the data have: constant, coin, die"):
-        known_clusters(config, labels=LABELS, columns=ATTRIBUTES)
+        known(config)
 
 
 def test_more_attributes_than_there_are_is_refused() -> None:
     config = ClustersConfig(source="attributes", num_attributes=4)
     with pytest.raises(UserError, match=r"clusters\.num_attributes must be at most 3 .* got 4"):
-        known_clusters(config, labels=LABELS, columns=ATTRIBUTES)
+        known(config)
+
+
+def test_levels_of_a_tree_over_the_labels_or_a_column(tmp_path: Path) -> None:
+    (tmp_path / "tree.yaml").write_text("{vowel: [a, e], other: {early: [b, c], late: [d]}}")
+    config = ClustersConfig(source="hierarchy", tree=str(tmp_path / "tree.yaml"), granularities=(0, 1, 2))
+    roots, early, leaves = known(config)
+    assert [each.num_clusters for each in (roots, early, leaves)] == [2, 4, 5]
+    (tmp_path / "die.txt").write_text("odd one\nodd three\neven two\neven four\n")
+    (by_column,) = known(ClustersConfig(source="hierarchy", tree=str(tmp_path / "die.txt"), column="die", level=0))
+    np.testing.assert_array_equal(by_column.ids == by_column.ids[0], ATTRIBUTES["die"] % 2 == ATTRIBUTES["die"][0] % 2)
+
+
+def test_a_saved_clustering_must_be_of_the_training_images(tmp_path: Path) -> None:
+    write_clusterings(tmp_path, [Clustering(np.eye(2), np.array([0, 1, 1], np.int32), 0.0, [1.0])], {})
+    with pytest.raises(UserError, match="holds the clusters of 3 vectors, there are 40 training images"):
+        known(ClustersConfig(source="clustering", path=str(tmp_path), num_clusters=2))

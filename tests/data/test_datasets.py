@@ -6,9 +6,10 @@ import pyarrow.parquet as pq
 import pytest
 import torchvision
 
-from clray.config import DataConfig, UserError
+from clray.config import UserError
 from clray.data.datasets import check_files, load_dataset
 from clray.data.images import EncodedImages
+from clray.sections import DataConfig
 from tests.conftest import png
 
 

@@ -3,13 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clray.config import DataConfig
 from clray.data.datasets import ImageSet, load_dataset
 from clray.data.loaders import num_steps, ordered_batches, shard_indices, training_batches
+from clray.sections import DataConfig
 from tests.conftest import png
 from tests.data.test_datasets import write_parquet
-
-SHUFFLE = {"global_batch_size": 8, "seed": 0, "num_decoders": 0}
 
 
 def images(count: int) -> ImageSet:
@@ -23,23 +21,15 @@ def test_every_sample_belongs_to_one_worker(world_size: int) -> None:
     assert sorted(np.concatenate(shards)) == list(range(50))
 
 
-def test_an_epoch_shows_no_sample_twice_and_reshuffles() -> None:
-    def epoch(number: int) -> list[int]:
-        batches = training_batches(images(50), epoch=number, rank=0, world_size=1, **SHUFFLE)
-        return [int(i) for _, indices in batches for i in indices]
-
-    assert len(epoch(0)) == len(set(epoch(0))) == 48
-    assert epoch(0) == epoch(0) != epoch(1)
+def test_batches_follow_the_order_given() -> None:
+    order = np.array([4, 0, 3, 1, 2])
+    batches = training_batches(images(5), order, batch_size=2, steps=2, num_decoders=0)
+    assert [indices.tolist() for _, indices in batches] == [[4, 0], [3, 1]]
 
 
-def test_workers_take_the_same_number_of_steps() -> None:
-    counts = [len(list(training_batches(images(49), epoch=0, rank=rank, world_size=2, **SHUFFLE))) for rank in range(2)]
-    assert counts == [num_steps(49, 8, 2)] * 2
-
-
-def test_fewer_samples_than_a_batch_still_train() -> None:
-    ((pixels, _),) = training_batches(images(5), epoch=0, rank=0, world_size=1, **SHUFFLE)
-    assert len(pixels) == 5
+@pytest.mark.parametrize(("num_samples", "expected"), [(49, 6), (50, 6), (5, 1)])
+def test_an_epoch_leaves_out_an_incomplete_batch_unless_it_is_the_only_one(num_samples: int, expected: int) -> None:
+    assert num_steps(num_samples, 8, 1) == num_steps(num_samples, 8, 2) == expected
 
 
 def test_images_come_with_their_own_indices() -> None:

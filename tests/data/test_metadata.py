@@ -5,8 +5,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from clray.config import DataConfig, UserError
+from clray.config import UserError
 from clray.data.metadata import encode_values, read_columns, read_csv, read_parquet
+from clray.sections import DataConfig
 from tests.conftest import CIFAR10, png
 
 AUTHORS_TABLE = """,path,class,label_gran_3,label_gran_5

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import ray
 
-from clray.config import KMeansConfig, UserError
+from clray.config import UserError
 from clray.kmeans.actors import RayShards, start_shard_actors
 from clray.kmeans.lloyd import Clustering, LloydOptions, LocalShards, lloyd
 from clray.kmeans.service import KMeansClient, KMeansService
 from clray.kmeans.shard import FaissShard
 from clray.kmeans.vectors import open_vectors, split_rows
 from clray.ray_cluster import start_ray
+from clray.sections import KMeansConfig
 
 pytestmark = pytest.mark.slow
 
@@ -94,7 +95,7 @@ def test_the_service_returns_each_worker_the_ids_of_its_own_vectors() -> None:
     @ray.remote(num_cpus=0)
     def worker(rank: int) -> np.ndarray:
         client = KMeansClient(service, CONFIG, "attempt", rank=rank, world_size=2)
-        return client(halves[rank], 15, seed=2, initial=None).ids
+        return client(halves[rank], (15,), nested=False, seed=2, initial=None)[0].ids
 
     ids = np.concatenate(ray.get([worker.remote(rank) for rank in range(2)]))
     np.testing.assert_array_equal(ids, local(15, LloydOptions(num_iterations=6, seed=2)).ids)
@@ -103,7 +104,7 @@ def test_the_service_returns_each_worker_the_ids_of_its_own_vectors() -> None:
 def test_the_users_error_comes_back_as_itself() -> None:
     client = KMeansClient(KMeansService.remote(CONFIG), CONFIG, "other")
     with pytest.raises(UserError, match=r"between 1 and 900 .* got 901"):
-        client(VECTORS, 901, seed=0, initial=None)
+        client(VECTORS, (901,), nested=False, seed=0, initial=None)
 
 
 def test_too_small_a_bound_on_memory_is_refused_with_the_figure(tmp_path: Path) -> None:

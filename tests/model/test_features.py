@@ -1,13 +1,15 @@
 import numpy as np
 import torch
 
-from clray.config import EncoderConfig, HeadConfig
+from clray.config import parse_config
 from clray.model.encoder import ContrastiveModel
 from clray.model.features import compute_features
 
 
 def test_features_do_not_depend_on_the_batches_and_leave_the_mode_alone() -> None:
-    model = ContrastiveModel(EncoderConfig(width=4), HeadConfig(hidden_dim=8, embedding_dim=4), 1).train()
+    model = ContrastiveModel(
+        parse_config({"encoder": {"width": 4}, "head": {"hidden_dim": 8, "embedding_dim": 4}}), 1, 2
+    ).train()
     images = torch.randint(256, (10, 1, 8, 8), dtype=torch.uint8)
     rows = torch.arange(10)
     whole = compute_features(model, [(images, rows)], torch.device("cpu"))

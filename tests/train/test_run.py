@@ -10,7 +10,8 @@ import torch
 from clray.clusters.statistics import cluster_statistics
 from clray.config import Config, UserError
 from clray.data.datasets import Dataset, load_dataset
-from clray.kmeans.lloyd import Clustering, LocalShards, lloyd
+from clray.kmeans.lloyd import Clustering, LloydOptions, LocalShards, lloyd
+from clray.kmeans.nested import coarsen
 from clray.kmeans.shard import FaissShard
 from clray.kmeans.vectors import split_rows
 from clray.train.epoch import TrainingError
@@ -23,9 +24,20 @@ MakeConfig = Callable[..., Config]
 TIMES = ("seconds", "per_second")
 
 
-def cluster_here(vectors: np.ndarray, num_clusters: int, *, seed: int, initial: np.ndarray | None) -> Clustering:
+def cluster_here(
+    vectors: np.ndarray,
+    num_clusters: tuple[int, ...],
+    *,
+    nested: bool,
+    seed: int,
+    initial: list[np.ndarray] | None,
+) -> list[Clustering]:
     shards = LocalShards([FaissShard(vectors[start:stop]) for start, stop in split_rows(len(vectors), 2)])
-    return lloyd(shards, num_clusters, num_iterations=4, seed=seed, initial=initial)
+    options = LloydOptions(num_iterations=4, seed=seed)
+    if not nested:
+        return lloyd(shards, num_clusters, options, initial=initial)
+    (finest,) = lloyd(shards, num_clusters[:1], options, initial=initial and initial[:1])
+    return [finest, *coarsen(finest, num_clusters[1:], options, initial=initial and initial[1:])[0]]
 
 
 class Interrupted(Exception):
@@ -73,6 +85,52 @@ def test_stopped_and_resumed_equals_uninterrupted(tiny_config: MakeConfig, tmp_p
         assert torch.equal(value, other["model"][name]), name
 
 
+QUEUE = {"negatives": "queue", "queue_size": 40}
+OBJECTIVES = {
+    "infonce": {"objective": {"name": "infonce"}},
+    "supcon": {"objective": {"name": "supcon"}, "train": {"sampler": "cluster"}},
+    "granularities": {"clusters": {"granularities": [12, 6, 2]}},
+    "pairs": {"objective": {"form": "pair-sampled"}},
+    "dual head": {"objective": {"dual_head": True}},
+    "queue": {"objective": QUEUE},
+    "pcl": {"objective": {"name": "pcl", "queue_size": 40}, "clusters": {"granularities": [4, 12]}},
+    "cluster prediction": {"objective": {"name": "cluster-prediction"}, "recluster": {"warmup_epochs": 0}},
+    "supervised": {"objective": {"name": "supervised"}},
+    "synthetic": {"clusters": {"source": "synthetic", "num_merged": 4, "permuted_fraction": 0.2}},
+}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_every_objective_trains_and_resumes(tiny_config: MakeConfig, tmp_path: Path, name: str) -> None:
+    sections = {key: dict(values) for key, values in OBJECTIVES[name].items()}
+    sections["train"] = {**sections.get("train", {}), "num_epochs": 5, "checkpoint_every_epochs": 1}
+    config = tiny_config(**sections)
+    data = load_dataset(config.data)
+    check_against_data(config, data)
+    whole = train(config, data, tmp_path / "whole")
+    assert whole[-1]["eval/knn_accuracy"] > 0.2
+    train(config, data, tmp_path / "cut", stop_after=3)
+    assert without_times(train(config, data, tmp_path / "cut")) == without_times(whole)
+    evaluated = evaluate_checkpoint(read_checkpoint(tmp_path / "whole"), config, data)
+    assert evaluated["eval/knn_accuracy"] == pytest.approx(whole[-1]["eval/knn_accuracy"])
+
+
+def test_the_cluster_sampler_yields_more_positives(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    data = load_dataset(tiny_config().data)
+    counts = {}
+    for sampler in ("uniform", "cluster"):
+        config = tiny_config(clusters={"num_clusters": 30}, train={"sampler": sampler})
+        counts[sampler] = train(config, data, tmp_path / sampler)[-1]["train/positives_per_anchor"]
+    assert counts["cluster"] > 1.5 * counts["uniform"]
+
+
+def test_nothing_can_be_predicted_of_one_cluster(tiny_config: MakeConfig) -> None:
+    clusters = {"source": "synthetic", "num_merged": 1}
+    config = tiny_config(objective={"name": "cluster-prediction"}, clusters=clusters)
+    with pytest.raises(UserError, match="all 96 training images are in one cluster"):
+        check_against_data(config, load_dataset(config.data))
+
+
 def test_the_run_seed_decides_everything(tiny_config: MakeConfig, tmp_path: Path) -> None:
     data = load_dataset(tiny_config().data)
     first, again, other = (
@@ -118,7 +176,7 @@ def test_a_checkpoint_evaluates_to_what_the_run_reported(tiny_config: MakeConfig
     metrics = evaluate_checkpoint(checkpoint, config, data)
     for name in ("eval/linear_accuracy", "eval/knn_accuracy", "clusters/mutual_information_bits"):
         assert metrics[name] == pytest.approx(last[name])
-    statistics = cluster_statistics(checkpoint["cluster_ids"].numpy(), data.train.labels, 6)
+    statistics = cluster_statistics(checkpoint["cluster_ids"][0].numpy(), data.train.labels, 6)
     assert metrics["clusters/conditional_entropy_bits"] == pytest.approx(statistics.conditional_entropy_bits)
 
 

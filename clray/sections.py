@@ -1,0 +1,263 @@
+"""The sections of the experiment's config: what can be set, its range and its default."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+PositiveInt = Annotated[int, Field(ge=1)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Section(BaseModel):
+    """A part of the config: immutable, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class DataConfig(Section):
+    """Which images, labels and attributes.
+
+    `digits` is embedded (scikit-learn, 8x8). `parquet` and `csv` read the user's own tables; `cifar10`, `cifar100`,
+    `fashion_mnist` and `imagefolder` come from torchvision.
+    """
+
+    name: Literal["digits", "parquet", "csv", "cifar10", "cifar100", "fashion_mnist", "imagefolder"] = "digits"
+    train_path: str | None = None
+    """Parquet file, metadata CSV, or folder of class folders with the training images."""
+    test_path: str | None = None
+    """The same for the test images; without it, `test_fraction` of the training images is held out."""
+    image_root: str | None = None
+    """Where the relative paths of a CSV start; the CSV's own folder by default."""
+    image_column: str = "image"
+    path_column: str = "path"
+    label_column: str | None = None
+    """Column of the downstream labels T; by default `label` in Parquet and `class` in CSV."""
+    image_size: Annotated[int, Field(ge=4)] | None = None
+    """Height and width in pixels after decoding; by default the size of the images, which must then agree."""
+    test_fraction: Fraction = 0.25
+    split_seed: NonNegativeInt = 0
+    max_train_images: PositiveInt | None = None
+    """Use only a random subset of this many training images."""
+    max_test_images: PositiveInt | None = None
+    on_bad_image: Literal["error", "skip"] = "error"
+    download: bool = False
+    memory_limit_mib: PositiveInt = 4096
+    """Decoded images up to this size are held in memory and shared; larger sets are decoded while training."""
+    num_decoders: NonNegativeInt = 2
+    """DataLoader processes per worker for data that are decoded while training."""
+
+    @property
+    def needs_path(self) -> bool:
+        return self.name in ("parquet", "csv", "imagefolder")
+
+    @model_validator(mode="after")
+    def _has_path(self) -> "DataConfig":
+        if self.needs_path and self.train_path is None:
+            raise ValueError(f"train_path is required for data.name={self.name}; set data.train_path")
+        return self
+
+
+class AugmentationConfig(Section):
+    """SimCLR's random views; `digits` leaves out flips and colour, which change what a digit is."""
+
+    name: Literal["simclr", "digits"] = "simclr"
+    min_crop_scale: Annotated[float, Field(gt=0, le=1)] = 0.4
+    """Smallest area of a random crop, as a share of the image."""
+    jitter_strength: NonNegativeFloat = 0.4
+    """Brightness, contrast and saturation jitter (hue takes a quarter of it)."""
+    jitter_probability: Annotated[float, Field(ge=0, le=1)] = 0.8
+    grayscale_probability: Annotated[float, Field(ge=0, le=1)] = 0.2
+
+
+class ClustersConfig(Section):
+    """Where the cluster ids Z come from: `instance` is InfoNCE, `labels` is SupCon, the others are Cl-InfoNCE."""
+
+    source: Literal["instance", "labels", "attributes", "column", "hierarchy", "synthetic", "clustering", "kmeans"] = (
+        "kmeans"
+    )
+    num_clusters: Annotated[int, Field(ge=2)] = 10
+    """K of k-means, or the granularity of a saved clustering."""
+    granularities: tuple[NonNegativeInt, ...] | None = None
+    """Several granularities in place of one, whose losses are averaged: values of K for `kmeans` and `clustering`,
+    levels for `hierarchy`. Statistics are those of the first."""
+    path: str | None = None
+    """Folder of a clustering by `clray cluster`, whose row i is training image i, for `source: clustering`."""
+    column: str | None = None
+    """The column whose values are the clusters, for `source: column`; or the nodes of the tree, for `hierarchy`, which
+    by default are the labels."""
+    attribute_columns: tuple[str, ...] | None = None
+    """Candidate columns for `source: attributes`; by default every column but image, path and label."""
+    num_attributes: PositiveInt = 3
+    """How many attributes, by falling entropy, form the clusters for `source: attributes`."""
+    tree: str | None = None
+    """Nested YAML mapping, or lines `parent child` as WordNet's is_a, for `source: hierarchy`."""
+    level: NonNegativeInt = 1
+    """Steps below the root at which the tree is cut, for `source: hierarchy`."""
+    num_merged: Annotated[int, Field(ge=1)] | None = None
+    """Clusters that the classes are merged into, for `source: synthetic`."""
+    num_splits: PositiveInt = 1
+    """Parts that each cluster is split into at random, for `source: synthetic`."""
+    permuted_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the images among which cluster ids are shuffled, for `source: synthetic`."""
+
+    @model_validator(mode="after")
+    def _has_what_its_source_needs(self) -> "ClustersConfig":
+        for source, key in (("column", "column"), ("clustering", "path"), ("hierarchy", "tree")):
+            if self.source == source and getattr(self, key) is None:
+                raise ValueError(f"{key} is required for clusters.source={source}; set clusters.{key}")
+        if self.granularities is not None:
+            if self.source not in ("kmeans", "clustering", "hierarchy"):
+                raise ValueError(
+                    f"granularities are values of K (kmeans, clustering) or levels (hierarchy), which "
+                    f"clusters.source={self.source} does not have; leave them out"
+                )
+            if not self.granularities or len(set(self.granularities)) < len(self.granularities):
+                raise ValueError(f"granularities must be one or more different numbers; got {self.granularities}")
+            if self.source != "hierarchy" and min(self.granularities) < 2:
+                raise ValueError(f"granularities are numbers of clusters, at least 2; got {min(self.granularities)}")
+        return self
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """K of each granularity of `kmeans` and `clustering`."""
+        return self.granularities or (self.num_clusters,)
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Level of each granularity of `hierarchy`."""
+        return self.granularities or (self.level,)
+
+
+class ReclusterConfig(Section):
+    """When k-means clusters are computed anew. Before the first time every image is its own cluster."""
+
+    every_epochs: PositiveInt = 1
+    warmup_epochs: NonNegativeInt = 1
+    """Epochs trained with instance clusters before the first clustering."""
+
+
+class KMeansConfig(Section):
+    """The distributed FAISS k-means: Ray actors that each search one shard of the embeddings."""
+
+    num_shards: PositiveInt = 2
+    num_iterations: PositiveInt = 20
+    num_redos: PositiveInt = 1
+    """Starts of a cold clustering, of which the best is kept."""
+    init: Literal["random", "kmeans++", "afk-mc2"] = "random"
+    spherical: bool = False
+    tolerance: NonNegativeFloat = 1e-6
+    """Relative fall of the inertia at which to stop before `num_iterations`."""
+    warm_start: bool = True
+    """Start from the centroids of the previous clustering, so that a cluster keeps its id."""
+    num_refresh_iterations: PositiveInt = 10
+    """Iterations of a warm start."""
+    cpus_per_shard: NonNegativeFloat = 0.1
+    gpus_per_shard: NonNegativeFloat = 0.0
+
+
+class EncoderConfig(Section):
+    """The backbone whose output h is the representation."""
+
+    name: Literal["small_cnn", "resnet18", "resnet34", "resnet50"] = "small_cnn"
+    width: PositiveInt = 32
+    """Channels of the first layer of `small_cnn`."""
+    small_image_stem: bool = True
+    """For ResNets: a 3x3 first convolution without pooling, as usual for images up to 64 pixels."""
+
+
+class HeadConfig(Section):
+    """The projection head: a two-layer perceptron from h to the embedding z."""
+
+    hidden_dim: PositiveInt = 128
+    embedding_dim: Annotated[int, Field(ge=2)] = 64
+
+
+class ObjectiveConfig(Section):
+    """What is trained. `infonce`, `supcon` and `supervised` are settings of others and choose `clusters.source`."""
+
+    name: Literal["cl-infonce", "infonce", "supcon", "pcl", "cluster-prediction", "supervised"] = "cl-infonce"
+    form: Literal["multi-positive", "pair-sampled"] = "multi-positive"
+    """Of `cl-infonce`: all views of a batch with the anchor's cluster, as the authors' code trains, or pairs drawn from
+    one cluster, as in the paper's equation."""
+    dual_head: bool = False
+    """A second projection head under InfoNCE, whose loss is added (the authors' ImageNet-100 variant)."""
+    negatives: Literal["batch", "queue"] = "batch"
+    """`queue`: keys of a momentum encoder from this batch and those before it (MoCo). `pcl` always uses it."""
+    queue_size: PositiveInt = 4096
+    """Keys kept, over all workers."""
+    key_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """Of the momentum encoder; the MoCo authors take 0.999 for runs of several hundred thousand steps."""
+    temperature: PositiveFloat = 0.2
+    base_temperature: PositiveFloat | None = None
+    """With a number b the loss is multiplied by temperature/b (0.07 in the authors' code). Without it the gradient
+    grows as 1/temperature, so that under SGD a sweep over temperature also sweeps the learning rate."""
+
+    @property
+    def uses_queue(self) -> bool:
+        return self.negatives == "queue" or self.name == "pcl"
+
+    @property
+    def is_classification(self) -> bool:
+        return self.name in ("cluster-prediction", "supervised")
+
+
+OBJECTIVE_SOURCES = {"infonce": "instance", "supcon": "labels", "supervised": "labels"}
+"""The cluster source that an objective stands for."""
+
+
+class TrainConfig(Section):
+    """Schedule, optimizer and the resources of one run."""
+
+    num_epochs: PositiveInt = 10
+    global_batch_size: Annotated[int, Field(ge=2)] = 128
+    """Images per step over all workers."""
+    sampler: Literal["uniform", "cluster"] = "uniform"
+    """`cluster`: images of one cluster come `members_per_cluster` at a time, so that fine clusters yield positives."""
+    members_per_cluster: Annotated[int, Field(ge=2)] = 4
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+    learning_rate: PositiveFloat = 1e-3
+    weight_decay: NonNegativeFloat = 1e-4
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """For `sgd` (Nesterov)."""
+    warmup_epochs: NonNegativeInt = 0
+    """Epochs of linear learning-rate warm-up, before the cosine decay to zero."""
+    num_workers: PositiveInt = 1
+    cpus_per_worker: PositiveFloat = 1.0
+    gpus_per_worker: NonNegativeFloat = 0.0
+    checkpoint_every_epochs: PositiveInt = 1
+    max_failures: NonNegativeInt = 1
+    """Restarts of a failed worker group (several workers), each from the last checkpoint."""
+
+
+class EvaluateConfig(Section):
+    """Linear probe and k-nearest neighbours on the frozen representation h."""
+
+    every_epochs: PositiveInt | None = None
+    """Evaluate after every so many epochs; always after the last one."""
+    probe_epochs: PositiveInt = 100
+    probe_learning_rate: PositiveFloat = 0.3
+    probe_batch_size: PositiveInt = 128
+    labels_per_class: PositiveInt | None = None
+    """Train the probe on this many labelled images of each class; all by default."""
+    num_neighbors: PositiveInt = 20
+
+
+class TrackingConfig(Section):
+    """Where MLflow records runs; by default an SQLite store in the output folder."""
+
+    uri: str | None = None
+    experiment: str = "clray"
+
+
+class SweepConfig(Section):
+    """How the search space is walked."""
+
+    num_samples: PositiveInt = 1
+    """How often the search space is drawn; each draw repeats the grids."""
+    max_concurrent_trials: PositiveInt | None = None
+    """By default as many as the cluster's resources allow."""
+    metric: Literal["eval/linear_accuracy", "eval/knn_accuracy"] = "eval/linear_accuracy"
+    """Ranks the trials and colours the picture."""
