@@ -114,7 +114,7 @@ class PairContrast(_Stateless):
         self.temperature = config.temperature
         self.scale = 1.0 if config.base_temperature is None else config.temperature / config.base_temperature
 
-    def __call__(self, model: nn.Module, views: Tensor, indices: Tensor, cluster_ids: Tensor) -> ObjectiveValue:  # noqa: ARG002
+    def __call__(self, model: nn.Module, views: Tensor, indices: Tensor, cluster_ids: Tensor) -> ObjectiveValue:
         x, y = model(views[0]).z.chunk(2)
         loss = pair_sampled_cl_infonce(x, y, temperature=self.temperature) * self.scale
         return ObjectiveValue(loss, loss.new_ones(()))
@@ -165,7 +165,7 @@ class QueueContrast(_Stateless):
         keys = self.key_model(view).z.float()
         return all_gather(keys).flatten(0, 1), all_gather(indices).flatten()
 
-    def embedding_model(self, model: ContrastiveModel) -> ContrastiveModel:  # noqa: ARG002
+    def embedding_model(self, model: ContrastiveModel) -> ContrastiveModel:
         return self.key_model
 
     def state_dict(self) -> dict[str, Any]:
