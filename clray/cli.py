@@ -1,4 +1,4 @@
-"""clray train | sweep | cluster | evaluate | statistics | doctor: parsing and printing only.
+"""clray train | sweep | cluster | report | evaluate | statistics | doctor: parsing and printing only.
 
 torch, Ray and MLflow take seconds to import, so each command imports them after its input has been checked.
 """
@@ -6,6 +6,7 @@ torch, Ray and MLflow take seconds to import, so each command imports them after
 import json
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ import typer
 from clray.cluster_command import cluster
 from clray.config import Config, UserError, dump_yaml, load_config
 from clray.terminal import (
+    compact_table,
     epoch_progress,
     err,
     log_to_file,
@@ -220,6 +222,41 @@ def statistics(
 
     z, t = (encode_values(column) for column in read_columns(table, (clusters, labels)))
     print_values(cluster_statistics(z, t).as_metrics(), as_json=as_json)
+
+
+@app.command()
+def report(
+    name: Annotated[
+        str, typer.Argument(metavar="SWEEP", help="Name or MLflow run id of a sweep, or latest.")
+    ] = "latest",
+    output: Annotated[str, typer.Option("--output", "-o", help="Folder that holds the store.")] = "outputs",
+    tracking_uri: TrackingUri = None,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Mean and spread of accuracy over a sweep's repeats, beside I(Z;T) and H(Z|T); reads the MLflow store alone."""
+    from clray.track.mlflow import check_server, existing_store_uri
+
+    uri = existing_store_uri(tracking_uri, Path(output))
+    check_server(uri)
+    with status("reading the store", quiet=as_json or as_markdown):
+        from clray.track import report as reports
+        from clray.track.results import read_sweep
+
+        summaries = reports.summarize(read_sweep(uri, name))
+    correlations = reports.correlations(summaries)
+    if as_json:
+        tree = {"points": [asdict(each) for each in summaries], "correlations": [asdict(each) for each in correlations]}
+        print_json(tree)
+    elif as_markdown:
+        sys.stdout.write(reports.as_markdown(summaries))
+    else:
+        table = compact_table(*((heading, "left" if heading == "point" else "right") for heading in reports.HEADER))
+        for row in reports.as_rows(summaries):
+            table.add_row(*row)
+        out.print(table)
+        for each in correlations:
+            out.print(reports.describe(each), highlight=False)
 
 
 @app.command()

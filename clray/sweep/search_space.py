@@ -12,10 +12,14 @@ from typing import Any
 import numpy as np
 
 from clray.config import Config, UserError, check_key, override
+from clray.sections import OBJECTIVE_SOURCES, ClustersConfig, ObjectiveConfig
 from clray.seeding import derive_seed
 
 NUM_ARGUMENTS = {"grid_search": None, "choice": None, "uniform": 2, "loguniform": 2, "quniform": 3, "randint": 2,
                  "lograndint": 2}  # fmt: skip
+DEFAULT_OBJECTIVE, DEFAULT_SOURCE = (
+    ObjectiveConfig.model_fields["name"].default, ClustersConfig.model_fields["source"].default
+)  # fmt: skip
 SHORT_NAMES = {"clusters.num_clusters": "k", "objective.temperature": "t", "clusters.num_attributes": "attributes"}
 
 
@@ -36,6 +40,11 @@ class SweepPoint:
     name: str
     overrides: dict[str, Any]
     config: Config
+
+    @property
+    def repeated_name(self) -> str:
+        """The name without the seed: the same for all repeats of a point."""
+        return point_name({key: value for key, value in self.overrides.items() if key != "seed"})
 
 
 def draw_points(config: Config) -> list[SweepPoint]:
@@ -68,21 +77,23 @@ def draw_points(config: Config) -> list[SweepPoint]:
 
 
 def point_name(overrides: dict[str, Any]) -> str:
-    """`{"clusters.source": "kmeans", "clusters.num_clusters": 50, "objective.temperature": 0.1}` as `k=50 t=0.1`."""
-    parts = []
+    """`{"objective.name": "cl-infonce", "clusters.source": "kmeans", "clusters.num_clusters": 50}` as `k=50`."""
+    objective = overrides.get("objective.name", DEFAULT_OBJECTIVE)
+    source = overrides.get("clusters.source", DEFAULT_SOURCE)
+    parts = [objective] if objective != DEFAULT_OBJECTIVE else []
+    if source != DEFAULT_SOURCE and objective not in OBJECTIVE_SOURCES:
+        parts.append(source)
     for key, value in overrides.items():
-        if key == "clusters.source":
-            if value != "kmeans":
-                parts.insert(0, str(value))
-            continue
-        shown = f"{value:.4g}" if isinstance(value, float) else str(value)
-        parts.append(f"{SHORT_NAMES.get(key, key.rsplit('.', 1)[-1])}={shown}")
-    return " ".join(parts) or "kmeans"
+        if key not in ("objective.name", "clusters.source"):
+            shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+            parts.append(f"{SHORT_NAMES.get(key, key.rsplit('.', 1)[-1])}={shown}")
+    return " ".join(parts) or DEFAULT_SOURCE
 
 
 def split_name(point: SweepPoint) -> tuple[str, str]:
     """A point's name as (what its clusters are, the rest): `k=50`, `t=0.1`."""
-    clusters = {key: value for key, value in point.overrides.items() if key.startswith("clusters.")}
+    about_clusters = ("clusters.", "objective.name")
+    clusters = {key: value for key, value in point.overrides.items() if key.startswith(about_clusters)}
     rest = {key: value for key, value in point.overrides.items() if key not in clusters}
     label = point_name(clusters) if clusters else point.config.clusters.source
     return label, point_name(rest) if rest else ""

@@ -184,6 +184,7 @@ class _Reporter(Callback):
                 name=record.point.name,
                 config=record.point.config,
                 parent=self.parent.mlflow_id,
+                point=record.point.repeated_name,
             )
         self.display.update(record)
 

@@ -13,15 +13,29 @@ from typing import Any
 from clray.config import Config, UserError, dump_yaml, flatten
 from clray.sections import TrackingConfig
 
+STORE_FILE = "mlflow.db"
 ID_TAG = "clray.id"
+POINT_TAG = "clray.point"
 SERVER_TIMEOUT_SECONDS = 5.0
 
 
 def store_uri(tracking: TrackingConfig, output: Path) -> str:
     """The configured store, or an SQLite file in the output folder; absolute, because Ray changes folders."""
     if tracking.uri is None:
-        return f"sqlite:///{(output / 'mlflow.db').resolve()}"
+        return f"sqlite:///{(output / STORE_FILE).resolve()}"
     return tracking.uri
+
+
+def existing_store_uri(uri: str | None, output: Path) -> str:
+    """Like `store_uri`, for reading.
+
+    Raises:
+        UserError: there is no store in the output folder.
+    """
+    path = output / STORE_FILE
+    if uri is None and not path.exists():
+        raise UserError(f"{path}: no such MLflow store; give the runs' folder with --output, or --tracking-uri")
+    return store_uri(TrackingConfig(uri=uri), output)
 
 
 def check_server(uri: str) -> None:
@@ -84,13 +98,16 @@ class Store:
             self.client.log_artifact(mlflow_id, str(file))
         self.client.set_terminated(mlflow_id)
 
-    def start_run(self, *, kind: str, run_id: str, name: str, config: Config, parent: str | None = None) -> "RunLogger":
+    def start_run(
+        self, *, kind: str, run_id: str, name: str, config: Config, parent: str | None = None, point: str | None = None
+    ) -> "RunLogger":
         """Create a run, or continue the one with the same `run_id`.
 
         Args:
             kind: `sweep`, `trial` or `run`.
             run_id: clray's own id, kept in a tag; unique within the experiment.
             parent: MLflow id of the sweep's run.
+            point: name of the sweep's point, which all its repeats share.
         """
         found = self.client.search_runs([self.experiment_id], f"tags.`{ID_TAG}` = '{run_id}'", max_results=1)
         if found:
@@ -98,14 +115,20 @@ class Store:
             self.client.update_run(mlflow_id, status="RUNNING")
             history = self.client.get_metric_history(mlflow_id, "train/loss")
             return RunLogger(self, mlflow_id, last_epoch=max((metric.step for metric in history), default=0))
+
+        def swept(key: str) -> bool:
+            return kind == "sweep" and any(key in space for space in config.search_space)
+
         tags = {
             ID_TAG: run_id,
             "clray.kind": kind,
-            "clray.cluster_source": "swept" if kind == "sweep" else config.clusters.source,
-            "clray.objective": "cl-infonce",
+            "clray.cluster_source": "swept" if swept("clusters.source") else config.clusters.source,
+            "clray.objective": "swept" if swept("objective.name") else config.objective.name,
         }
         if parent is not None:
             tags["mlflow.parentRunId"] = parent
+        if point is not None:
+            tags[POINT_TAG] = point
         mlflow_id = self.client.create_run(self.experiment_id, run_name=name, tags=tags).info.run_id
         logger = RunLogger(self, mlflow_id)
         logger.log_params(config)

@@ -1,0 +1,67 @@
+"""A sweep's trials as an MLflow store holds them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from clray.config import UserError
+from clray.track.mlflow import ID_TAG, POINT_TAG
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """One finished trial: the point of the sweep that it repeats, its last metrics, and its wall time."""
+
+    point: str
+    seed: int
+    metrics: dict[str, float]
+    seconds: float
+
+
+def read_sweep(uri: str, sweep: str) -> list[TrialResult]:
+    """The finished trials of a sweep, by the sweep's name, its MLflow run id, or `latest`.
+
+    Raises:
+        UserError: no such sweep in the store, or one without a finished trial.
+    """
+    from mlflow import MlflowClient
+    from mlflow.entities import ViewType
+    from mlflow.exceptions import MlflowException
+
+    client = MlflowClient(uri)
+    try:
+        experiments = [each.experiment_id for each in client.search_experiments(ViewType.ACTIVE_ONLY)]
+    except MlflowException as error:
+        raise UserError(f"the MLflow store {uri} cannot be read: {error}") from error
+
+    def search(condition: str) -> list[Any]:
+        found, token = [], None
+        while True:
+            page = client.search_runs(
+                experiments, condition, max_results=1000, order_by=["attributes.start_time DESC"], page_token=token
+            )
+            found += page
+            token = page.token
+            if not token:
+                return found
+
+    sweeps = search("tags.`clray.kind` = 'sweep'")
+    chosen = [
+        run for run in sweeps if sweep == "latest" or sweep in (run.info.run_id, run.data.tags.get(ID_TAG))
+    ]  # fmt: skip
+    if not chosen:
+        known = ", ".join(run.data.tags.get(ID_TAG, run.info.run_id) for run in sweeps[:5]) or "none"
+        raise UserError(f"no sweep '{sweep}' in {uri}; the latest there: {known}")
+    trials = search(f"tags.`mlflow.parentRunId` = '{chosen[0].info.run_id}'")
+    results = [
+        TrialResult(
+            run.data.tags.get(POINT_TAG, run.info.run_name),
+            int(run.data.params["seed"]),
+            dict(run.data.metrics),
+            (run.info.end_time - run.info.start_time) / 1000,
+        )
+        for run in reversed(trials)
+        if run.info.status == "FINISHED"
+    ]
+    if not results:
+        raise UserError(f"sweep '{sweep}' in {uri} has no finished trial yet; go on with it by clray sweep --resume")
+    return results
