@@ -217,6 +217,8 @@ class TrainConfig(Section):
     sampler: Literal["uniform", "cluster"] = "uniform"
     """`cluster`: images of one cluster come `members_per_cluster` at a time, so that fine clusters yield positives."""
     members_per_cluster: Annotated[int, Field(ge=2)] = 4
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Of the model's products; `auto` is bfloat16 where the hardware has it. Losses are float32 always."""
     optimizer: Literal["sgd", "adamw"] = "adamw"
     learning_rate: PositiveFloat = 1e-3
     weight_decay: NonNegativeFloat = 1e-4

@@ -1,7 +1,9 @@
 """The model: an encoder by name, from images to the representation h, and the heads that the objective needs."""
 
+from functools import cache
 from typing import NamedTuple
 
+import torch
 import torchvision
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -50,8 +52,8 @@ class Outputs(NamedTuple):
     """What the model makes of a batch of images.
 
     Attributes:
-        h: representation, float [n, h_dim].
-        z: unit-length embedding, float [n, z_dim]; of the representation itself where there is no projection head.
+        h: representation, float32 [n, h_dim].
+        z: unit-length embedding, float32 [n, z_dim]; of the representation itself where there is no projection head.
         second: unit-length embedding of the second head, or logits of the classifier, or None.
     """
 
@@ -75,9 +77,29 @@ class ContrastiveModel(nn.Module):
         elif config.objective.dual_head:
             self.second = build_head(config.head, self.representation_dim)
 
+        self.precision = config.train.precision
+        self.to(memory_format=torch.channels_last)
+
     def forward(self, images: Float[Tensor, "n channels height width"]) -> Outputs:
-        h = self.encoder(images)
-        second = None if self.second is None else self.second(h)
+        images = images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=uses_bfloat16(self.precision, images.device)):
+            h = self.encoder(images)
+            z = self.head(h)
+            second = None if self.second is None else self.second(h)
+        h, z, second = h.float(), F.normalize(z.float(), dim=1), None if second is None else second.float()
         if second is not None and not self.classifies:
             second = F.normalize(second, dim=1)
-        return Outputs(h, F.normalize(self.head(h), dim=1), second)
+        return Outputs(h, z, second)
+
+
+def uses_bfloat16(precision: str, device: torch.device) -> bool:
+    """Whether the model's products on this device are bfloat16; `auto` asks the hardware."""
+    return precision == "bfloat16" or (precision == "auto" and _has_bfloat16(device.type))
+
+
+@cache
+def _has_bfloat16(device_type: str) -> bool:
+    if device_type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # oneDNN also emulates it, which is slower than float32.
+    return device_type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
