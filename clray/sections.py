@@ -1,8 +1,9 @@
 """The sections of the experiment's config: what can be set, its range and its default."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -103,6 +104,12 @@ class ClustersConfig(Section):
     permuted_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the images among which cluster ids are shuffled, for `source: synthetic`."""
 
+    @field_validator("path", "tree")
+    @classmethod
+    def _from_here(cls, value: str | None) -> str | None:
+        """A relative path starts where the command runs, wherever its workers do."""
+        return None if value is None else str(Path(value).absolute())
+
     @model_validator(mode="after")
     def _has_what_its_source_needs(self) -> "ClustersConfig":
         for source, key in (("column", "column"), ("clustering", "path"), ("hierarchy", "tree")):
@@ -135,8 +142,18 @@ class ReclusterConfig(Section):
     """When k-means clusters are computed anew. Before the first time every image is its own cluster."""
 
     every_epochs: PositiveInt = 1
+    every_steps: PositiveInt | None = None
+    """In place of `every_epochs`."""
     warmup_epochs: NonNegativeInt = 1
     """Epochs trained with instance clusters before the first clustering."""
+    embeddings: Literal["bank", "pass"] = "bank"
+    """What is clustered: the embeddings that training computed last for each image, at no further cost, or those of a
+    pass over all images without augmentation (the authors' protocol)."""
+    bank_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of an image's old embedding that the bank keeps when a new one comes."""
+    mode: Literal["sync", "async"] = "sync"
+    """`async` trains on while clusters are computed and takes them over at the first step at which all workers have
+    them; the same seed then gives the same result only up to when that is."""
 
 
 class KMeansConfig(Section):
@@ -219,19 +236,38 @@ class TrainConfig(Section):
     members_per_cluster: Annotated[int, Field(ge=2)] = 4
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
     """Of the model's products; `auto` is bfloat16 where the hardware has it. Losses are float32 always."""
-    optimizer: Literal["sgd", "adamw"] = "adamw"
+    optimizer: Literal["sgd", "adamw", "lars"] = "adamw"
     learning_rate: PositiveFloat = 1e-3
     weight_decay: NonNegativeFloat = 1e-4
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """For `sgd` (Nesterov)."""
+    """For `sgd` (Nesterov) and `lars`."""
     warmup_epochs: NonNegativeInt = 0
     """Epochs of linear learning-rate warm-up, before the cosine decay to zero."""
+    accumulate_batches: PositiveInt = 1
+    """Batches per optimizer step; each contrasts its own images only."""
+    sync_batch_norm: bool = False
+    """Batch-norm statistics over all workers, on GPUs."""
+    compile: bool = False
+    """`torch.compile` the encoder."""
     num_workers: PositiveInt = 1
     cpus_per_worker: PositiveFloat = 1.0
     gpus_per_worker: NonNegativeFloat = 0.0
     checkpoint_every_epochs: PositiveInt = 1
+    checkpoint_every_steps: PositiveInt | None = None
+    """Further checkpoints within an epoch, every so many steps."""
+    num_checkpoints: PositiveInt = 2
+    """The newest so many are kept, beside the best by linear accuracy."""
     max_failures: NonNegativeInt = 1
     """Restarts of a failed worker group (several workers), each from the last checkpoint."""
+
+    @model_validator(mode="after")
+    def _checkpoints_after_optimizer_steps(self) -> "TrainConfig":
+        if self.checkpoint_every_steps is not None and self.checkpoint_every_steps % self.accumulate_batches:
+            raise ValueError(
+                f"checkpoint_every_steps must be a multiple of accumulate_batches={self.accumulate_batches}; "
+                f"got {self.checkpoint_every_steps}"
+            )
+        return self
 
 
 class EvaluateConfig(Section):

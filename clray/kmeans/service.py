@@ -7,7 +7,7 @@ cluster ids of that slice.
 
 import math
 import threading
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -136,13 +136,29 @@ class KMeansClient:
         nested: bool,
         seed: int,
         initial: list[np.ndarray] | None,
-    ) -> list[Clustering]:
-        """Cluster the embeddings of all workers; the ids are those of this worker's vectors."""
+    ) -> "RemoteClustering":
+        """Start to cluster the embeddings of all workers; the ids will be those of this worker's vectors."""
         bounds = split_rows(len(vectors), math.ceil(self.config.num_shards / self.world_size))
         slices = [(ray.put(vectors[start:stop]), stop - start) for start, stop in bounds]
         key, config = (self.attempt, seed), self.config
-        return fetch(
+        return RemoteClustering(
             self.service.cluster.remote(
                 key, self.rank, self.world_size, slices, num_clusters, nested, config, seed, initial
-            )
+            ),
+            slices,
         )
+
+
+@dataclass
+class RemoteClustering:
+    """A clustering under way in the service; holds the vectors until it is done."""
+
+    reference: Any
+    slices: list[tuple[Any, int]]
+
+    def ready(self) -> bool:
+        return bool(ray.wait([self.reference], timeout=0)[0])
+
+    def result(self) -> list[Clustering]:
+        """Wait for the clustering; raises what `fetch` does."""
+        return fetch(self.reference)

@@ -71,6 +71,7 @@ class ContrastiveModel(nn.Module):
         self.encoder, self.representation_dim = build_encoder(config.encoder, num_channels)
         self.classifies = config.objective.is_classification
         self.head = nn.Identity() if self.classifies else build_head(config.head, self.representation_dim)
+        self.embedding_dim = self.representation_dim if self.classifies else config.head.embedding_dim
         self.second: nn.Module | None = None
         if self.classifies:
             self.second = nn.Linear(self.representation_dim, num_clusters)

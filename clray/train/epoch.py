@@ -1,85 +1,129 @@
-"""One epoch of contrastive training; no Ray."""
+"""The steps of one epoch of contrastive training; no Ray."""
 
 import math
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
+from torch.nn.parallel import DistributedDataParallel
 
 from clray.data.augmentation import draw_views
-from clray.train.objectives import Objective
+from clray.train.state import TrainState
 
 
 class TrainingError(RuntimeError):
     """Training that cannot go on, such as a loss that is no longer finite."""
 
 
-@dataclass(frozen=True)
-class EpochResult:
-    """Means over the steps, images seen by this worker, and where the time went."""
+@dataclass
+class EpochMeter:
+    """What one worker has measured since the epoch began."""
 
-    loss: float
-    positives_per_anchor: float
-    num_samples: int
-    seconds: float
-    data_wait_seconds: float
+    losses: list[Tensor] = field(default_factory=list)
+    """One scalar per step, left on the device: asking for its value at every step would make a GPU wait."""
+    positives: list[Tensor] = field(default_factory=list)
+    spread: Tensor | None = None
+    """1 - |mean z|^2 over the last batch: 0 where all embeddings are equal."""
+    num_samples: int = 0
+    seconds: float = 0.0
+    """Of the steps alone: neither waiting for data nor for clusters counts."""
+    data_wait_seconds: float = 0.0
+
+    def checked_losses(self, where: str, settings: str) -> list[float]:
+        """The losses so far.
+
+        Args:
+            where, settings: epoch and worker, and what drives the loss, for the error message.
+
+        Raises:
+            TrainingError: one is not finite.
+        """
+        values = torch.stack(self.losses).tolist() if self.losses else []
+        for step, value in enumerate(values):
+            if not math.isfinite(value):
+                raise TrainingError(
+                    f"the loss is {value} in {where}, step {step + 1} ({settings}); lower train.learning_rate or "
+                    "raise objective.temperature"
+                )
+        return values
+
+    def state_dict(self) -> dict[str, Any]:
+        means = {"losses": self.losses, "positives": self.positives}
+        stacked = {name: torch.stack(values).cpu() if values else torch.empty(0) for name, values in means.items()}
+        times = {"seconds": self.seconds, "data_wait_seconds": self.data_wait_seconds}
+        return {**stacked, **times, "num_samples": self.num_samples}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], device: torch.device) -> "EpochMeter":
+        losses, positives = (list(state[name].to(device).unbind()) for name in ("losses", "positives"))
+        return cls(losses, positives, None, state["num_samples"], state["seconds"], state["data_wait_seconds"])
 
 
-def train_epoch(
+def mean_state(states: list[dict[str, Any]]) -> dict[str, Any]:
+    """The mean over workers of what `EpochMeter.state_dict` gives on each, for all of them to go on from."""
+    first = states[0]
+    means = {name: torch.stack([state[name] for state in states]).mean(dim=0) for name in ("losses", "positives")}
+    return {**first, **means}
+
+
+def train_steps(
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    schedule: LambdaLR,
+    state: TrainState,
     batches: Iterable[tuple[Tensor, Tensor]],
+    meter: EpochMeter,
     *,
     augmentation: nn.Module,
-    cluster_ids: Tensor,
-    objective: Objective,
+    cluster_ids: Callable[[], Tensor],
+    accumulate_batches: int,
     device: torch.device,
-    where: str,
-) -> EpochResult:
-    """Train on every batch once.
+    before_step: Callable[[], None],
+    after_step: Callable[[], None],
+) -> None:
+    """Train on every batch once, from where `state` stands.
 
     Args:
+        model: the state's, possibly wrapped for several workers.
         batches: uint8 images and their dataset indices.
         cluster_ids: the clusters of each sample of the data set, int64 [granularities, N], on the device.
-        where: epoch and worker, for the error message.
-
-    Raises:
-        TrainingError: a non-finite loss.
+        accumulate_batches: batches whose gradients are averaged before the optimizer steps.
+        before_step, after_step: called around each batch; the first may change the clusters and seeds the randomness.
     """
     model.train()
-    start = time.perf_counter()
-    wait, num_samples = 0.0, 0
-    losses: list[Tensor] = []
-    positives: list[Tensor] = []
     iterator = iter(batches)
     while True:
         waiting_since = time.perf_counter()
         batch = next(iterator, None)
-        wait += time.perf_counter() - waiting_since
         if batch is None:
-            break
-        images, indices = batch
-        views = draw_views(augmentation, images.to(device, non_blocking=True), objective.num_views)
-        value = objective(model, views, indices.to(device), cluster_ids)
-        optimizer.zero_grad(set_to_none=True)
-        value.loss.backward()
-        optimizer.step()
-        schedule.step()
-        losses.append(value.loss.detach())
-        positives.append(value.num_positives)
-        num_samples += len(images)
-    # Read once per epoch: asking for the value at every step would make a GPU wait.
-    values = torch.stack(losses).tolist()
-    for step, value in enumerate(values):
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"the loss is {value} in {where}, step {step + 1} of {len(values)} (learning rate "
-                f"{schedule.get_last_lr()[0]:.3g} at the end of the epoch); lower train.learning_rate or raise "
-                "objective.temperature"
-            )
-    mean_positives = float(torch.stack(positives).mean())
-    return EpochResult(sum(values) / len(values), mean_positives, num_samples, time.perf_counter() - start, wait)
+            return
+        meter.data_wait_seconds += time.perf_counter() - waiting_since
+        before_step()
+        start = time.perf_counter()
+        images, indices = (each.to(device, non_blocking=True) for each in batch)
+        views = draw_views(augmentation, images, state.objective.num_views)
+        steps = state.step_in_epoch + 1
+        is_last_part = steps % accumulate_batches == 0 or steps == state.steps_per_epoch
+        with nullcontext() if is_last_part else _without_exchange(model):
+            value = state.objective(model, views, indices, cluster_ids())
+            (value.loss / accumulate_batches).backward()
+        if is_last_part:
+            state.optimizer.step()
+            state.optimizer.zero_grad(set_to_none=True)
+            state.schedule.step()
+        if state.bank is not None:
+            state.bank.update(indices, value.embeddings)
+        meter.losses.append(value.loss.detach())
+        meter.positives.append(value.num_positives)
+        meter.spread = 1 - value.embeddings.mean(dim=0).square().sum()
+        meter.num_samples += len(images)
+        meter.seconds += time.perf_counter() - start
+        state.step_in_epoch += 1
+        after_step()
+
+
+def _without_exchange(model: nn.Module) -> AbstractContextManager[None]:
+    """Leave gradients where they are until the last batch that is accumulated."""
+    return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()

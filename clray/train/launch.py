@@ -19,6 +19,7 @@ from clray.kmeans.actors import shard_resources
 from clray.kmeans.service import KMeansClient, KMeansService
 from clray.ray_cluster import require_resources, start_ray
 from clray.sections import KMeansConfig
+from clray.train.checkpoint import GROUP_FOLDER, read_checkpoint, write_checkpoint
 from clray.train.epoch import TrainingError
 from clray.train.resources import needs_ray, required_resources
 from clray.train.run import run
@@ -31,7 +32,6 @@ from clray.train.session import (
     read_metrics,
     truncate_metrics,
 )
-from clray.train.state import GROUP_FOLDER, read_checkpoint, write_checkpoint
 
 
 def start_service(config: KMeansConfig) -> Any:
@@ -120,6 +120,9 @@ class GroupSession:
             write_checkpoint(Path(folder), checkpoint)
             ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
+    def save(self, checkpoint: dict[str, Any] | None) -> None:
+        self.report({}, checkpoint)
+
 
 def _train_worker(arguments: dict[str, Any]) -> None:
     config: Config = arguments["config"]
@@ -135,6 +138,8 @@ class _ReportCallback(ray.train.UserCallback):
         self.on_report = on_report
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:  # noqa: ARG002
+        if not metrics[0]:
+            return  # a checkpoint within an epoch
         written = read_metrics(self.folder)
         if written and written[-1]["epoch"] >= metrics[0]["epoch"]:
             # The group was restarted from an earlier checkpoint.

@@ -4,6 +4,7 @@ The formulas are in `clray.objective`; here they meet the model, the views and t
 """
 
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,6 +26,21 @@ from clray.objective.prototypes import proto_nce
 from clray.sections import ObjectiveConfig
 
 
+@dataclass(frozen=True)
+class StepValue:
+    """What an objective makes of a batch.
+
+    Attributes:
+        loss: of this worker, a float32 scalar.
+        num_positives: per anchor, the mean over the global batch.
+        embeddings: of the model that is clustered, one per image, detached, float32 [batch, dim].
+    """
+
+    loss: Tensor
+    num_positives: Tensor
+    embeddings: Tensor
+
+
 class Objective(Protocol):
     """The loss of one step.
 
@@ -36,7 +52,7 @@ class Objective(Protocol):
     num_views: int
     draws_pairs: bool
 
-    def __call__(self, model: nn.Module, views: Tensor, indices: Tensor, cluster_ids: Tensor) -> ObjectiveValue:
+    def __call__(self, model: nn.Module, views: Tensor, indices: Tensor, cluster_ids: Tensor) -> StepValue:
         """Loss of a batch.
 
         Args:
@@ -92,13 +108,13 @@ class BatchContrast(_Stateless):
     def __init__(self, config: ObjectiveConfig) -> None:
         self.temperature, self.base_temperature = config.temperature, config.base_temperature
 
-    def __call__(self, model: nn.Module, views: Tensor, indices: Tensor, cluster_ids: Tensor) -> ObjectiveValue:
+    def __call__(self, model: nn.Module, views: Tensor, indices: Tensor, cluster_ids: Tensor) -> StepValue:
         outputs = model(views.flatten(0, 1))
-        value = self._contrast(outputs.z.unflatten(0, views.shape[:2]), cluster_ids[:, indices])
-        if outputs.second is None:
-            return value
-        alone = self._contrast(outputs.second.unflatten(0, views.shape[:2]), indices)
-        return ObjectiveValue(value.loss + alone.loss, value.num_positives)
+        z = outputs.z.unflatten(0, views.shape[:2])
+        value, loss = self._contrast(z, cluster_ids[:, indices]), 0.0
+        if outputs.second is not None:
+            loss = self._contrast(outputs.second.unflatten(0, views.shape[:2]), indices).loss
+        return StepValue(value.loss + loss, value.num_positives, _mean_of_views(z))
 
     def _contrast(self, z: Tensor, ids: Tensor) -> ObjectiveValue:
         return cl_infonce(z, ids, temperature=self.temperature, base_temperature=self.base_temperature)
@@ -114,10 +130,11 @@ class PairContrast(_Stateless):
         self.temperature = config.temperature
         self.scale = 1.0 if config.base_temperature is None else config.temperature / config.base_temperature
 
-    def __call__(self, model: nn.Module, views: Tensor, indices: Tensor, cluster_ids: Tensor) -> ObjectiveValue:
-        x, y = model(views[0]).z.chunk(2)
+    def __call__(self, model: nn.Module, views: Tensor, indices: Tensor, cluster_ids: Tensor) -> StepValue:
+        z = model(views[0]).z
+        x, y = z.chunk(2)
         loss = pair_sampled_cl_infonce(x, y, temperature=self.temperature) * self.scale
-        return ObjectiveValue(loss, loss.new_ones(()))
+        return StepValue(loss, loss.new_ones(()), z.detach())
 
 
 class QueueContrast(_Stateless):
@@ -137,15 +154,15 @@ class QueueContrast(_Stateless):
         self.keys = torch.empty(0, 0, device=parameter.device)
         self.key_indices = torch.empty(0, dtype=torch.int64, device=parameter.device)
 
-    def __call__(self, model: nn.Module, views: Tensor, indices: Tensor, cluster_ids: Tensor) -> ObjectiveValue:
-        queries = model(views[0]).z.float()
-        keys, key_indices = self._keys(model, views[1], indices)
+    def __call__(self, model: nn.Module, views: Tensor, indices: Tensor, cluster_ids: Tensor) -> StepValue:
+        queries = model(views[0]).z
+        own_keys = self._own_keys(model, views[1])
+        keys, key_indices = all_gather(own_keys).flatten(0, 1), all_gather(indices).flatten()
         value = self._value(queries, indices, keys, key_indices, cluster_ids)
         self.keys = torch.cat([keys, self.keys.reshape(-1, keys.shape[1])])[: self.size]
         self.key_indices = torch.cat([key_indices, self.key_indices])[: self.size]
-        if self.base_temperature is None:
-            return value
-        return ObjectiveValue(value.loss * (self.temperature / self.base_temperature), value.num_positives)
+        scale = 1.0 if self.base_temperature is None else self.temperature / self.base_temperature
+        return StepValue(value.loss * scale, value.num_positives, own_keys)
 
     def _value(
         self, queries: Tensor, indices: Tensor, keys: Tensor, key_indices: Tensor, cluster_ids: Tensor
@@ -156,14 +173,13 @@ class QueueContrast(_Stateless):
         return contrast(queries, ids, candidates, candidate_ids, own=None, temperature=self.temperature)
 
     @torch.no_grad()
-    def _keys(self, model: nn.Module, view: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and dataset indices of the global batch, by the momentum encoder after its update."""
+    def _own_keys(self, model: nn.Module, view: Tensor) -> Tensor:
+        """Keys of the local batch, by the momentum encoder after its update."""
         base = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
         for key, query in zip(self.key_model.parameters(), base.parameters(), strict=True):
             key.lerp_(query, 1 - self.momentum)
         self.key_model.train()
-        keys = self.key_model(view).z.float()
-        return all_gather(keys).flatten(0, 1), all_gather(indices).flatten()
+        return self.key_model(view).z
 
     def embedding_model(self, model: ContrastiveModel) -> ContrastiveModel:
         return self.key_model
@@ -227,10 +243,10 @@ class Classification(_Stateless):
     def __init__(self, model: ContrastiveModel) -> None:
         self.classifier = model.second
 
-    def __call__(self, model: nn.Module, views: Tensor, indices: Tensor, cluster_ids: Tensor) -> ObjectiveValue:
-        logits = model(views.flatten(0, 1)).second.float()
-        loss = F.cross_entropy(logits, cluster_ids[0, indices].repeat(len(views)))
-        return ObjectiveValue(loss, loss.new_zeros(()))
+    def __call__(self, model: nn.Module, views: Tensor, indices: Tensor, cluster_ids: Tensor) -> StepValue:
+        outputs = model(views.flatten(0, 1))
+        loss = F.cross_entropy(outputs.second, cluster_ids[0, indices].repeat(len(views)))
+        return StepValue(loss, loss.new_zeros(()), _mean_of_views(outputs.z.unflatten(0, views.shape[:2])))
 
     def take_clusters(
         self, centroids: list[np.ndarray], phis: list[np.ndarray] | None, *, renamed: bool, seed: int
@@ -243,6 +259,11 @@ class Classification(_Stateless):
                 for parameter in self.classifier.parameters():
                     drawn = torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator)
                     parameter.copy_(drawn)
+
+
+def _mean_of_views(z: Tensor) -> Tensor:
+    """One unit-length embedding of each image, [batch, dim]."""
+    return F.normalize(z.detach().mean(dim=0), dim=1)
 
 
 def build_objective(config: Config, model: ContrastiveModel) -> Objective:

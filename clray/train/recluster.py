@@ -1,6 +1,7 @@
-"""When to ask for new clusters, and taking them over."""
+"""When to ask for new clusters, from which embeddings, and when to take them over."""
 
 import time
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,65 +14,144 @@ from clray.kmeans.lloyd import Clustering
 from clray.model.features import compute_features
 from clray.objective.prototypes import concentrations
 from clray.seeding import derive_seed
-from clray.train.session import Metrics, Session, gather
+from clray.train.session import Metrics, PendingClustering, Session, agree, gather
 from clray.train.state import TrainState
 
 EMBEDDING_BATCH_SIZE = 512
 
 
-def is_due(config: Config, epoch: int) -> bool:
-    """Whether clusters are computed before epoch `epoch` (from 0) is trained."""
-    if config.clusters.source != "kmeans":
-        return False
-    since_warmup = epoch - config.recluster.warmup_epochs
-    return since_warmup >= 0 and since_warmup % config.recluster.every_epochs == 0
+@dataclass
+class _Request:
+    """A clustering that has been asked for."""
+
+    step: int
+    """Steps trained when its embeddings were taken."""
+    vectors: np.ndarray
+    pending: PendingClustering
+    seed: int
+    has_start: bool
+    asked_at: float
 
 
-def recluster(state: TrainState, data: Dataset, config: Config, session: Session) -> Metrics:
-    """Embed this worker's images, cluster the embeddings of all workers, and put the new assignments into the state.
+class Reclusterer:
+    """Keeps a run's k-means clusters fresh; does nothing where clusters come from elsewhere.
 
-    The vectors are the unit-length embeddings z of the images without augmentation, as in the authors' protocol; of the
-    momentum encoder where there is one.
+    With `recluster.mode: async` training goes on while the clusters are computed, and all workers take them over at the
+    same step, the first at which all have them. One request is under way at a time.
     """
-    assert session.cluster is not None, "a run with k-means clusters is launched with a way to compute them"
-    start = time.perf_counter()
-    seed = derive_seed(config.seed, "kmeans", epoch=state.epoch) % 2**32
-    z = _embed(state, data, config, session)
-    initial = state.centroids if config.kmeans.warm_start else None
-    clusterings = session.cluster(
-        z,
-        config.clusters.counts,
-        nested=config.clusters.granularities is not None and config.objective.name != "pcl",
-        seed=seed,
-        initial=initial,
-    )
-    assignments = tuple(
-        ClusterAssignment(_of_all_workers(each.ids, len(data.train), session), each.num_clusters, "kmeans")
-        for each in clusterings
-    )
-    metrics = {
-        "recluster/num_iterations": float(clusterings[0].num_iterations),
-        "recluster/inertia": clusterings[0].inertia,
-    }
-    if state.assignments[0].source == "kmeans":
-        metrics["recluster/moved_fraction"] = assignments[0].moved_fraction(state.assignments[0])
-    state.assignments, state.centroids = assignments, [each.centroids for each in clusterings]
-    state.clustered_epoch = state.epoch
-    phis = _concentrations(z, clusterings, config, session) if config.objective.name == "pcl" else None
-    state.objective.take_clusters(state.centroids, phis, renamed=initial is None, seed=seed)
-    seconds = time.perf_counter() - start
-    # The run waits for its clusters, so all of the time is a stall.
-    return metrics | {"recluster/seconds": seconds, "recluster/stall_seconds": seconds}
 
+    def __init__(self, config: Config, data: Dataset, state: TrainState, session: Session) -> None:
+        self.config, self.data, self.state, self.session = config, data, state, session
+        self.request: _Request | None = None
+        self.metrics: Metrics = {}
+        self.stall_seconds = 0.0
 
-def _embed(state: TrainState, data: Dataset, config: Config, session: Session) -> np.ndarray:
-    """z of this worker's images, float32 [n, dim]."""
-    indices = shard_indices(len(data.train), session.rank, session.world_size)
-    batches = ordered_batches(
-        data.train, indices, batch_size=EMBEDDING_BATCH_SIZE, num_decoders=config.data.num_decoders
-    )
-    _, z = compute_features(state.objective.embedding_model(state.model), batches, session.device)
-    return z
+    @property
+    def is_active(self) -> bool:
+        return self.config.clusters.source == "kmeans"
+
+    def at_step(self) -> bool:
+        """To be called on every worker before each step; tells whether the assignments changed."""
+        if not self.is_active:
+            return False
+        start, changed = time.perf_counter(), False
+        if self.request is not None and agree(self.request.pending.ready(), self.session):
+            self._take_over(self.request)
+            changed = True
+        if self.request is None and self._is_due():
+            self.request = self._ask()
+            if self.config.recluster.mode == "sync" or self.state.clustered_step is None:
+                self._take_over(self.request)
+                changed = True
+        self.stall_seconds += time.perf_counter() - start
+        return changed
+
+    def drain_metrics(self) -> Metrics:
+        """What happened since the last call."""
+        metrics, self.metrics = self.metrics, {}
+        if metrics or self.stall_seconds > 0:
+            metrics["recluster/stall_seconds"] = self.stall_seconds
+        self.stall_seconds = 0.0
+        return metrics
+
+    def _is_due(self) -> bool:
+        settings = self.config.recluster
+        every = settings.every_steps or settings.every_epochs * self.state.steps_per_epoch
+        since = self.state.step - settings.warmup_epochs * self.state.steps_per_epoch
+        if since < 0:
+            return False
+        last_due = self.state.step - since % every
+        return self.state.clustered_step is None or self.state.clustered_step < last_due
+
+    def _ask(self) -> _Request:
+        """Hand over this worker's embeddings.
+
+        They are those of the bank, or with `recluster.embeddings: pass` those of the images without augmentation, as in
+        the authors' protocol; of the momentum encoder where there is one.
+        """
+        assert self.session.cluster is not None, "a run with k-means clusters is launched with a way to compute them"
+        config, state, asked_at = self.config, self.state, time.perf_counter()
+        seed = derive_seed(config.seed, "kmeans", epoch=state.step) % 2**32
+        own = shard_indices(len(self.data.train), self.session.rank, self.session.world_size)
+        if state.bank is None:
+            vectors = self._embed(own)
+        else:
+            unseen = state.bank.unseen()
+            if len(unseen):
+                indices = torch.from_numpy(unseen).to(self.session.device)
+                state.bank.update(indices, torch.from_numpy(self._embed(unseen)).to(self.session.device))
+            vectors = state.bank.unit_vectors()
+        initial = state.centroids if config.kmeans.warm_start else None
+        pending = self.session.cluster(
+            vectors,
+            config.clusters.counts,
+            nested=config.clusters.granularities is not None and config.objective.name != "pcl",
+            seed=seed,
+            initial=initial,
+        )
+        return _Request(state.step, vectors, pending, seed, initial is not None, asked_at)
+
+    def _take_over(self, request: _Request) -> None:
+        """Wait for the clusters and put them into the state."""
+        state, num_samples = self.state, len(self.data.train)
+        clusterings = request.pending.result()
+        assignments = tuple(
+            ClusterAssignment(_of_all_workers(each.ids, num_samples, self.session), each.num_clusters, "kmeans")
+            for each in clusterings
+        )
+        self.metrics |= {
+            "recluster/num_iterations": float(clusterings[0].num_iterations),
+            "recluster/inertia": clusterings[0].inertia,
+        }
+        if state.clustered_step is not None:
+            self.metrics["recluster/moved_fraction"] = assignments[0].moved_fraction(state.assignments[0])
+        state.assignments, state.centroids = assignments, [each.centroids for each in clusterings]
+        state.clustered_step = request.step
+        phis = self._concentrations(request.vectors, clusterings) if self.config.objective.name == "pcl" else None
+        state.objective.take_clusters(state.centroids, phis, renamed=not request.has_start, seed=request.seed)
+        self.metrics["recluster/seconds"] = time.perf_counter() - request.asked_at
+        self.request = None
+
+    def _embed(self, indices: np.ndarray) -> np.ndarray:
+        """z of these images without augmentation, float32 [n, dim]."""
+        config, model = self.config, self.state.objective.embedding_model(self.state.model)
+        num_decoders = config.data.num_decoders
+        batches = ordered_batches(
+            self.data.train, indices, batch_size=EMBEDDING_BATCH_SIZE, num_decoders=num_decoders
+        )  # fmt: skip
+        return compute_features(model, batches, self.session.device)[1]
+
+    def _concentrations(self, z: np.ndarray, clusterings: list[Clustering]) -> list[np.ndarray]:
+        """PCL's concentration of each cluster of each granularity, over the images of all workers."""
+        phis = []
+        for each in clusterings:
+            distances = np.linalg.norm(z - each.centroids[each.ids], axis=1)
+            all_distances, all_ids = (
+                np.concatenate(gather(values, self.session.world_size)) for values in (distances, each.ids)
+            )
+            temperature = self.config.objective.temperature
+            phis.append(concentrations(all_distances, all_ids, each.num_clusters, temperature=temperature))
+        return phis
 
 
 def _of_all_workers(values: np.ndarray, num_samples: int, session: Session) -> np.ndarray:
@@ -80,19 +160,6 @@ def _of_all_workers(values: np.ndarray, num_samples: int, session: Session) -> n
     for rank, part in enumerate(gather(values, session.world_size)):
         result[shard_indices(num_samples, rank, session.world_size)] = part
     return result
-
-
-def _concentrations(z: np.ndarray, clusterings: list[Clustering], config: Config, session: Session) -> list[np.ndarray]:
-    """PCL's concentration of each cluster of each granularity, over the images of all workers."""
-    phis = []
-    for each in clusterings:
-        distances = np.linalg.norm(z - each.centroids[each.ids], axis=1)
-        all_distances, all_ids = (
-            np.concatenate(gather(values, session.world_size)) for values in (distances, each.ids)
-        )
-        temperature = config.objective.temperature
-        phis.append(concentrations(all_distances, all_ids, each.num_clusters, temperature=temperature))
-    return phis
 
 
 def ids_on_device(assignments: tuple[ClusterAssignment, ...], device: torch.device) -> torch.Tensor:

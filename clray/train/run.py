@@ -1,4 +1,4 @@
-"""One run: restore, then for each epoch recluster, train, evaluate, report."""
+"""One run: restore, then for each epoch train with fresh clusters, evaluate, report."""
 
 import time
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from clray.clusters.assignment import ClusterAssignment
 from clray.clusters.known import known_clusters
@@ -21,9 +22,10 @@ from clray.evaluate.nearest_neighbors import nearest_neighbor_accuracy
 from clray.model.encoder import ContrastiveModel
 from clray.model.features import compute_features
 from clray.seeding import derive_seed
-from clray.train.epoch import TrainingError, train_epoch
-from clray.train.recluster import EMBEDDING_BATCH_SIZE, ids_on_device, is_due, recluster
-from clray.train.session import LocalSession, Metrics, Session, default_device, gather
+from clray.train.bank import merge_banks
+from clray.train.epoch import EpochMeter, TrainingError, mean_state, train_steps
+from clray.train.recluster import EMBEDDING_BATCH_SIZE, Reclusterer, ids_on_device
+from clray.train.session import LocalSession, Metrics, Session, default_device, gather, gather_objects
 from clray.train.state import TrainState, create_state, share_buffers, wrap_for_workers
 
 
@@ -65,70 +67,135 @@ def run(config: Config, data: Dataset, session: Session) -> Metrics:
         steps_per_epoch=num_steps(len(data.train), config.train.global_batch_size, session.world_size),
         assignments=start_clusters(config, data),
         device=session.device,
+        rank=session.rank,
+        world_size=session.world_size,
     )
-    checkpoint = session.restore()
+    checkpoint, meter = session.restore(), EpochMeter()
     if checkpoint is not None:
         state.load_checkpoint(checkpoint)
-    model = wrap_for_workers(state.model, session.world_size, session.device)
+        meter = EpochMeter.from_state(checkpoint["meter"], session.device)
+    model = wrap_for_workers(state.model, config.train, session.world_size, session.device)
     augmentation = build_augmentation(config.augmentation, image_size(data.train, config), data.num_channels)
+    reclusterer = Reclusterer(config, data, state, session)
+    reclusterer.metrics = dict(checkpoint["recluster_metrics"]) if checkpoint is not None else {}
 
     metrics: Metrics = {}
     while state.epoch < config.train.num_epochs:
-        metrics = recluster(state, data, config, session) if is_due(config, state.epoch) else {}
-        metrics["recluster/age_epochs"] = float(state.epoch - state.clustered_epoch)
-        torch.manual_seed(derive_seed(config.seed, "augmentation", epoch=state.epoch, rank=session.rank))
-        result = train_epoch(
+        # Before the order of the epoch is drawn, as it may follow the clusters.
+        reclusterer.at_step()
+        if state.step_in_epoch == 0:
+            state.order_ids = state.assignments[0].ids if _order_follows_clusters(config) else None
+        clusters = [ids_on_device(state.assignments, session.device)]
+
+        def before_step(clusters: list[Tensor] = clusters) -> None:
+            if reclusterer.at_step():
+                clusters[0] = ids_on_device(state.assignments, session.device)
+            torch.manual_seed(derive_seed(config.seed, "augmentation", epoch=state.step, rank=session.rank))
+
+        def after_step(meter: EpochMeter = meter) -> None:
+            every = config.train.checkpoint_every_steps
+            if every is not None and state.step_in_epoch % every == 0 and state.step_in_epoch < state.steps_per_epoch:
+                _losses(config, state, meter, session)
+                session.save(_checkpoint(config, data, state, meter, reclusterer, session))
+
+        train_steps(
             model,
-            state.optimizer,
-            state.schedule,
+            state,
             _epoch_batches(config, state, data, session),
+            meter,
             augmentation=augmentation,
-            cluster_ids=ids_on_device(state.assignments, session.device),
-            objective=state.objective,
+            cluster_ids=lambda clusters=clusters: clusters[0],
+            accumulate_batches=config.train.accumulate_batches,
             device=session.device,
-            where=f"epoch {state.epoch + 1}, worker {session.rank}",
+            before_step=before_step,
+            after_step=after_step,
         )
         share_buffers(state.model, session.world_size)
-        state.epoch += 1
-        is_last = state.epoch == config.train.num_epochs
-        # Workers see different batches: what is reported is their mean.
-        losses = gather(np.array([result.loss]), session.world_size)
-        metrics |= {
-            "epoch": state.epoch,
-            "train/loss": float(np.mean(losses)),
-            "train/positives_per_anchor": result.positives_per_anchor,
-            "train/samples_per_second": result.num_samples * session.world_size / result.seconds,
-            "train/data_wait_seconds": result.data_wait_seconds,
-            "train/seconds": result.seconds,
+        metrics = {
+            **_training_metrics(config, state, meter, session),
+            **reclusterer.drain_metrics(),
+            "recluster/age_epochs": state.age_epochs,
         }
+        state.epoch, state.step_in_epoch = state.epoch + 1, 0
+        metrics["epoch"] = state.epoch
         first = state.assignments[0]
-        statistics = cluster_statistics(first.ids, data.train.labels, first.num_clusters)
-        metrics |= statistics.as_metrics()
-        every = config.evaluate.every_epochs
+        metrics |= cluster_statistics(first.ids, data.train.labels, first.num_clusters).as_metrics()
+        is_last, every = state.epoch == config.train.num_epochs, config.evaluate.every_epochs
         if is_last or (every is not None and state.epoch % every == 0):
             metrics |= evaluate(config, state.model, data, session)
-        due = is_last or state.epoch % config.train.checkpoint_every_epochs == 0
-        saved = state.to_checkpoint(config, data.num_channels) if due and session.rank == 0 else None
-        session.report(metrics, saved)
+        due, meter = is_last or state.epoch % config.train.checkpoint_every_epochs == 0, EpochMeter()
+        session.report(metrics, _checkpoint(config, data, state, meter, reclusterer, session) if due else None)
     return metrics
 
 
+def _training_metrics(config: Config, state: TrainState, meter: EpochMeter, session: Session) -> Metrics:
+    """The epoch's own metrics; workers see different batches, and what is reported is their mean."""
+    losses = _losses(config, state, meter, session)
+    positives, spread = (torch.stack(values).mean().item() for values in (meter.positives, [meter.spread]))
+    own = np.array([np.mean(losses), positives, spread])
+    loss, positives, spread = np.mean(gather(own, session.world_size), axis=0).tolist()
+    return {
+        "train/loss": loss,
+        "train/positives_per_anchor": positives,
+        "train/embedding_spread": spread,
+        "train/samples_per_second": meter.num_samples * session.world_size / (meter.seconds + meter.data_wait_seconds),
+        "train/data_wait_seconds": meter.data_wait_seconds,
+        "train/seconds": meter.seconds + meter.data_wait_seconds,
+    }
+
+
+def _losses(config: Config, state: TrainState, meter: EpochMeter, session: Session) -> list[float]:
+    """Those of the epoch so far; raises TrainingError where one is not finite."""
+    rate, temperature = state.schedule.get_last_lr()[0], config.objective.temperature
+    where = f"epoch {state.epoch + 1}, worker {session.rank}"
+    return meter.checked_losses(where, f"learning rate {rate:.3g}, temperature {temperature}")
+
+
+def _checkpoint(
+    config: Config,
+    data: Dataset,
+    state: TrainState,
+    meter: EpochMeter,
+    reclusterer: Reclusterer,
+    session: Session,
+) -> dict[str, Any] | None:
+    """What the run goes on from, on rank 0; every rank must call it."""
+    parts = {"meter": meter.state_dict(), "bank": None if state.bank is None else state.bank.state_dict()}
+    all_parts = gather_objects(parts, session.world_size)
+    if session.rank != 0:
+        return None
+    bank = None if state.bank is None else merge_banks([part["bank"] for part in all_parts])
+    return {
+        **state.to_checkpoint(config, data.num_channels),
+        "meter": mean_state([part["meter"] for part in all_parts]),
+        "bank": bank,
+        "recluster_metrics": reclusterer.metrics,
+    }
+
+
+def _order_follows_clusters(config: Config) -> bool:
+    return config.train.sampler == "cluster" or config.objective.form == "pair-sampled"
+
+
 def _epoch_batches(config: Config, state: TrainState, data: Dataset, session: Session) -> Iterator[Batch]:
-    """This worker's batches of the next epoch, in an order drawn from (seed, epoch, rank)."""
+    """What is left of this worker's batches of the epoch, in an order drawn from (seed, epoch, rank)."""
     indices = shard_indices(len(data.train), session.rank, session.world_size)
     seed = derive_seed(config.seed, "shuffle", epoch=state.epoch, rank=session.rank)
-    generator, ids = np.random.default_rng(seed), state.assignments[0].ids
+    generator, ids = np.random.default_rng(seed), state.order_ids
     if config.train.sampler == "cluster":
+        assert ids is not None, "kept where the order follows the clusters"
         order = cluster_order(indices, ids[indices], config.train.members_per_cluster, generator)
     else:
         order = uniform_order(indices, generator)
     size = min(config.train.global_batch_size, len(data.train)) // session.world_size
-    steps = num_steps(len(data.train), config.train.global_batch_size, session.world_size)
+    steps = state.steps_per_epoch
     if state.objective.draws_pairs:
         chosen = order[: steps * size].reshape(steps, size)
+        assert ids is not None, "kept where the order follows the clusters"
         partners = draw_partners(chosen.reshape(-1), ids, generator).reshape(steps, size)
         order, size = np.concatenate([chosen, partners], axis=1).reshape(-1), 2 * size
-    return training_batches(data.train, order, batch_size=size, steps=steps, num_decoders=config.data.num_decoders)
+    order, left = order[state.step_in_epoch * size :], steps - state.step_in_epoch
+    return training_batches(data.train, order, batch_size=size, steps=left, num_decoders=config.data.num_decoders)
 
 
 def evaluate(config: Config, model: ContrastiveModel, data: Dataset, session: Session) -> Metrics:

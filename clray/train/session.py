@@ -14,15 +14,28 @@ import torch
 import torch.distributed as dist
 
 from clray.kmeans.lloyd import Clustering
-from clray.train.state import CHECKPOINT_FILE, read_checkpoint, write_checkpoint
+from clray.train.checkpoint import keep_best, newest_checkpoint, write_checkpoint
 
 METRICS_FILE = "metrics.jsonl"
+BEST_METRIC = "eval/linear_accuracy"
 Metrics = dict[str, float]
 OnReport = Callable[[Metrics], None]
 
 
+class PendingClustering(Protocol):
+    """A clustering under way."""
+
+    def ready(self) -> bool:
+        """Whether `result` would return at once."""
+        ...
+
+    def result(self) -> list[Clustering]:
+        """The clustering of each granularity, with the ids of the caller's vectors; waits for it."""
+        ...
+
+
 class Cluster(Protocol):
-    """K-means over the embeddings of all workers, for one or more numbers of clusters.
+    """Starts k-means over the embeddings of all workers, for one or more numbers of clusters.
 
     The ids returned are those of the caller's vectors. `nested` clusters the centroids of the first granularity into
     the next, and so on; `initial` holds the centroids of each granularity to start from.
@@ -36,7 +49,7 @@ class Cluster(Protocol):
         nested: bool,
         seed: int,
         initial: list[np.ndarray] | None,
-    ) -> list[Clustering]: ...
+    ) -> PendingClustering: ...
 
 
 class Session(Protocol):
@@ -55,6 +68,10 @@ class Session(Protocol):
         """Hand out an epoch's metrics (equal on all ranks), and on rank 0 a checkpoint where one is due."""
         ...
 
+    def save(self, checkpoint: dict[str, Any] | None) -> None:
+        """Hand out a checkpoint within an epoch; on ranks other than 0 it is None."""
+        ...
+
 
 @dataclass
 class LocalSession:
@@ -68,16 +85,22 @@ class LocalSession:
     world_size: int = 1
 
     def restore(self) -> dict[str, Any] | None:
-        path = self.folder / CHECKPOINT_FILE
-        checkpoint = read_checkpoint(path) if path.exists() else None
+        checkpoint = newest_checkpoint(self.folder)
         truncate_metrics(self.folder, checkpoint["epoch"] if checkpoint else 0)
         return checkpoint
 
     def report(self, metrics: Metrics, checkpoint: dict[str, Any] | None) -> None:
         append_metrics(self.folder, metrics)
-        if checkpoint is not None:
-            write_checkpoint(self.folder, checkpoint)
+        self.save(checkpoint, metrics.get(BEST_METRIC))
         self.on_report(metrics)
+
+    def save(self, checkpoint: dict[str, Any] | None, score: float | None = None) -> None:
+        if checkpoint is None:
+            return
+        write_checkpoint(self.folder, checkpoint, num_kept=checkpoint["config"]["train"]["num_checkpoints"])
+        earlier = [metrics.get(BEST_METRIC, -1.0) for metrics in read_metrics(self.folder)[:-1]]
+        if score is not None and score > max(earlier, default=-1.0):
+            keep_best(self.folder)
 
 
 def default_device() -> torch.device:
@@ -87,11 +110,25 @@ def default_device() -> torch.device:
 
 def gather(values: np.ndarray, world_size: int) -> list[np.ndarray]:
     """The arrays of all workers, by rank; every rank must call it."""
+    return gather_objects(values, world_size)
+
+
+def gather_objects(value: Any, world_size: int) -> list[Any]:
+    """What all workers hold, by rank; every rank must call it."""
     if world_size == 1:
-        return [values]
+        return [value]
     gathered: list[Any] = [None] * world_size
-    dist.all_gather_object(gathered, values)
+    dist.all_gather_object(gathered, value)
     return gathered
+
+
+def agree(flag: bool, session: Session) -> bool:
+    """Whether the flag is set on every worker; every rank must call it."""
+    if session.world_size == 1:
+        return flag
+    flags = torch.tensor(int(flag), device=session.device)
+    dist.all_reduce(flags, op=dist.ReduceOp.MIN)
+    return bool(flags)
 
 
 def append_metrics(folder: Path, metrics: Metrics) -> None:

@@ -1,12 +1,10 @@
-"""What a run carries from epoch to epoch, and its checkpoint.
+"""What a run carries from step to step, and what of it a checkpoint holds.
 
-Random generators are not stored: each epoch derives its own from (run seed, component, epoch, rank).
+Random generators are not stored: each step derives its own from (run seed, component, step, rank).
 """
 
-import os
-import pickle
+import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,18 +17,16 @@ from torch.optim.lr_scheduler import LambdaLR
 from clray.clusters.assignment import ClusterAssignment
 from clray.config import Config, UserError
 from clray.model.encoder import ContrastiveModel
+from clray.sections import TrainConfig
 from clray.seeding import derive_seed
+from clray.train.bank import EmbeddingBank
 from clray.train.objectives import Objective, build_objective
 from clray.train.optim import build_optimizer, build_schedule
-
-CHECKPOINT_FILE = "checkpoint.pt"
-GROUP_FOLDER = "workers"
-"""Where a worker group keeps its checkpoints, in the folder of the run."""
 
 
 @dataclass
 class TrainState:
-    """Model, objective, optimizer, schedule, the next epoch, and the cluster assignments in use."""
+    """Model, objective, optimizer, schedule, the position in the run, and the cluster assignments in use."""
 
     model: ContrastiveModel
     objective: Objective
@@ -38,19 +34,38 @@ class TrainState:
     schedule: LambdaLR
     assignments: tuple[ClusterAssignment, ...]
     """One per granularity."""
+    steps_per_epoch: int
+    bank: EmbeddingBank | None = None
     centroids: list[np.ndarray] | None = None
     epoch: int = 0
-    """The next epoch to train, from 0."""
-    clustered_epoch: int = 0
-    """The epoch in which the assignment was taken over."""
+    """The epoch in training, from 0."""
+    step_in_epoch: int = 0
+    """Steps of it that are done."""
+    clustered_step: int | None = None
+    """The step whose embeddings gave the assignments; None before the first clustering."""
+    order_ids: np.ndarray | None = None
+    """Clusters at the start of the epoch, by which its order of images was drawn."""
+
+    @property
+    def step(self) -> int:
+        """Steps trained since the run began."""
+        return self.epoch * self.steps_per_epoch + self.step_in_epoch
+
+    @property
+    def age_epochs(self) -> float:
+        """Epochs from the embeddings of the assignments to the start of this epoch."""
+        start = self.epoch * self.steps_per_epoch
+        return max(0, start - (self.clustered_step or 0)) / self.steps_per_epoch
 
     def to_checkpoint(self, config: Config, num_channels: int) -> dict[str, Any]:
-        """Everything needed to go on or to evaluate, as tensors and plain values."""
+        """Everything of this worker needed to go on or to evaluate, as tensors and plain values."""
         return {
             "config": config.model_dump(mode="json"),
             "num_channels": num_channels,
             "epoch": self.epoch,
-            "clustered_epoch": self.clustered_epoch,
+            "step_in_epoch": self.step_in_epoch,
+            "clustered_step": self.clustered_step,
+            "order_ids": None if self.order_ids is None else torch.from_numpy(self.order_ids),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
@@ -76,7 +91,12 @@ class TrainState:
         self.model.load_state_dict(checkpoint["model"])
         self.optimizer.load_state_dict(checkpoint["optimizer"])
         self.schedule.load_state_dict(checkpoint["schedule"])
-        self.epoch, self.clustered_epoch = checkpoint["epoch"], checkpoint["clustered_epoch"]
+        self.epoch, self.step_in_epoch = checkpoint["epoch"], checkpoint["step_in_epoch"]
+        self.clustered_step = checkpoint["clustered_step"]
+        order_ids = checkpoint["order_ids"]
+        self.order_ids = None if order_ids is None else order_ids.numpy()
+        if self.bank is not None and checkpoint["bank"] is not None:
+            self.bank.load_rows(checkpoint["bank"])
         self.objective.load_state_dict(checkpoint["objective"])
         self.assignments = tuple(
             ClusterAssignment(each, num_clusters, checkpoint["cluster_source"])
@@ -93,6 +113,8 @@ def create_state(
     steps_per_epoch: int,
     assignments: tuple[ClusterAssignment, ...],
     device: torch.device,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> TrainState:
     """A fresh state; the initial weights depend on the run seed alone."""
     is_kmeans = config.clusters.source == "kmeans"
@@ -100,14 +122,28 @@ def create_state(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(config.seed, "weights"))
         model = ContrastiveModel(config, num_channels, num_clusters)
+    if config.train.sync_batch_norm and world_size > 1 and device.type == "cuda":
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     model = model.to(device)
     optimizer = build_optimizer(model, config.train)
-    schedule = build_schedule(optimizer, config.train, steps_per_epoch)
-    return TrainState(model, build_objective(config, model), optimizer, schedule, assignments)
+    schedule = build_schedule(optimizer, config.train, math.ceil(steps_per_epoch / config.train.accumulate_batches))
+    bank = None
+    if is_kmeans and config.recluster.embeddings == "bank":
+        bank = EmbeddingBank(
+            len(assignments[0]),
+            model.embedding_dim,
+            device,
+            momentum=config.recluster.bank_momentum,
+            rank=rank,
+            world_size=world_size,
+        )
+    return TrainState(model, build_objective(config, model), optimizer, schedule, assignments, steps_per_epoch, bank)
 
 
-def wrap_for_workers(model: nn.Module, world_size: int, device: torch.device) -> nn.Module:
-    """The model itself for one worker, DDP over several."""
+def wrap_for_workers(model: nn.Module, config: TrainConfig, world_size: int, device: torch.device) -> nn.Module:
+    """The model itself for one worker, DDP over several; compiled where the config asks for it."""
+    if config.compile:
+        model.encoder.compile()
     if world_size == 1:
         return model
     return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
@@ -121,37 +157,3 @@ def share_buffers(model: nn.Module, world_size: int) -> None:
     if world_size > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, src=0)
-
-
-def write_checkpoint(folder: Path, checkpoint: dict[str, Any]) -> Path:
-    """Write `checkpoint.pt` so that a reader finds either the old one or the new one, never half of one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / CHECKPOINT_FILE
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        torch.save(checkpoint, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    return path
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Load a checkpoint file, or the one in a run's folder, without running code from it.
-
-    Raises:
-        UserError: no checkpoint, or one that is cut short or not clray's.
-    """
-    if path.is_dir():
-        # A worker group's checkpoints lie in folders that Ray Train names by time.
-        of_group = sorted(path.glob(f"{GROUP_FOLDER}/*/{CHECKPOINT_FILE}"))
-        path = of_group[-1] if of_group else path / CHECKPOINT_FILE
-    if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint; give a checkpoint.pt or the folder of a run")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path}: not a complete checkpoint: {str(error).splitlines()[0]}") from error
-    if not isinstance(checkpoint, dict) or "cluster_ids" not in checkpoint:
-        raise UserError(f"{path}: not a checkpoint of clray")
-    return checkpoint

@@ -95,7 +95,7 @@ def test_the_service_returns_each_worker_the_ids_of_its_own_vectors() -> None:
     @ray.remote(num_cpus=0)
     def worker(rank: int) -> np.ndarray:
         client = KMeansClient(service, CONFIG, "attempt", rank=rank, world_size=2)
-        return client(halves[rank], (15,), nested=False, seed=2, initial=None)[0].ids
+        return client(halves[rank], (15,), nested=False, seed=2, initial=None).result()[0].ids
 
     ids = np.concatenate(ray.get([worker.remote(rank) for rank in range(2)]))
     np.testing.assert_array_equal(ids, local(15, LloydOptions(num_iterations=6, seed=2)).ids)
@@ -104,7 +104,7 @@ def test_the_service_returns_each_worker_the_ids_of_its_own_vectors() -> None:
 def test_the_users_error_comes_back_as_itself() -> None:
     client = KMeansClient(KMeansService.remote(CONFIG), CONFIG, "other")
     with pytest.raises(UserError, match=r"between 1 and 900 .* got 901"):
-        client(VECTORS, (901,), nested=False, seed=0, initial=None)
+        client(VECTORS, (901,), nested=False, seed=0, initial=None).result()
 
 
 def test_too_small_a_bound_on_memory_is_refused_with_the_figure(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from clray.config import UserError
-from clray.train.state import CHECKPOINT_FILE, read_checkpoint, write_checkpoint
+from clray.train.checkpoint import CHECKPOINT_FILE, read_checkpoint, write_checkpoint
 
 CHECKPOINT = {"cluster_ids": torch.arange(4), "epoch": 2}
 
