@@ -1,4 +1,4 @@
-"""clray train | sweep | cluster | report | evaluate | statistics | doctor: parsing and printing only.
+"""clray train | sweep | cluster | export | embed | report | evaluate | statistics | doctor: parsing and printing only.
 
 torch, Ray and MLflow take seconds to import, so each command imports them after its input has been checked.
 """
@@ -14,6 +14,7 @@ import typer
 
 from clray.cluster_command import cluster
 from clray.config import Config, UserError, dump_yaml, load_config
+from clray.export_command import embed, export
 from clray.terminal import (
     compact_table,
     epoch_progress,
@@ -183,6 +184,8 @@ def sweep(
 
 
 app.command()(cluster)
+app.command()(export)
+app.command()(embed)
 
 
 @app.command()

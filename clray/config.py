@@ -38,6 +38,8 @@ class Config(Section):
 
     seed: NonNegativeInt = 0
     output: str = "outputs"
+    allow_user_modules: bool = False
+    """Let `encoder.name: module:function` import code of the user's."""
     data: DataConfig = DataConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     clusters: ClustersConfig = ClustersConfig()
@@ -109,6 +111,8 @@ def _nonsense(config: Config) -> str | None:
             "objective.name=cluster-prediction has nothing to predict before the first clustering; set "
             f"recluster.warmup_epochs=0 (it is {config.recluster.warmup_epochs})"
         )
+    if ":" in config.encoder.name and not config.allow_user_modules:
+        return f"encoder.name={config.encoder.name} imports code; allow it with allow_user_modules=true"
     if config.train.sampler == "cluster" and source == "instance":
         return "train.sampler=cluster: instance clusters have no second member; use train.sampler=uniform"
     is_plain = name in ("cl-infonce", "infonce", "supcon")

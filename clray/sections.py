@@ -175,14 +175,26 @@ class KMeansConfig(Section):
     gpus_per_shard: NonNegativeFloat = 0.0
 
 
+ENCODERS = ("small_cnn", "resnet18", "resnet34", "resnet50")
+
+
 class EncoderConfig(Section):
     """The backbone whose output h is the representation."""
 
-    name: Literal["small_cnn", "resnet18", "resnet34", "resnet50"] = "small_cnn"
+    name: str = "small_cnn"
+    """`small_cnn`, `resnet18`, `resnet34`, `resnet50`, or with `allow_user_modules` the user's own `module:function`,
+    which is called with the number of channels and returns a module from images to h, and the dimension of h."""
     width: PositiveInt = 32
     """Channels of the first layer of `small_cnn`."""
     small_image_stem: bool = True
     """For ResNets: a 3x3 first convolution without pooling, as usual for images up to 64 pixels."""
+
+    @field_validator("name")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        if value not in ENCODERS and ":" not in value:
+            raise ValueError(f"must be one of {', '.join(ENCODERS)}, or module:function of your own; got {value!r}")
+        return value
 
 
 class HeadConfig(Section):

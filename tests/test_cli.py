@@ -36,7 +36,7 @@ def runs_in(uri: str) -> tuple[MlflowClient, list]:
 def test_help_lists_the_commands(clray: Clray) -> None:
     done = clray("--help")
     assert done.returncode == 0
-    for command in ("train", "sweep", "cluster", "evaluate", "statistics", "doctor"):
+    for command in ("train", "sweep", "cluster", "report", "evaluate", "statistics", "doctor"):
         assert command in done.stdout
 
 
@@ -195,6 +195,23 @@ def test_the_store_of_a_sweep_reads_back(swept: tuple[Path, dict]) -> None:
 
 
 @pytest.mark.slow
+def test_the_report_of_a_sweep_reads_the_store_alone(swept: tuple[Path, dict], clray: Clray) -> None:
+    output, results = swept
+    report = json.loads(clray("report", "s", "-o", output, "--json").stdout)
+    finished = {trial["trial"]: trial["metrics"] for trial in results["trials"][:4]}
+    assert [each["point"] for each in report["points"]] == list(finished)
+    for point in report["points"]:
+        expected = finished[point["point"]]["eval/linear_accuracy"]
+        assert point["means"]["eval/linear_accuracy"] == pytest.approx(expected)
+    table = clray("report", "latest", "-o", output, "--markdown").stdout
+    assert table.startswith("| point | repeats | linear % |")
+    done = clray("report", "other", "-o", output)
+    assert done.returncode == 2
+    assert "no sweep 'other'" in done.stderr
+    assert "the latest there: s" in done.stderr
+
+
+@pytest.mark.slow
 def test_resuming_a_finished_sweep_repeats_and_doubles_nothing(swept: tuple[Path, dict], clray: Clray) -> None:
     output, results = swept
     before = {path: path.read_text() for path in (output / "s" / "trials").glob("*/metrics.jsonl")}
@@ -309,6 +326,11 @@ def test_every_config_of_the_repository_runs_in_a_tiny_mode(clray: Clray, tmp_pa
     config: Config = load_config(path)
     assert len(draw_points(config)) > 1
     tiny = ("data.max_train_images=600", "train.num_epochs=1", "evaluate.probe_epochs=1", "recluster.warmup_epochs=0")
+    if config.data.name == "cifar10":
+        if not CIFAR10.exists():
+            pytest.skip(f"the CIFAR-10 Parquet files are not at {CIFAR10}")
+        files = (f"data.train_path={CIFAR10 / 'test.parquet'}", "data.name=parquet", "data.max_test_images=100")
+        tiny = (*tiny, *files)
     sets = [part for setting in tiny for part in ("--set", setting)]
     done = clray("sweep", path, "-o", tmp_path / "out", "--json", *sets)
     assert done.returncode == 0, done.stderr

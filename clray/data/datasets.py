@@ -93,6 +93,21 @@ def load_dataset(config: DataConfig) -> Dataset:
     return _encode(train, test, config, (*skipped_train, *skipped_test))
 
 
+def load_images(config: DataConfig) -> ImageSet:
+    """All images of `train_path`, undivided, with labels as codes.
+
+    Raises:
+        UserError: as `load_dataset`, but that one class is enough.
+    """
+    data, _ = READERS[config.name](config)
+    data, skipped = _decode(_subset(data, config.max_train_images, config.split_seed, "train"), config)
+    if skipped:
+        raise UserError(
+            f"data: {len(skipped)} images cannot be read, and rows would no longer be images; the first: {skipped[0]}"
+        )
+    return ImageSet(data.images, encode_names(data.labels)[0], {})
+
+
 def check_files(config: DataConfig) -> None:
     """Raise UserError where a path of the config does not exist; reads nothing."""
     for key in ("train_path", "test_path", "image_root"):

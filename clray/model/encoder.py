@@ -1,5 +1,6 @@
 """The model: an encoder by name, from images to the representation h, and the heads that the objective needs."""
 
+import importlib
 from functools import cache
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clray.config import Config
+from clray.config import Config, UserError
 from clray.model.heads import build_head
 from clray.sections import EncoderConfig
 
@@ -41,8 +42,28 @@ def _resnet(name: str, num_channels: int, small_image_stem: bool) -> tuple[nn.Mo
     return backbone, dim
 
 
+def _of_user(name: str, num_channels: int) -> tuple[nn.Module, int]:
+    module_name, _, function_name = name.partition(":")
+    try:
+        build = getattr(importlib.import_module(module_name), function_name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"encoder.name={name}: {error}; the module must be importable on every node") from error
+    built = build(num_channels)
+    if not (isinstance(built, tuple) and len(built) == 2 and isinstance(built[0], nn.Module)):
+        raise UserError(
+            f"encoder.name={name}: expected (torch.nn.Module, dim of its output); got {type(built).__name__}"
+        )
+    return built
+
+
 def build_encoder(config: EncoderConfig, num_channels: int) -> tuple[nn.Module, int]:
-    """A module from float images [B, C, H, W] to h [B, dim], and dim."""
+    """A module from float images [B, C, H, W] to h [B, dim], and dim.
+
+    Raises:
+        UserError: a function of the user's that cannot be imported or returns something else.
+    """
+    if ":" in config.name:
+        return _of_user(config.name, num_channels)
     if config.name == "small_cnn":
         return _small_cnn(config.width, num_channels)
     return _resnet(config.name, num_channels, config.small_image_stem)

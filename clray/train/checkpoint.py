@@ -52,12 +52,15 @@ def write_checkpoint(folder: Path, checkpoint: dict[str, Any], *, num_kept: int 
     return path
 
 
-def keep_best(folder: Path) -> None:
-    """Give the newest checkpoint a second name, `best.pt`."""
-    link = folder / f"{BEST_FILE}.link"
-    link.unlink(missing_ok=True)
-    os.link(folder / CHECKPOINT_FILE, link)
-    link.replace(folder / BEST_FILE)
+def keep_best(folder: Path, checkpoint: Path) -> None:
+    """Keep a checkpoint file as the run's `best.pt`."""
+    partial = folder / f"{BEST_FILE}.partial"
+    partial.unlink(missing_ok=True)
+    try:
+        os.link(checkpoint, partial)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(checkpoint, partial)
+    partial.replace(folder / BEST_FILE)
 
 
 def newest_checkpoint(folder: Path) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ from clray.kmeans.actors import shard_resources
 from clray.kmeans.service import KMeansClient, KMeansService
 from clray.ray_cluster import require_resources, start_ray
 from clray.sections import KMeansConfig
-from clray.train.checkpoint import GROUP_FOLDER, read_checkpoint, write_checkpoint
+from clray.train.checkpoint import CHECKPOINT_FILE, GROUP_FOLDER, keep_best, read_checkpoint, write_checkpoint
 from clray.train.epoch import TrainingError
 from clray.train.resources import needs_ray, required_resources
 from clray.train.run import run
@@ -29,6 +29,7 @@ from clray.train.session import (
     OnReport,
     append_metrics,
     default_device,
+    is_best,
     read_metrics,
     truncate_metrics,
 )
@@ -145,6 +146,8 @@ class _ReportCallback(ray.train.UserCallback):
             # The group was restarted from an earlier checkpoint.
             truncate_metrics(self.folder, metrics[0]["epoch"] - 1)
         append_metrics(self.folder, metrics[0])
+        if checkpoint is not None and is_best(self.folder):
+            keep_best(self.folder, Path(checkpoint.path) / CHECKPOINT_FILE)
         if self.on_report is not None:
             self.on_report(metrics[0])
 
@@ -183,7 +186,7 @@ def train_in_group(
             name=GROUP_FOLDER,
             storage_path=str(folder.resolve()),
             failure_config=ray.train.FailureConfig(max_failures=train.max_failures, controller_failure_limit=3),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=train.num_checkpoints),
             callbacks=[_ReportCallback(folder, on_report), *callbacks],
         ),
     )

@@ -7,18 +7,26 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from clray.sections import TrainConfig
+from clray.train.lars import LARS
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum, or AdamW."""
+    """SGD with Nesterov momentum, AdamW or LARS; the first two in one fused kernel."""
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        return torch.optim.AdamW(
+            model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+    if config.optimizer == "lars":
+        return LARS(
+            model.parameters(), config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
+        )
     return torch.optim.SGD(
         model.parameters(),
         lr=config.learning_rate,
         momentum=config.momentum,
         nesterov=config.momentum > 0,
         weight_decay=config.weight_decay,
+        fused=True,
     )
 
 

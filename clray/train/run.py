@@ -19,11 +19,12 @@ from clray.data.loaders import Batch, num_steps, ordered_batches, shard_indices,
 from clray.data.sampling import cluster_order, draw_partners, uniform_order
 from clray.evaluate.linear_probe import linear_probe_accuracy
 from clray.evaluate.nearest_neighbors import nearest_neighbor_accuracy
-from clray.model.encoder import ContrastiveModel
+from clray.model.encoder import ContrastiveModel, build_encoder
 from clray.model.features import compute_features
 from clray.seeding import derive_seed
 from clray.train.bank import merge_banks
 from clray.train.epoch import EpochMeter, TrainingError, mean_state, train_steps
+from clray.train.export import load_model
 from clray.train.recluster import EMBEDDING_BATCH_SIZE, Reclusterer, ids_on_device
 from clray.train.session import LocalSession, Metrics, Session, default_device, gather, gather_objects
 from clray.train.state import TrainState, create_state, share_buffers, wrap_for_workers
@@ -43,6 +44,7 @@ def check_against_data(config: Config, data: Dataset) -> None:
             f"train.num_workers must leave each worker at least 2 of the {num_images} training images; "
             f"got {config.train.num_workers}"
         )
+    build_encoder(config.encoder, data.num_channels)
     for assignment in start_clusters(config, data):
         if config.objective.is_classification and assignment.num_clusters < 2:
             raise UserError(
@@ -222,8 +224,7 @@ def evaluate(config: Config, model: ContrastiveModel, data: Dataset, session: Se
 
 def evaluate_checkpoint(checkpoint: dict[str, Any], config: Config, data: Dataset) -> Metrics:
     """Accuracy of a checkpoint's encoder, and where the data are those it was trained on its cluster statistics."""
-    model = ContrastiveModel(config, checkpoint["num_channels"], checkpoint["num_clusters"][0])
-    model.load_state_dict(checkpoint["model"])
+    model = load_model(checkpoint, config)
     session = LocalSession(Path(), None, lambda _: None, default_device())
     metrics = {"epoch": checkpoint["epoch"], **evaluate(config, model.to(session.device), data, session)}
     ids = checkpoint["cluster_ids"][0].numpy()

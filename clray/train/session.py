@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 
 from clray.kmeans.lloyd import Clustering
-from clray.train.checkpoint import keep_best, newest_checkpoint, write_checkpoint
+from clray.train.checkpoint import CHECKPOINT_FILE, keep_best, newest_checkpoint, write_checkpoint
 
 METRICS_FILE = "metrics.jsonl"
 BEST_METRIC = "eval/linear_accuracy"
@@ -91,16 +91,14 @@ class LocalSession:
 
     def report(self, metrics: Metrics, checkpoint: dict[str, Any] | None) -> None:
         append_metrics(self.folder, metrics)
-        self.save(checkpoint, metrics.get(BEST_METRIC))
+        self.save(checkpoint)
+        if checkpoint is not None and is_best(self.folder):
+            keep_best(self.folder, self.folder / CHECKPOINT_FILE)
         self.on_report(metrics)
 
-    def save(self, checkpoint: dict[str, Any] | None, score: float | None = None) -> None:
-        if checkpoint is None:
-            return
-        write_checkpoint(self.folder, checkpoint, num_kept=checkpoint["config"]["train"]["num_checkpoints"])
-        earlier = [metrics.get(BEST_METRIC, -1.0) for metrics in read_metrics(self.folder)[:-1]]
-        if score is not None and score > max(earlier, default=-1.0):
-            keep_best(self.folder)
+    def save(self, checkpoint: dict[str, Any] | None) -> None:
+        if checkpoint is not None:
+            write_checkpoint(self.folder, checkpoint, num_kept=checkpoint["config"]["train"]["num_checkpoints"])
 
 
 def default_device() -> torch.device:
@@ -145,6 +143,12 @@ def read_metrics(folder: Path) -> list[Metrics]:
         return []
     lines = path.read_text(encoding="utf-8").split("\n")
     return [json.loads(line) for line in lines[:-1]]
+
+
+def is_best(folder: Path) -> bool:
+    """Whether the last epoch in `metrics.jsonl` was evaluated and is better than those before it."""
+    scores = [metrics.get(BEST_METRIC, -1.0) for metrics in read_metrics(folder)]
+    return scores[-1] > max(scores[:-1], default=-1.0)
 
 
 def truncate_metrics(folder: Path, num_epochs: int) -> None:

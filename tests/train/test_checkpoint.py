@@ -1,11 +1,13 @@
 import pickle
+import resource
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 
 from clray.config import UserError
-from clray.train.checkpoint import CHECKPOINT_FILE, read_checkpoint, write_checkpoint
+from clray.train.checkpoint import CHECKPOINT_FILE, newest_checkpoint, read_checkpoint, write_checkpoint
 
 CHECKPOINT = {"cluster_ids": torch.arange(4), "epoch": 2}
 
@@ -42,3 +44,33 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_missing_checkpoint_says_what_to_give(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no such checkpoint; give a checkpoint\.pt or the folder of a run"):
         read_checkpoint(tmp_path)
+
+
+def test_the_newest_whole_checkpoint_is_used_and_so_many_are_kept(tmp_path: Path) -> None:
+    for epoch in range(4):
+        write_checkpoint(tmp_path, {"cluster_ids": torch.arange(4), "epoch": epoch}, num_kept=3)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["checkpoint.1.pt", "checkpoint.2.pt", "checkpoint.pt"]
+    for name, epoch in (("checkpoint.pt", 3), ("checkpoint.1.pt", 2), ("checkpoint.2.pt", 1)):
+        newest = newest_checkpoint(tmp_path)
+        assert newest is not None
+        assert newest["epoch"] == epoch
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:300])
+    with pytest.raises(UserError, match="no checkpoint is whole"):
+        newest_checkpoint(tmp_path)
+
+
+def test_a_full_disk_costs_no_earlier_checkpoint(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, CHECKPOINT, num_kept=2)
+    large = {**CHECKPOINT, "epoch": 3, "model": torch.zeros(2**18)}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        # A file that may not grow answers a write as a full disk does: with an error in the middle.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**17, limits[1]))
+        with pytest.raises(UserError, match="cannot be written .* the one before it is good"):
+            write_checkpoint(tmp_path, large, num_kept=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert [file.name for file in tmp_path.iterdir()] == [CHECKPOINT_FILE]
+    assert read_checkpoint(tmp_path)["epoch"] == 2

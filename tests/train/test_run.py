@@ -222,8 +222,8 @@ def test_mid_epoch_checkpoints_lose_no_step(tiny_config: MakeConfig, tmp_path: P
     whole = train(config, data, tmp_path / "whole")
 
     class Cut(LocalSession):
-        def save(self, checkpoint: dict | None, score: float | None = None) -> None:
-            super().save(checkpoint, score)
+        def save(self, checkpoint: dict | None) -> None:
+            super().save(checkpoint)
             if checkpoint is not None and checkpoint["epoch"] == 2 and checkpoint["step_in_epoch"] == 2:
                 raise Interrupted
 

@@ -1,0 +1,90 @@
+"""clray export | embed: what a checkpoint is good for elsewhere; parsing and printing only."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from clray.config import Config, UserError, override, parse_assignment
+from clray.terminal import print_values, status
+
+if TYPE_CHECKING:
+    from clray.sections import DataConfig
+
+Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint.pt, or the folder of a run.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
+
+
+class Layer(StrEnum):
+    """Which output of the model."""
+
+    h = "h"
+    z = "z"
+
+
+def export(
+    checkpoint: Checkpoint,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file.")] = Path(
+        "encoder.safetensors"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Write the encoder as a plain state_dict (safetensors), with what is needed to build it."""
+    _refuse_existing(output)
+    saved, config = _read(checkpoint, [])
+    from clray.train.export import export_encoder
+
+    metadata = export_encoder(saved, config, output)
+    print_values({"encoder": str(output), **metadata}, as_json=as_json)
+
+
+def embed(
+    checkpoint: Checkpoint,
+    data: Annotated[Path | None, typer.Argument(help="Parquet, CSV or folder of class folders.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .npy file.")] = Path("embeddings.npy"),
+    layer: Annotated[Layer, typer.Option(help="The representation h, or the projection head's z.")] = Layer.h,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a data.* key.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Embed every image of a data set, in its order; without DATA the training images of the run."""
+    _refuse_existing(output)
+    saved, config = _read(checkpoint, assignments or [])
+    with status("embedding", quiet=as_json):
+        from clray.data.datasets import check_files, load_dataset, load_images
+        from clray.train import export as exports
+
+        if data is None:
+            check_files(config.data)
+            images = load_dataset(config.data).train
+        else:
+            chosen = _data_config(config.data, data)
+            check_files(chosen)
+            images = load_images(chosen)
+        shape = exports.embed(saved, config, images, output, layer.value)
+    print_values({"embeddings": str(output), "rows": shape[0], "dim": shape[1]}, as_json=as_json)
+
+
+def _read(checkpoint: Path, assignments: list[str]) -> tuple[dict[str, Any], Config]:
+    if not checkpoint.exists():
+        raise UserError(f"{checkpoint}: no such checkpoint; give a checkpoint.pt or the folder of a run")
+    overrides = dict(map(parse_assignment, assignments))
+    from clray.train.checkpoint import read_checkpoint
+
+    saved = read_checkpoint(checkpoint)
+    return saved, override(Config.model_validate(saved["config"]), overrides)
+
+
+def _data_config(config: "DataConfig", path: Path) -> "DataConfig":
+    """The run's columns and image size, for another file or folder."""
+    name = {".parquet": "parquet", ".csv": "csv"}.get(path.suffix, "imagefolder" if path.is_dir() else None)
+    if name is None:
+        raise UserError(f"{path}: expected a .parquet file, a .csv file or a folder of class folders")
+    return config.model_copy(update={"name": name, "train_path": str(path), "test_path": None})
+
+
+def _refuse_existing(path: Path) -> None:
+    if path.exists():
+        raise UserError(f"{path} exists; choose another file with --output")

@@ -1,0 +1,122 @@
+"""What fresh k-means clusters add to a run: clray's bank beside the authors' protocol and a run without clusters.
+
+    python scripts/benchmarks/recluster_tax.py CIFAR10/train.parquet CIFAR10/test.parquet
+
+Three ways to train the same encoder for the same epochs, taking turns, once per seed:
+
+    none      instance clusters (InfoNCE): what training alone costs
+    clray     k-means every epoch over the bank of embeddings, warm-started, async
+    authors   k-means every epoch over a pass of all images, 5 x 20 iterations, cold, while training waits
+
+Wall time is that of the epochs, evaluation taken out; ratios are medians over the seeds. The Ray cluster and its k-means
+shards are started once, before.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from statistics import median, stdev
+
+from clray.config import Config, override, parse_config
+from clray.data.datasets import Dataset, load_dataset
+from clray.ray_cluster import start_ray
+from clray.train.launch import start_service, train_in_process
+from clray.train.session import Metrics, read_metrics
+
+WAYS = {
+    "none": {"clusters.source": "instance"},
+    "clray": {"recluster.embeddings": "bank", "recluster.mode": "async"},
+    "authors": {
+        "recluster.embeddings": "pass",
+        "recluster.mode": "sync",
+        "kmeans.warm_start": False,
+        "kmeans.num_iterations": 20,
+        "kmeans.num_redos": 5,
+        "kmeans.tolerance": 0.0,
+    },
+}
+
+
+def config_for(options: argparse.Namespace) -> Config:
+    return parse_config(
+        {
+            "data": {
+                "name": "parquet",
+                "train_path": options.train,
+                "test_path": options.test,
+                "max_train_images": options.images,
+                "max_test_images": 5_000,
+            },
+            "clusters": {"source": "kmeans", "num_clusters": options.clusters},
+            "recluster": {"warmup_epochs": 1, "every_epochs": 1},
+            "kmeans": {"num_shards": 1, "cpus_per_shard": 1.0},
+            "encoder": {"name": options.encoder, "width": options.width},
+            "train": {
+                "num_epochs": options.epochs,
+                "global_batch_size": 256,
+                "learning_rate": 2e-3,
+                "cpus_per_worker": options.threads,
+                "checkpoint_every_epochs": options.epochs,
+            },
+        }
+    )
+
+
+def run_once(config: Config, data: Dataset, service: object) -> tuple[float, list[Metrics]]:
+    """Wall seconds without evaluation, and the epochs' metrics."""
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        train_in_process(config, data, Path(folder), lambda _: None, service)
+        seconds = time.perf_counter() - start
+        metrics = read_metrics(Path(folder))
+    return seconds - sum(each.get("eval/seconds", 0.0) for each in metrics), metrics
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("train")
+    parser.add_argument("test")
+    parser.add_argument("--images", type=int, default=20_000)
+    parser.add_argument("--clusters", type=int, default=1_000)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--threads", type=int, default=1, help="of training; more than cores less one share with k-means"
+    )
+    parser.add_argument("--encoder", default="small_cnn")
+    parser.add_argument("--width", type=int, default=16)
+    options = parser.parse_args()
+    config = config_for(options)
+    data = load_dataset(config.data)
+    start_ray(needed_cpus=options.threads + 1, verbose=False)
+    service = start_service(config.kmeans)
+    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    accuracy: dict[str, list[float]] = {way: [] for way in WAYS}
+    for seed in range(options.seeds):
+        for way, overrides in WAYS.items():
+            took, metrics = run_once(override(config, {**overrides, "seed": seed}), data, service)
+            seconds[way].append(took)
+            accuracy[way].append(metrics[-1]["eval/linear_accuracy"])
+            stall = sum(each.get("recluster/stall_seconds", 0.0) for each in metrics)
+            k_means = sum(each.get("recluster/seconds", 0.0) for each in metrics)
+            print(
+                f"seed {seed} {way:<8} {took:7.1f} s, stalled {stall:6.2f} s, k-means {k_means:6.1f} s, "
+                f"linear accuracy {accuracy[way][-1]:.4f}",
+                flush=True,
+            )
+    for way in ("clray", "authors"):
+        ratio = median(own / none for own, none in zip(seconds[way], seconds["none"], strict=True))
+        print(f"{way}: wall time {ratio:.3f} of the run without clusters")
+    added = [
+        (theirs - none) / max(own - none, 1e-9)
+        for theirs, own, none in zip(seconds["authors"], seconds["clray"], seconds["none"], strict=True)
+    ]
+    print(f"added time, authors' over clray's: {', '.join(f'{each:.1f}' for each in added)}")
+    for way, values in accuracy.items():
+        spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
+        print(f"{way}: linear accuracy {sum(values) / len(values):.4f}{spread}")
+
+
+if __name__ == "__main__":
+    main()
