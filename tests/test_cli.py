@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -244,6 +245,25 @@ def test_a_checkpoint_is_evaluated(swept: tuple[Path, dict], clray: Clray) -> No
     assert metrics["eval/knn_accuracy"] == pytest.approx(trial["metrics"]["eval/knn_accuracy"])
     more = json.loads(clray("evaluate", trial["folder"], "--json", "--set", "data.max_test_images=20").stdout)
     assert more["eval/knn_accuracy"] != metrics["eval/knn_accuracy"]
+
+
+@pytest.mark.slow
+def test_a_checkpoint_is_exported_and_embeds(swept: tuple[Path, dict], clray: Clray, tmp_path: Path) -> None:
+    folder = swept[1]["trials"][0]["folder"]
+    exported = json.loads(clray("export", folder, "-o", tmp_path / "e.safetensors", "--json").stdout)
+    assert exported["representation_dim"] == "16"
+    for layer, dim in (("h", 16), ("z", 8)):
+        clray("embed", folder, "-o", tmp_path / f"{layer}.npy", "--layer", layer)
+        assert np.load(tmp_path / f"{layer}.npy").shape == (96, dim)
+    write_parquet(tmp_path / "other.parquet", [png(i) for i in range(5)], list(range(5)))
+    for arguments, message in (
+        ((folder, "-o", tmp_path / "z.npy"), "z.npy exists; choose another file"),
+        ((folder, tmp_path / "other.parquet", "-o", tmp_path / "n.npy"), "the images have 3 channels"),
+        ((folder, tmp_path / "z.npy", "-o", tmp_path / "n.npy"), "expected a .parquet file"),
+    ):
+        done = clray("embed", *arguments)
+        assert done.returncode == 2
+        assert message in done.stderr
 
 
 @pytest.mark.slow

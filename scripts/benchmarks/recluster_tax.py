@@ -8,8 +8,8 @@ Three ways to train the same encoder for the same epochs, taking turns, once per
     clray     k-means every epoch over the bank of embeddings, warm-started, async
     authors   k-means every epoch over a pass of all images, 5 x 20 iterations, cold, while training waits
 
-Wall time is that of the epochs, evaluation taken out; ratios are medians over the seeds. The Ray cluster and its k-means
-shards are started once, before.
+Wall time is that of the epochs, evaluation taken out; ratios are medians over the seeds. The Ray cluster and its
+k-means shards are started once, before.
 """
 
 import argparse

@@ -1,7 +1,8 @@
 import pytest
 import torch
+from torch import nn
 
-from clray.config import parse_config
+from clray.config import UserError, parse_config
 from clray.model.encoder import ContrastiveModel, Outputs
 
 
@@ -26,6 +27,38 @@ def test_embeddings_have_unit_length(encoder: dict, channels: int, size: int, di
     assert h.shape == (2, dim) == (2, model.representation_dim)
     torch.testing.assert_close(z.norm(dim=1), torch.ones(2))
     assert second is None
+
+
+def user_encoder(num_channels: int) -> tuple[nn.Module, int]:
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(num_channels * 7)), num_channels * 7
+
+
+def test_an_encoder_of_the_users_is_imported_where_that_is_allowed() -> None:
+    own = {"encoder": {"name": f"{__name__}:user_encoder"}}
+    _, (h, z, _) = outputs(8, allow_user_modules=True, **own)
+    assert h.shape == (2, 7)
+    assert z.shape == (2, 8)
+    with pytest.raises(UserError, match="allow it with allow_user_modules=true"):
+        outputs(8, **own)
+    with pytest.raises(UserError, match=r"encoder\.name must be one of small_cnn"):
+        outputs(8, encoder={"name": "resnet19"})
+    for name, reason in (("nowhere:f", "No module named"), (f"{__name__}:none", "no attribute")):
+        with pytest.raises(UserError, match=reason):
+            outputs(8, allow_user_modules=True, encoder={"name": name})
+
+
+def test_bfloat16_agrees_with_float32_and_returns_float32() -> None:
+    images = torch.rand(4, 3, 32, 32)
+    results = []
+    for precision in ("float32", "bfloat16"):
+        torch.manual_seed(0)
+        tree = {"encoder": {"name": "small_cnn", "width": 8}, "train": {"precision": precision}}
+        results.append(ContrastiveModel(parse_config(tree), 3, 5).eval()(images))
+    full, half = results
+    assert half.h.dtype == half.z.dtype == torch.float32
+    torch.testing.assert_close(half.z, full.z, atol=0.05, rtol=0)
+    torch.testing.assert_close(half.z.norm(dim=1), torch.ones(4))
+    assert not torch.equal(half.z, full.z)
 
 
 def test_a_dual_head_embeds_twice() -> None:

@@ -67,7 +67,7 @@ def test_a_full_disk_costs_no_earlier_checkpoint(tmp_path: Path) -> None:
     try:
         # A file that may not grow answers a write as a full disk does: with an error in the middle.
         resource.setrlimit(resource.RLIMIT_FSIZE, (2**17, limits[1]))
-        with pytest.raises(UserError, match="cannot be written .* the one before it is good"):
+        with pytest.raises(UserError, match=r"cannot be written .* the one before it is good"):
             write_checkpoint(tmp_path, large, num_kept=2)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
