@@ -255,6 +255,7 @@ def report(
         sys.stdout.write(reports.as_markdown(summaries))
     else:
         table = compact_table(*((heading, "left" if heading == "point" else "right") for heading in reports.HEADER))
+        table.columns[0].overflow = "fold"
         for row in reports.as_rows(summaries):
             table.add_row(*row)
         out.print(table)

@@ -189,12 +189,12 @@ class EncoderConfig(Section):
     small_image_stem: bool = True
     """For ResNets: a 3x3 first convolution without pooling, as usual for images up to 64 pixels."""
 
-    @field_validator("name")
-    @classmethod
-    def _is_known(cls, value: str) -> str:
-        if value not in ENCODERS and ":" not in value:
-            raise ValueError(f"must be one of {', '.join(ENCODERS)}, or module:function of your own; got {value!r}")
-        return value
+    @model_validator(mode="after")
+    def _is_known(self) -> "EncoderConfig":
+        if self.name not in ENCODERS and ":" not in self.name:
+            known = ", ".join(ENCODERS)
+            raise ValueError(f"name must be one of {known}, or module:function of your own; got {self.name!r}")
+        return self
 
 
 class HeadConfig(Section):
@@ -269,6 +269,8 @@ class TrainConfig(Section):
     """Further checkpoints within an epoch, every so many steps."""
     num_checkpoints: PositiveInt = 2
     """The newest so many are kept, beside the best by linear accuracy."""
+    timeout_seconds: PositiveFloat = 600.0
+    """How long the workers of a group wait for one that no longer answers."""
     max_failures: NonNegativeInt = 1
     """Restarts of a failed worker group (several workers), each from the last checkpoint."""
 

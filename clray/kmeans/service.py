@@ -35,9 +35,13 @@ class _Round:
         self.num_served = 0
 
 
-@ray.remote(num_cpus=0, max_concurrency=64)
+@ray.remote(num_cpus=0, max_concurrency=64, max_restarts=-1, max_task_retries=3)
 class KMeansService:
-    """Runs Lloyd's iterations over shared shard actors, for many runs at once."""
+    """Runs Lloyd's iterations over shared shard actors, for many runs at once.
+
+    Where it dies, Ray starts it anew with new shards and repeats the calls under way: a round needs nothing but what
+    its workers bring.
+    """
 
     def __init__(self, config: KMeansConfig) -> None:
         self.actors = start_shard_actors(config)

@@ -20,7 +20,8 @@ NUM_ARGUMENTS = {"grid_search": None, "choice": None, "uniform": 2, "loguniform"
 DEFAULT_OBJECTIVE, DEFAULT_SOURCE = (
     ObjectiveConfig.model_fields["name"].default, ClustersConfig.model_fields["source"].default
 )  # fmt: skip
-SHORT_NAMES = {"clusters.num_clusters": "k", "objective.temperature": "t", "clusters.num_attributes": "attributes"}
+SHORT_NAMES = {"clusters.num_clusters": "k", "objective.temperature": "t", "clusters.num_attributes": "attributes",
+               "clusters.granularities": "k"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,14 @@ def point_name(overrides: dict[str, Any]) -> str:
         parts.append(source)
     for key, value in overrides.items():
         if key not in ("objective.name", "clusters.source"):
-            shown = f"{value:.4g}" if isinstance(value, float) else str(value)
-            parts.append(f"{SHORT_NAMES.get(key, key.rsplit('.', 1)[-1])}={shown}")
+            parts.append(f"{SHORT_NAMES.get(key, key.rsplit('.', 1)[-1])}={_shown(value)}")
     return " ".join(parts) or DEFAULT_SOURCE
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ",".join(map(_shown, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def split_name(point: SweepPoint) -> tuple[str, str]:

@@ -20,7 +20,6 @@ class PointSummary:
     num_repeats: int
     means: dict[str, float]
     spreads: dict[str, float]
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def _summary(point: str, repeats: list[TrialResult]) -> PointSummary:
             means[name] = fmean(values)
             if len(values) > 1:
                 spreads[name] = stdev(values)
-    return PointSummary(point, len(repeats), means, spreads, fmean(each.seconds for each in repeats))
+    return PointSummary(point, len(repeats), means, spreads)
 
 
 def correlations(summaries: list[PointSummary], metric: str = ACCURACIES[0]) -> list[Correlation]:
@@ -71,11 +70,11 @@ def as_rows(summaries: list[PointSummary]) -> list[tuple[str, ...]]:
     for each in summaries:
         accuracies = (_with_spread(each, name, 100, 1) for name in ACCURACIES)
         information = (_with_spread(each, name, 1, 2) for name in INFORMATION)
-        rows.append((each.point, str(each.num_repeats), *accuracies, *information, f"{each.seconds:.0f}"))
+        rows.append((each.point, str(each.num_repeats), *accuracies, *information))
     return rows
 
 
-HEADER = ("point", "repeats", "linear %", "k-NN %", "I(Z;T) bits", "H(Z|T) bits", "seconds")
+HEADER = ("point", "repeats", "linear %", "k-NN %", "I(Z;T) bits", "H(Z|T) bits")
 
 
 def _with_spread(summary: PointSummary, name: str, scale: float, digits: int) -> str:

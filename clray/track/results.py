@@ -9,12 +9,11 @@ from clray.track.mlflow import ID_TAG, POINT_TAG
 
 @dataclass(frozen=True)
 class TrialResult:
-    """One finished trial: the point of the sweep that it repeats, its last metrics, and its wall time."""
+    """One finished trial: the point of the sweep that it repeats, its last metrics."""
 
     point: str
     seed: int
     metrics: dict[str, float]
-    seconds: float
 
 
 def read_sweep(uri: str, sweep: str) -> list[TrialResult]:
@@ -57,7 +56,6 @@ def read_sweep(uri: str, sweep: str) -> list[TrialResult]:
             run.data.tags.get(POINT_TAG, run.info.run_name),
             int(run.data.params["seed"]),
             dict(run.data.metrics),
-            (run.info.end_time - run.info.start_time) / 1000,
         )
         for run in reversed(trials)
         if run.info.status == "FINISHED"

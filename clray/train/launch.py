@@ -1,5 +1,7 @@
 """A run in this process, or as a Ray Train worker group, with the k-means service beside it."""
 
+import math
+import os
 import tempfile
 import threading
 import uuid
@@ -21,6 +23,7 @@ from clray.ray_cluster import require_resources, start_ray
 from clray.sections import KMeansConfig
 from clray.train.checkpoint import CHECKPOINT_FILE, GROUP_FOLDER, keep_best, read_checkpoint, write_checkpoint
 from clray.train.epoch import TrainingError
+from clray.train.heartbeat import Heartbeat, is_timeout
 from clray.train.resources import needs_ray, required_resources
 from clray.train.run import run
 from clray.train.session import (
@@ -100,6 +103,7 @@ class GroupSession:
         context = ray.train.get_context()
         self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
         self.device = ray.train.torch.get_device()
+        self.heartbeat = Heartbeat(self.rank, self.world_size)
         self.cluster = None
         if service is not None:
             attempt = [uuid.uuid4().hex]
@@ -124,11 +128,20 @@ class GroupSession:
     def save(self, checkpoint: dict[str, Any] | None) -> None:
         self.report({}, checkpoint)
 
+    def at_step(self, step: int) -> None:
+        self.heartbeat.beat(step)
+
 
 def _train_worker(arguments: dict[str, Any]) -> None:
     config: Config = arguments["config"]
     torch.set_num_threads(max(1, int(config.train.cpus_per_worker)))
-    run(config, ray.get(arguments["data"][0]), GroupSession(arguments["service"], config.kmeans))
+    session = GroupSession(arguments["service"], config.kmeans)
+    try:
+        run(config, ray.get(arguments["data"][0]), session)
+    except RuntimeError as error:
+        if not is_timeout(error):
+            raise
+        raise TrainingError(session.heartbeat.describe(config.train.timeout_seconds)) from None
 
 
 class _ReportCallback(ray.train.UserCallback):
@@ -173,10 +186,13 @@ def train_in_group(
         TrainingError: the workers failed; the message is that of the first worker.
     """
     train = config.train
+    # Ray Train's controller gives a silent worker longer than the other workers do, for they can name it.
+    os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(2 * train.timeout_seconds + 10)
     trainer = ray.train.torch.TorchTrainer(
         _train_worker,
         # Inside a list the reference travels as a reference.
         train_loop_config={"config": config, "data": [data], "service": service},
+        torch_config=ray.train.torch.TorchConfig(timeout_s=math.ceil(train.timeout_seconds)),
         scaling_config=ray.train.ScalingConfig(
             num_workers=train.num_workers,
             use_gpu=train.gpus_per_worker > 0,
@@ -200,13 +216,19 @@ def error_line(error: BaseException) -> str:
     """The message of the innermost cause, that of the first failed worker, in place of a nest of remote tracebacks."""
     failures = getattr(error, "worker_failures", None)
     while failures:
-        error = next(iter(failures.values()))
+        # A worker that names another says more than that other's silence.
+        error = next((each for each in failures.values() if _is_training_error(each)), next(iter(failures.values())))
         failures = getattr(error, "worker_failures", None)
     while (cause := getattr(error, "cause", None) or error.__cause__) is not None:
         error = cause
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[-1] if lines else type(error).__name__
     return text if isinstance(error, UserError | TrainingError | RuntimeError) else f"{type(error).__name__}: {text}"
+
+
+def _is_training_error(error: BaseException) -> bool:
+    cause = getattr(error, "cause", None) or error.__cause__ or error
+    return isinstance(cause, TrainingError)
 
 
 def follow_metrics(folder: Path, on_metrics: Callable[[Metrics], None], stop: threading.Event) -> None:

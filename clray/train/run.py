@@ -92,6 +92,7 @@ def run(config: Config, data: Dataset, session: Session) -> Metrics:
         def before_step(clusters: list[Tensor] = clusters) -> None:
             if reclusterer.at_step():
                 clusters[0] = ids_on_device(state.assignments, session.device)
+            session.at_step(state.step)
             torch.manual_seed(derive_seed(config.seed, "augmentation", epoch=state.step, rank=session.rank))
 
         def after_step(meter: EpochMeter = meter) -> None:

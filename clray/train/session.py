@@ -68,6 +68,10 @@ class Session(Protocol):
         """Hand out an epoch's metrics (equal on all ranks), and on rank 0 a checkpoint where one is due."""
         ...
 
+    def at_step(self, step: int) -> None:
+        """Hear that this worker is about to take step `step` of the run."""
+        ...
+
     def save(self, checkpoint: dict[str, Any] | None) -> None:
         """Hand out a checkpoint within an epoch; on ranks other than 0 it is None."""
         ...
@@ -95,6 +99,9 @@ class LocalSession:
         if checkpoint is not None and is_best(self.folder):
             keep_best(self.folder, self.folder / CHECKPOINT_FILE)
         self.on_report(metrics)
+
+    def at_step(self, step: int) -> None:
+        pass
 
     def save(self, checkpoint: dict[str, Any] | None) -> None:
         if checkpoint is not None:

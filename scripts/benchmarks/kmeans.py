@@ -146,11 +146,23 @@ def cifar10_embeddings(data: Path) -> tuple[np.ndarray, np.ndarray]:
     """z of the 50,000 training images after epochs 4 and 5 of Cl-InfoNCE with k-means clusters and the small CNN."""
     seen: list[np.ndarray] = []
 
-    def keep(vectors: np.ndarray, num_clusters: int, *, seed: int, initial: np.ndarray | None) -> Clustering:
-        seen.append(vectors)
-        given = None if initial is None else [initial]
-        shards = LocalShards([FaissShard(vectors)])
-        return lloyd(shards, [num_clusters], LloydOptions(num_iterations=10, seed=seed), initial=given)[0]
+    class Kept:
+        """A clustering that is there at once, of vectors that are kept."""
+
+        def __init__(
+            self, vectors: np.ndarray, num_clusters: tuple[int, ...], *, nested: bool, seed: int,
+            initial: list[np.ndarray] | None,
+        ) -> None:  # fmt: skip
+            assert not nested, "one granularity is asked for"
+            seen.append(vectors)
+            options = LloydOptions(num_iterations=10, seed=seed)
+            self.clusterings = lloyd(LocalShards([FaissShard(vectors)]), num_clusters, options, initial=initial)
+
+        def ready(self) -> bool:
+            return True
+
+        def result(self) -> list[Clustering]:
+            return self.clusterings
 
     config = parse_config(
         {
@@ -161,13 +173,13 @@ def cifar10_embeddings(data: Path) -> tuple[np.ndarray, np.ndarray]:
             },
             "augmentation": {"name": "simclr"},
             "clusters": {"num_clusters": 1000},
-            "recluster": {"warmup_epochs": 3},
+            "recluster": {"warmup_epochs": 3, "embeddings": "pass"},
             "train": {"num_epochs": 6, "global_batch_size": 256, "learning_rate": 1e-3, "optimizer": "adamw"},
             "evaluate": {"probe_epochs": 1},
         }
     )
     with tempfile.TemporaryDirectory() as folder:
-        session = LocalSession(Path(folder), keep, lambda metrics: print(metrics, flush=True), default_device())
+        session = LocalSession(Path(folder), Kept, lambda metrics: print(metrics, flush=True), default_device())
         run(config, load_dataset(config.data), session)
     return seen[-2], seen[-1]
 

@@ -30,7 +30,7 @@ def test_embeddings_have_unit_length(encoder: dict, channels: int, size: int, di
 
 
 def user_encoder(num_channels: int) -> tuple[nn.Module, int]:
-    return nn.Sequential(nn.Flatten(), nn.LazyLinear(num_channels * 7)), num_channels * 7
+    return nn.Sequential(nn.Flatten(), nn.Linear(64 * num_channels, 7 * num_channels)), num_channels * 7
 
 
 def test_an_encoder_of_the_users_is_imported_where_that_is_allowed() -> None:

@@ -12,7 +12,7 @@ def trial(point: str, seed: int, accuracy: float, information: float) -> TrialRe
         "clusters/mutual_information_bits": information,
         "clusters/conditional_entropy_bits": 3 - information,
     }
-    return TrialResult(point, seed, metrics, 10.0)
+    return TrialResult(point, seed, metrics)
 
 
 def test_repeats_of_a_point_give_its_mean_and_sample_deviation() -> None:
