@@ -17,13 +17,13 @@ from clray.config import Config, UserError, dump_yaml, load_config
 from clray.export_command import embed, export
 from clray.terminal import (
     compact_table,
-    epoch_progress,
     err,
     log_to_file,
     out,
     print_error,
     print_json,
     print_values,
+    run_progress,
     status,
 )
 
@@ -88,6 +88,7 @@ def train(
     folder = claim_folder(config, path, name, resume)
     with status("preparing data, MLflow store and Ray", quiet=as_json):
         data, store = _prepare(config, verbose)
+        from clray.train.health import warn_of_collapse
         from clray.train.launch import launch, start_for_run
         from clray.train.run import check_against_data
         from clray.train.session import read_metrics
@@ -98,8 +99,13 @@ def train(
         logger = store.start_run(kind="run", run_id=folder.name, name=folder.name, config=config)
     ended = "KILLED"
     try:
-        with epoch_progress(config.train.num_epochs, quiet=as_json) as show:
-            launch(config, data, folder, service=service, record=logger, show=show)
+        with run_progress(config.train.num_epochs, quiet=as_json) as progress:
+
+            def show(metrics: dict[str, float]) -> None:
+                progress.epoch(metrics)
+                warn_of_collapse(metrics, folder.name)
+
+            launch(config, data, folder, service=service, record=logger, show=show, on_step=progress.step)
         ended = "FINISHED"
     except Exception:
         ended = "FAILED"

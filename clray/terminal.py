@@ -42,18 +42,40 @@ def progress(noun: str, total: int, *, quiet: bool = False) -> Iterator[Callable
         yield lambda completed, text: bar.update(task, completed=completed, description=text)
 
 
+class RunProgress:
+    """A run's progress bar: moves with the steps, and says what the last epoch measured."""
+
+    def __init__(self, bar: Progress, num_epochs: int) -> None:
+        self.bar, self.num_epochs = bar, num_epochs
+        self.task = bar.add_task("", total=num_epochs, step="")
+
+    def step(self, step: int, steps_per_epoch: int) -> None:
+        """Hear of a step of the run that begins."""
+        shown = f"step {step % steps_per_epoch + 1}/{steps_per_epoch}"
+        self.bar.update(self.task, completed=step / steps_per_epoch, step=shown)
+
+    def epoch(self, metrics: Mapping[str, float]) -> None:
+        """Hear of the metrics of an epoch that ended."""
+        text = f"loss {metrics['train/loss']:.3f}, {metrics['train/samples_per_second']:.0f} images/s"
+        if metrics.get("clusters/num_nonempty", 0) and "recluster/stall_seconds" in metrics:
+            text += f", clusters {metrics['recluster/age_epochs']:.1f} epochs old"
+        if "eval/linear_accuracy" in metrics:
+            text += f", linear {100 * metrics['eval/linear_accuracy']:.1f} %"
+        self.bar.update(self.task, completed=metrics["epoch"], description=text, step="")
+
+
 @contextmanager
-def epoch_progress(num_epochs: int, *, quiet: bool = False) -> Iterator[Callable[[Mapping[str, float]], None]]:
-    """A progress bar over epochs; yields a function of an epoch's metrics."""
-    with progress("epoch", num_epochs, quiet=quiet) as show:
-
-        def on_metrics(metrics: Mapping[str, float]) -> None:
-            text = f"loss {metrics['train/loss']:.3f}, {metrics['train/samples_per_second']:.0f} images/s"
-            if "eval/linear_accuracy" in metrics:
-                text += f", linear {100 * metrics['eval/linear_accuracy']:.1f} %"
-            show(int(metrics["epoch"]), text)
-
-        yield on_metrics
+def run_progress(num_epochs: int, *, quiet: bool = False) -> Iterator[RunProgress]:
+    """A progress bar over epochs and steps, on stderr."""
+    columns = (
+        TextColumn("epoch"),
+        BarColumn(),
+        TextColumn("{task.completed:.1f}/{task.total} {task.fields[step]} {task.description}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, disable=quiet) as bar:
+        yield RunProgress(bar, num_epochs)
 
 
 def log_to_file(log_file: Path, *packages: str) -> None:
@@ -68,8 +90,19 @@ def log_to_file(log_file: Path, *packages: str) -> None:
     logging.captureWarnings(True)
     for name in (*packages, "py.warnings"):
         logger = logging.getLogger(name)
-        logger.handlers = [handler]
+        logger.handlers = [handler, _Warnings()] if name == "clray" else [handler]
         logger.propagate = False
+
+
+class _Warnings(logging.Handler):
+    """clray's own warnings, to the terminal too."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        err.print("[yellow]warning:[/yellow]", end=" ")
+        err.print(record.getMessage(), soft_wrap=True, highlight=False, markup=False)
 
 
 def print_values(values: Mapping[str, Any], *, as_json: bool = False) -> None:

@@ -24,6 +24,7 @@ from clray.ray_cluster import require_resources, start_ray
 from clray.sweep.search_space import SweepPoint
 from clray.sweep.trials import TrialRecord, trial_folder
 from clray.track.mlflow import RunLogger, Store
+from clray.train.health import warn_of_collapse
 from clray.train.launch import error_line, start_service, train_in_group, train_in_process
 from clray.train.resources import required_resources
 from clray.train.run import check_against_data
@@ -193,6 +194,7 @@ class _Reporter(Callback):
     ) -> None:  # fmt: skip
         record = self._record(trial)
         record.metrics = {name: value for name, value in result.items() if name == "epoch" or _is_metric(name, value)}
+        warn_of_collapse(record.metrics, record.point.name)
         self._track(record, lambda logger: logger(record.metrics))
         self.display.update(record)
 

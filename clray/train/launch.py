@@ -30,6 +30,7 @@ from clray.train.session import (
     LocalSession,
     Metrics,
     OnReport,
+    OnStep,
     append_metrics,
     default_device,
     is_best,
@@ -61,13 +62,21 @@ def start_for_run(config: Config, *, verbose: bool) -> Any | None:
 
 
 def launch(
-    config: Config, data: Dataset, folder: Path, *, service: Any | None, record: OnReport, show: OnReport
+    config: Config,
+    data: Dataset,
+    folder: Path,
+    *,
+    service: Any | None,
+    record: OnReport,
+    show: OnReport,
+    on_step: OnStep | None = None,
 ) -> None:
     """Train one run to its end, here or in a worker group.
 
     Args:
         record: hears of every epoch first; called in Ray Train's controller for a worker group, so it must pickle.
         show: hears of every epoch in this process.
+        on_step: hears of every step of a run in this process.
     """
     if config.train.num_workers == 1:
 
@@ -75,7 +84,7 @@ def launch(
             record(metrics)
             show(metrics)
 
-        train_in_process(config, data, folder, on_report, service)
+        train_in_process(config, data, folder, on_report, service, on_step)
         return
     stop = threading.Event()
     follower = threading.Thread(target=follow_metrics, args=(folder, show, stop), daemon=True)
@@ -87,13 +96,20 @@ def launch(
         follower.join(timeout=5)
 
 
-def train_in_process(config: Config, data: Dataset, folder: Path, on_report: OnReport, service: Any | None) -> None:
+def train_in_process(
+    config: Config,
+    data: Dataset,
+    folder: Path,
+    on_report: OnReport,
+    service: Any | None,
+    on_step: OnStep | None = None,
+) -> None:
     """One worker, in this process; goes on from the checkpoint in `folder` where there is one."""
     torch.set_num_threads(max(1, int(config.train.cpus_per_worker)))
     cluster = None
     if service is not None:
         cluster = KMeansClient(service, config.kmeans, uuid.uuid4().hex)
-    run(config, data, LocalSession(folder, cluster, on_report, default_device()))
+    run(config, data, LocalSession(folder, cluster, on_report, default_device(), on_step))
 
 
 class GroupSession:
@@ -128,7 +144,7 @@ class GroupSession:
     def save(self, checkpoint: dict[str, Any] | None) -> None:
         self.report({}, checkpoint)
 
-    def at_step(self, step: int) -> None:
+    def at_step(self, step: int, steps_per_epoch: int) -> None:  # noqa: ARG002
         self.heartbeat.beat(step)
 
 

@@ -92,7 +92,7 @@ def run(config: Config, data: Dataset, session: Session) -> Metrics:
         def before_step(clusters: list[Tensor] = clusters) -> None:
             if reclusterer.at_step():
                 clusters[0] = ids_on_device(state.assignments, session.device)
-            session.at_step(state.step)
+            session.at_step(state.step, state.steps_per_epoch)
             torch.manual_seed(derive_seed(config.seed, "augmentation", epoch=state.step, rank=session.rank))
 
         def after_step(meter: EpochMeter = meter) -> None:
@@ -123,6 +123,7 @@ def run(config: Config, data: Dataset, session: Session) -> Metrics:
         metrics["epoch"] = state.epoch
         first = state.assignments[0]
         metrics |= cluster_statistics(first.ids, data.train.labels, first.num_clusters).as_metrics()
+        metrics["clusters/largest_fraction"] = float(first.sizes.max() / len(first))
         is_last, every = state.epoch == config.train.num_epochs, config.evaluate.every_epochs
         if is_last or (every is not None and state.epoch % every == 0):
             metrics |= evaluate(config, state.model, data, session)

@@ -20,6 +20,8 @@ METRICS_FILE = "metrics.jsonl"
 BEST_METRIC = "eval/linear_accuracy"
 Metrics = dict[str, float]
 OnReport = Callable[[Metrics], None]
+OnStep = Callable[[int, int], None]
+"""Hears of the step that begins, from 0, and of the steps per epoch."""
 
 
 class PendingClustering(Protocol):
@@ -68,8 +70,8 @@ class Session(Protocol):
         """Hand out an epoch's metrics (equal on all ranks), and on rank 0 a checkpoint where one is due."""
         ...
 
-    def at_step(self, step: int) -> None:
-        """Hear that this worker is about to take step `step` of the run."""
+    def at_step(self, step: int, steps_per_epoch: int) -> None:
+        """Hear that this worker is about to take step `step` of the run, from 0."""
         ...
 
     def save(self, checkpoint: dict[str, Any] | None) -> None:
@@ -85,6 +87,7 @@ class LocalSession:
     cluster: Cluster | None
     on_report: OnReport
     device: torch.device
+    on_step: OnStep | None = None
     rank: int = 0
     world_size: int = 1
 
@@ -100,8 +103,9 @@ class LocalSession:
             keep_best(self.folder, self.folder / CHECKPOINT_FILE)
         self.on_report(metrics)
 
-    def at_step(self, step: int) -> None:
-        pass
+    def at_step(self, step: int, steps_per_epoch: int) -> None:
+        if self.on_step is not None:
+            self.on_step(step, steps_per_epoch)
 
     def save(self, checkpoint: dict[str, Any] | None) -> None:
         if checkpoint is not None:
