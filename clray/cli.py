@@ -208,8 +208,8 @@ def evaluate(
     overrides = dict(map(parse_assignment, assignments or []))
     with status("evaluating", quiet=as_json):
         from clray.data.datasets import check_files, load_dataset
+        from clray.train.accuracy import evaluate_checkpoint
         from clray.train.checkpoint import read_checkpoint
-        from clray.train.run import evaluate_checkpoint
 
         saved = read_checkpoint(checkpoint)
         config = override(Config.model_validate(saved["config"]), overrides)

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from clray.data.augmentation import to_float
 
+EMBEDDING_BATCH_SIZE = 512
+
 
 @torch.no_grad()
 def compute_features(

@@ -12,10 +12,8 @@ from clray.config import Config, UserError
 from clray.data.datasets import ImageSet
 from clray.data.loaders import ordered_batches
 from clray.model.encoder import ContrastiveModel
-from clray.model.features import compute_features
+from clray.model.features import EMBEDDING_BATCH_SIZE, compute_features
 from clray.train.session import default_device
-
-BATCH_SIZE = 512
 
 
 def load_model(checkpoint: dict[str, Any], config: Config) -> ContrastiveModel:
@@ -66,7 +64,7 @@ def embed(
     partial = path.with_name(path.name + ".partial")
     rows = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=(len(images), dim))
     batches = ordered_batches(
-        images, np.arange(len(images)), batch_size=BATCH_SIZE, num_decoders=config.data.num_decoders
+        images, np.arange(len(images)), batch_size=EMBEDDING_BATCH_SIZE, num_decoders=config.data.num_decoders
     )
     start = 0
     for batch in batches:

@@ -1,13 +1,10 @@
 """One run: restore, then for each epoch train with fresh clusters, evaluate, report."""
 
-import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from clray.clusters.assignment import ClusterAssignment
 from clray.clusters.known import known_clusters
@@ -15,19 +12,16 @@ from clray.clusters.statistics import cluster_statistics
 from clray.config import Config, UserError
 from clray.data.augmentation import build_augmentation
 from clray.data.datasets import Dataset, ImageSet
-from clray.data.loaders import Batch, num_steps, ordered_batches, shard_indices, training_batches
+from clray.data.loaders import Batch, num_steps, shard_indices, training_batches
 from clray.data.sampling import cluster_order, draw_partners, uniform_order
-from clray.evaluate.linear_probe import linear_probe_accuracy
-from clray.evaluate.nearest_neighbors import nearest_neighbor_accuracy
-from clray.model.encoder import ContrastiveModel, build_encoder
-from clray.model.features import compute_features
+from clray.model.encoder import build_encoder
 from clray.seeding import derive_seed
+from clray.train.accuracy import evaluate
 from clray.train.bank import merge_banks
-from clray.train.epoch import EpochMeter, TrainingError, mean_state, train_steps
-from clray.train.export import load_model
-from clray.train.recluster import EMBEDDING_BATCH_SIZE, Reclusterer, ids_on_device
-from clray.train.session import LocalSession, Metrics, Session, default_device, gather, gather_objects
-from clray.train.state import TrainState, create_state, share_buffers, wrap_for_workers
+from clray.train.epoch import EpochMeter, mean_state, train_steps
+from clray.train.recluster import Reclusterer, ids_on_device
+from clray.train.session import Metrics, Session, gather, gather_objects
+from clray.train.state import create_state, share_buffers, wrap_for_workers
 
 
 def check_against_data(config: Config, data: Dataset) -> None:
@@ -63,191 +57,155 @@ def start_clusters(config: Config, data: Dataset) -> tuple[ClusterAssignment, ..
 
 def run(config: Config, data: Dataset, session: Session) -> Metrics:
     """Train to the end, from the session's checkpoint where it has one; returns the last epoch's metrics."""
-    state = create_state(
-        config,
-        num_channels=data.num_channels,
-        steps_per_epoch=num_steps(len(data.train), config.train.global_batch_size, session.world_size),
-        assignments=start_clusters(config, data),
-        device=session.device,
-        rank=session.rank,
-        world_size=session.world_size,
-    )
-    checkpoint, meter = session.restore(), EpochMeter()
-    if checkpoint is not None:
-        state.load_checkpoint(checkpoint)
-        meter = EpochMeter.from_state(checkpoint["meter"], session.device)
-    model = wrap_for_workers(state.model, config.train, session.world_size, session.device)
-    augmentation = build_augmentation(config.augmentation, image_size(data.train, config), data.num_channels)
-    reclusterer = Reclusterer(config, data, state, session)
-    reclusterer.metrics = dict(checkpoint["recluster_metrics"]) if checkpoint is not None else {}
+    this, metrics = _Run(config, data, session), Metrics()
+    while this.state.epoch < config.train.num_epochs:
+        metrics = this.train_epoch()
+        is_last, every = this.state.epoch == config.train.num_epochs, config.evaluate.every_epochs
+        if is_last or (every is not None and this.state.epoch % every == 0):
+            metrics |= evaluate(config, this.state.model, data, session)
+        due = is_last or this.state.epoch % config.train.checkpoint_every_epochs == 0
+        session.report(metrics, this.checkpoint() if due else None)
+    return metrics
 
-    metrics: Metrics = {}
-    while state.epoch < config.train.num_epochs:
-        # Before the order of the epoch is drawn, as it may follow the clusters.
-        reclusterer.at_step()
-        if state.step_in_epoch == 0:
-            state.order_ids = state.assignments[0].ids if _order_follows_clusters(config) else None
-        clusters = [ids_on_device(state.assignments, session.device)]
 
-        def before_step(clusters: list[Tensor] = clusters) -> None:
-            if reclusterer.at_step():
-                clusters[0] = ids_on_device(state.assignments, session.device)
-            session.at_step(state.step, state.steps_per_epoch)
-            torch.manual_seed(derive_seed(config.seed, "augmentation", epoch=state.step, rank=session.rank))
+class _Run:
+    """A run on one worker, between its steps."""
 
-        def after_step(meter: EpochMeter = meter) -> None:
-            every = config.train.checkpoint_every_steps
-            if every is not None and state.step_in_epoch % every == 0 and state.step_in_epoch < state.steps_per_epoch:
-                _losses(config, state, meter, session)
-                session.save(_checkpoint(config, data, state, meter, reclusterer, session))
-
-        train_steps(
-            model,
-            state,
-            _epoch_batches(config, state, data, session),
-            meter,
-            augmentation=augmentation,
-            cluster_ids=lambda clusters=clusters: clusters[0],
-            accumulate_batches=config.train.accumulate_batches,
+    def __init__(self, config: Config, data: Dataset, session: Session) -> None:
+        """Starts afresh, or where the session's checkpoint stands."""
+        self.config, self.data, self.session = config, data, session
+        self.state = create_state(
+            config,
+            num_channels=data.num_channels,
+            steps_per_epoch=num_steps(len(data.train), config.train.global_batch_size, session.world_size),
+            assignments=start_clusters(config, data),
             device=session.device,
-            before_step=before_step,
-            after_step=after_step,
+            rank=session.rank,
+            world_size=session.world_size,
         )
-        share_buffers(state.model, session.world_size)
-        metrics = {
-            **_training_metrics(config, state, meter, session),
-            **reclusterer.drain_metrics(),
-            "recluster/age_epochs": state.age_epochs,
-        }
-        state.epoch, state.step_in_epoch = state.epoch + 1, 0
-        metrics["epoch"] = state.epoch
+        self.reclusterer = Reclusterer(config, data, self.state, session)
+        self.meter = EpochMeter()
+        checkpoint = session.restore()
+        if checkpoint is not None:
+            self.state.load_checkpoint(checkpoint)
+            self.meter = EpochMeter.from_state(checkpoint["meter"], session.device)
+            self.reclusterer.metrics = dict(checkpoint["recluster_metrics"])
+        self.model = wrap_for_workers(self.state.model, config.train, session.world_size, session.device)
+        self.augmentation = build_augmentation(config.augmentation, image_size(data.train, config), data.num_channels)
+        self.cluster_ids = ids_on_device(self.state.assignments, session.device)
+
+    def train_epoch(self) -> Metrics:
+        """Train what is left of the epoch; returns its metrics."""
+        state = self.state
+        # Before the order of the epoch is drawn, as it may follow the clusters.
+        self._refresh_clusters()
+        if state.step_in_epoch == 0:
+            state.order_ids = state.assignments[0].ids if self._order_follows_clusters else None
+        train_steps(
+            self.model,
+            state,
+            self._batches(),
+            self.meter,
+            augmentation=self.augmentation,
+            cluster_ids=lambda: self.cluster_ids,
+            accumulate_batches=self.config.train.accumulate_batches,
+            device=self.session.device,
+            before_step=self._before_step,
+            after_step=self._after_step,
+        )
+        share_buffers(state.model, self.session.world_size)
         first = state.assignments[0]
-        metrics |= cluster_statistics(first.ids, data.train.labels, first.num_clusters).as_metrics()
-        metrics["clusters/largest_fraction"] = float(first.sizes.max() / len(first))
-        is_last, every = state.epoch == config.train.num_epochs, config.evaluate.every_epochs
-        if is_last or (every is not None and state.epoch % every == 0):
-            metrics |= evaluate(config, state.model, data, session)
-        due, meter = is_last or state.epoch % config.train.checkpoint_every_epochs == 0, EpochMeter()
-        session.report(metrics, _checkpoint(config, data, state, meter, reclusterer, session) if due else None)
-    return metrics
+        metrics = {
+            **self._training_metrics(),
+            **self.reclusterer.drain_metrics(),
+            "recluster/age_epochs": state.age_epochs,
+            **cluster_statistics(first.ids, self.data.train.labels, first.num_clusters).as_metrics(),
+            "clusters/largest_fraction": float(first.sizes.max() / len(first)),
+        }
+        state.epoch, state.step_in_epoch, self.meter = state.epoch + 1, 0, EpochMeter()
+        return {"epoch": state.epoch, **metrics}
 
+    def checkpoint(self) -> dict[str, Any] | None:
+        """What the run goes on from, on rank 0; every rank must call it."""
+        bank = self.state.bank
+        parts = gather_objects(
+            {"meter": self.meter.state_dict(), "bank": None if bank is None else bank.state_dict()},
+            self.session.world_size,
+        )
+        if self.session.rank != 0:
+            return None
+        return {
+            **self.state.to_checkpoint(self.config, self.data.num_channels),
+            "meter": mean_state([part["meter"] for part in parts]),
+            "bank": None if bank is None else merge_banks([part["bank"] for part in parts]),
+            "recluster_metrics": self.reclusterer.metrics,
+        }
 
-def _training_metrics(config: Config, state: TrainState, meter: EpochMeter, session: Session) -> Metrics:
-    """The epoch's own metrics; workers see different batches, and what is reported is their mean."""
-    losses = _losses(config, state, meter, session)
-    positives, spread = (torch.stack(values).mean().item() for values in (meter.positives, [meter.spread]))
-    own = np.array([np.mean(losses), positives, spread])
-    loss, positives, spread = np.mean(gather(own, session.world_size), axis=0).tolist()
-    return {
-        "train/loss": loss,
-        "train/positives_per_anchor": positives,
-        "train/embedding_spread": spread,
-        "train/samples_per_second": meter.num_samples * session.world_size / (meter.seconds + meter.data_wait_seconds),
-        "train/data_wait_seconds": meter.data_wait_seconds,
-        "train/seconds": meter.seconds + meter.data_wait_seconds,
-    }
+    def _before_step(self) -> None:
+        self._refresh_clusters()
+        state, session = self.state, self.session
+        session.at_step(state.step, state.steps_per_epoch)
+        torch.manual_seed(derive_seed(self.config.seed, "augmentation", epoch=state.step, rank=session.rank))
 
+    def _after_step(self) -> None:
+        state, every = self.state, self.config.train.checkpoint_every_steps
+        if every is not None and state.step_in_epoch % every == 0 and state.step_in_epoch < state.steps_per_epoch:
+            self._losses()
+            self.session.save(self.checkpoint())
 
-def _losses(config: Config, state: TrainState, meter: EpochMeter, session: Session) -> list[float]:
-    """Those of the epoch so far; raises TrainingError where one is not finite."""
-    rate, temperature = state.schedule.get_last_lr()[0], config.objective.temperature
-    where = f"epoch {state.epoch + 1}, worker {session.rank}"
-    return meter.checked_losses(where, f"learning rate {rate:.3g}, temperature {temperature}")
+    def _refresh_clusters(self) -> None:
+        if self.reclusterer.at_step():
+            self.cluster_ids = ids_on_device(self.state.assignments, self.session.device)
 
+    def _losses(self) -> list[float]:
+        """Those of the epoch so far; raises TrainingError where one is not finite."""
+        rate, temperature = self.state.schedule.get_last_lr()[0], self.config.objective.temperature
+        where = f"epoch {self.state.epoch + 1}, worker {self.session.rank}"
+        return self.meter.checked_losses(where, f"learning rate {rate:.3g}, temperature {temperature}")
 
-def _checkpoint(
-    config: Config,
-    data: Dataset,
-    state: TrainState,
-    meter: EpochMeter,
-    reclusterer: Reclusterer,
-    session: Session,
-) -> dict[str, Any] | None:
-    """What the run goes on from, on rank 0; every rank must call it."""
-    parts = {"meter": meter.state_dict(), "bank": None if state.bank is None else state.bank.state_dict()}
-    all_parts = gather_objects(parts, session.world_size)
-    if session.rank != 0:
-        return None
-    bank = None if state.bank is None else merge_banks([part["bank"] for part in all_parts])
-    return {
-        **state.to_checkpoint(config, data.num_channels),
-        "meter": mean_state([part["meter"] for part in all_parts]),
-        "bank": bank,
-        "recluster_metrics": reclusterer.metrics,
-    }
+    def _training_metrics(self) -> Metrics:
+        """The epoch's own metrics; workers see different batches, and what is reported is their mean."""
+        meter, world_size = self.meter, self.session.world_size
+        assert meter.spread is not None, "an epoch has a step"
+        own = np.array([np.mean(self._losses()), torch.stack(meter.positives).mean().item(), meter.spread.item()])
+        loss, positives, spread = np.mean(gather(own, world_size), axis=0).tolist()
+        seconds = meter.seconds + meter.data_wait_seconds
+        return {
+            "train/loss": loss,
+            "train/positives_per_anchor": positives,
+            "train/embedding_spread": spread,
+            "train/samples_per_second": meter.num_samples * world_size / seconds,
+            "train/data_wait_seconds": meter.data_wait_seconds,
+            "train/seconds": seconds,
+        }
 
+    @property
+    def _order_follows_clusters(self) -> bool:
+        return self.config.train.sampler == "cluster" or self.state.objective.draws_pairs
 
-def _order_follows_clusters(config: Config) -> bool:
-    return config.train.sampler == "cluster" or config.objective.form == "pair-sampled"
-
-
-def _epoch_batches(config: Config, state: TrainState, data: Dataset, session: Session) -> Iterator[Batch]:
-    """What is left of this worker's batches of the epoch, in an order drawn from (seed, epoch, rank)."""
-    indices = shard_indices(len(data.train), session.rank, session.world_size)
-    seed = derive_seed(config.seed, "shuffle", epoch=state.epoch, rank=session.rank)
-    generator, ids = np.random.default_rng(seed), state.order_ids
-    if config.train.sampler == "cluster":
-        assert ids is not None, "kept where the order follows the clusters"
-        order = cluster_order(indices, ids[indices], config.train.members_per_cluster, generator)
-    else:
-        order = uniform_order(indices, generator)
-    size = min(config.train.global_batch_size, len(data.train)) // session.world_size
-    steps = state.steps_per_epoch
-    if state.objective.draws_pairs:
-        chosen = order[: steps * size].reshape(steps, size)
-        assert ids is not None, "kept where the order follows the clusters"
-        partners = draw_partners(chosen.reshape(-1), ids, generator).reshape(steps, size)
-        order, size = np.concatenate([chosen, partners], axis=1).reshape(-1), 2 * size
-    order, left = order[state.step_in_epoch * size :], steps - state.step_in_epoch
-    return training_batches(data.train, order, batch_size=size, steps=left, num_decoders=config.data.num_decoders)
-
-
-def evaluate(config: Config, model: ContrastiveModel, data: Dataset, session: Session) -> Metrics:
-    """Linear-probe and nearest-neighbour accuracy of the representation h; every rank must call it."""
-    start = time.perf_counter()
-    train_h, test_h = (_representations(config, model, images, session) for images in (data.train, data.test))
-    if not (np.isfinite(train_h).all() and np.isfinite(test_h).all()):
-        raise TrainingError("the representation holds NaN or infinity; lower train.learning_rate")
-    splits = (train_h, data.train.labels, test_h, data.test.labels)
-    linear = linear_probe_accuracy(
-        *splits,
-        num_classes=data.num_classes,
-        config=config.evaluate,
-        seed=derive_seed(config.seed, "probe") % 2**32,
-        device=session.device,
-    )
-    knn = nearest_neighbor_accuracy(*splits, num_neighbors=config.evaluate.num_neighbors)
-    return {
-        "eval/linear_accuracy": linear,
-        "eval/knn_accuracy": knn,
-        "eval/seconds": time.perf_counter() - start,
-    }
-
-
-def evaluate_checkpoint(checkpoint: dict[str, Any], config: Config, data: Dataset) -> Metrics:
-    """Accuracy of a checkpoint's encoder, and where the data are those it was trained on its cluster statistics."""
-    model = load_model(checkpoint, config)
-    session = LocalSession(Path(), None, lambda _: None, default_device())
-    metrics = {"epoch": checkpoint["epoch"], **evaluate(config, model.to(session.device), data, session)}
-    ids = checkpoint["cluster_ids"][0].numpy()
-    if len(ids) == len(data.train):
-        metrics |= cluster_statistics(ids, data.train.labels, checkpoint["num_clusters"][0]).as_metrics()
-    return metrics
-
-
-def _representations(config: Config, model: ContrastiveModel, images: ImageSet, session: Session) -> np.ndarray:
-    """h of all images in dataset order, each computed by one worker."""
-    shards = [shard_indices(len(images), rank, session.world_size) for rank in range(session.world_size)]
-    own = shards[session.rank]
-    if len(own):
-        batches = ordered_batches(images, own, batch_size=EMBEDDING_BATCH_SIZE, num_decoders=config.data.num_decoders)
-        h, _ = compute_features(model, batches, session.device)
-    else:
-        h = np.empty((0, model.representation_dim), np.float32)
-    result = np.empty((len(images), h.shape[1]), np.float32)
-    for indices, part in zip(shards, gather(h, session.world_size), strict=True):
-        result[indices] = part
-    return result
+    def _batches(self) -> Iterator[Batch]:
+        """What is left of this worker's batches of the epoch, in an order drawn from (seed, epoch, rank)."""
+        config, state, session, num_images = self.config, self.state, self.session, len(self.data.train)
+        indices = shard_indices(num_images, session.rank, session.world_size)
+        generator = np.random.default_rng(
+            derive_seed(config.seed, "shuffle", epoch=state.epoch, rank=session.rank)
+        )  # fmt: skip
+        ids = state.order_ids
+        if config.train.sampler == "cluster":
+            assert ids is not None, "kept where the order follows the clusters"
+            order = cluster_order(indices, ids[indices], config.train.members_per_cluster, generator)
+        else:
+            order = uniform_order(indices, generator)
+        size, steps = min(config.train.global_batch_size, num_images) // session.world_size, state.steps_per_epoch
+        if state.objective.draws_pairs:
+            assert ids is not None, "kept where the order follows the clusters"
+            chosen = order[: steps * size].reshape(steps, size)
+            partners = draw_partners(chosen.reshape(-1), ids, generator).reshape(steps, size)
+            order, size = np.concatenate([chosen, partners], axis=1).reshape(-1), 2 * size
+        order, left = order[state.step_in_epoch * size :], steps - state.step_in_epoch
+        return training_batches(
+            self.data.train, order, batch_size=size, steps=left, num_decoders=config.data.num_decoders
+        )  # fmt: skip
 
 
 def image_size(images: ImageSet, config: Config) -> int:

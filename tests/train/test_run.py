@@ -15,10 +15,11 @@ from clray.kmeans.lloyd import Clustering, LloydOptions, LocalShards, lloyd
 from clray.kmeans.nested import coarsen
 from clray.kmeans.shard import FaissShard
 from clray.kmeans.vectors import split_rows
+from clray.train.accuracy import evaluate_checkpoint
 from clray.train.checkpoint import read_checkpoint
 from clray.train.epoch import TrainingError
 from clray.train.recluster import Reclusterer
-from clray.train.run import check_against_data, evaluate_checkpoint, run
+from clray.train.run import check_against_data, run
 from clray.train.session import LocalSession, Metrics, read_metrics
 
 CPU = torch.device("cpu")
