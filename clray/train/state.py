@@ -73,7 +73,7 @@ class TrainState:
             "cluster_ids": torch.from_numpy(np.stack([each.ids for each in self.assignments])),
             "num_clusters": [each.num_clusters for each in self.assignments],
             "cluster_source": self.assignments[0].source,
-            "centroids": None if self.centroids is None else [torch.from_numpy(each) for each in self.centroids],
+            "centroids": None if self.centroids is None else [torch.tensor(each) for each in self.centroids],
         }
 
     def load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
