@@ -41,7 +41,8 @@ def plan_blocks(
     # Per centroid coordinate: float32 centroid, float64 sum, float64 product of a chunk, float64 sum on its way out.
     centroid_bytes = sum(28 * k * dim for k in num_clusters)
     # Per coordinate of a chunk: the float64 copy and the source's own; per row: weights, distances, ids of two kinds.
-    work_bytes = min(work_rows(dim), num_rows) * (12 * dim + 48) + 2**23
+    # On top what the allocator keeps of blocks that are freed, as measured.
+    work_bytes = min(work_rows(dim), num_rows) * (12 * dim + 48) + 2**24
     id_bytes = 8 * num_rows * len(num_clusters)
     fixed = process_bytes + centroid_bytes + work_bytes + id_bytes
     smallest = 6 * 1024 * dim * 4
