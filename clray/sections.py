@@ -149,8 +149,9 @@ class ReclusterConfig(Section):
     embeddings: Literal["bank", "pass"] = "bank"
     """What is clustered: the embeddings that training computed last for each image, at no further cost, or those of a
     pass over all images without augmentation (the authors' protocol)."""
-    bank_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of an image's old embedding that the bank keeps when a new one comes."""
+    bank_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Share of an image's old embedding that the bank keeps when a new one comes: it averages the noise of the views,
+    and with it come older weights."""
     mode: Literal["sync", "async"] = "sync"
     """`async` trains on while clusters are computed and takes them over at the first step at which all workers have
     them; the same seed then gives the same result only up to when that is."""
