@@ -174,7 +174,14 @@ def cifar10_embeddings(data: Path) -> tuple[np.ndarray, np.ndarray]:
             "augmentation": {"name": "simclr"},
             "clusters": {"num_clusters": 1000},
             "recluster": {"warmup_epochs": 3, "embeddings": "pass"},
-            "train": {"num_epochs": 6, "global_batch_size": 256, "learning_rate": 1e-3, "optimizer": "adamw"},
+            "encoder": {"width": 16},
+            "train": {
+                "num_epochs": 6,
+                "cpus_per_worker": NUM_CORES,
+                "global_batch_size": 256,
+                "learning_rate": 1e-3,
+                "optimizer": "adamw",
+            },
             "evaluate": {"probe_epochs": 1},
         }
     )
