@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from clray.checkpoint_commands import embed, evaluate, export
 from clray.cluster_command import cluster
 from clray.config import Config, UserError, dump_yaml, load_config
-from clray.export_command import embed, export
 from clray.terminal import (
     compact_table,
     err,
@@ -190,32 +190,9 @@ def sweep(
 
 
 app.command()(cluster)
+app.command()(evaluate)
 app.command()(export)
 app.command()(embed)
-
-
-@app.command()
-def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint.pt, or the folder of a run.")],
-    assignments: Assignments = None,
-    as_json: AsJson = False,
-) -> None:
-    """Linear probe and nearest neighbours of a checkpoint; --set evaluate.* or data.* changes the protocol."""
-    from clray.config import override, parse_assignment
-
-    if not checkpoint.exists():
-        raise UserError(f"{checkpoint}: no such checkpoint; give a checkpoint.pt or the folder of a run")
-    overrides = dict(map(parse_assignment, assignments or []))
-    with status("evaluating", quiet=as_json):
-        from clray.data.datasets import check_files, load_dataset
-        from clray.train.accuracy import evaluate_checkpoint
-        from clray.train.checkpoint import read_checkpoint
-
-        saved = read_checkpoint(checkpoint)
-        config = override(Config.model_validate(saved["config"]), overrides)
-        check_files(config.data)
-        metrics = evaluate_checkpoint(saved, config, load_dataset(config.data))
-    print_values(metrics, as_json=as_json)
 
 
 @app.command()

@@ -28,12 +28,12 @@ def status(text: str, *, quiet: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def progress(noun: str, total: int, *, quiet: bool = False) -> Iterator[Callable[[int, str], None]]:
+def progress(noun: str, total: int, *, quiet: bool = False) -> Iterator[Callable[[float, str], None]]:
     """A progress bar on stderr; yields a function of (completed, description)."""
     columns = (
         TextColumn(noun),
         BarColumn(),
-        TextColumn("{task.completed}/{task.total} {task.description}"),
+        TextColumn("{task.completed:.4g}/{task.total} {task.description}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
@@ -43,39 +43,30 @@ def progress(noun: str, total: int, *, quiet: bool = False) -> Iterator[Callable
 
 
 class RunProgress:
-    """A run's progress bar: moves with the steps, and says what the last epoch measured."""
+    """Moves a progress bar with a run's steps, and says what its last epoch measured."""
 
-    def __init__(self, bar: Progress, num_epochs: int) -> None:
-        self.bar, self.num_epochs = bar, num_epochs
-        self.task = bar.add_task("", total=num_epochs, step="")
+    def __init__(self, show: Callable[[float, str], None]) -> None:
+        self.show, self.measured = show, ""
 
     def step(self, step: int, steps_per_epoch: int) -> None:
         """Hear of a step of the run that begins."""
-        shown = f"step {step % steps_per_epoch + 1}/{steps_per_epoch}"
-        self.bar.update(self.task, completed=step / steps_per_epoch, step=shown)
+        self.show(step / steps_per_epoch, f"step {step % steps_per_epoch + 1}/{steps_per_epoch} {self.measured}")
 
     def epoch(self, metrics: Mapping[str, float]) -> None:
         """Hear of the metrics of an epoch that ended."""
-        text = f"loss {metrics['train/loss']:.3f}, {metrics['train/samples_per_second']:.0f} images/s"
-        if metrics.get("clusters/num_nonempty", 0) and "recluster/stall_seconds" in metrics:
-            text += f", clusters {metrics['recluster/age_epochs']:.1f} epochs old"
+        self.measured = f"loss {metrics['train/loss']:.3f}, {metrics['train/samples_per_second']:.0f} images/s"
+        if "recluster/inertia" in metrics:
+            self.measured += f", clusters {metrics['recluster/age_epochs']:.1f} epochs old"
         if "eval/linear_accuracy" in metrics:
-            text += f", linear {100 * metrics['eval/linear_accuracy']:.1f} %"
-        self.bar.update(self.task, completed=metrics["epoch"], description=text, step="")
+            self.measured += f", linear {100 * metrics['eval/linear_accuracy']:.1f} %"
+        self.show(metrics["epoch"], self.measured)
 
 
 @contextmanager
 def run_progress(num_epochs: int, *, quiet: bool = False) -> Iterator[RunProgress]:
     """A progress bar over epochs and steps, on stderr."""
-    columns = (
-        TextColumn("epoch"),
-        BarColumn(),
-        TextColumn("{task.completed:.1f}/{task.total} {task.fields[step]} {task.description}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=err, disable=quiet) as bar:
-        yield RunProgress(bar, num_epochs)
+    with progress("epoch", num_epochs, quiet=quiet) as show:
+        yield RunProgress(show)
 
 
 def log_to_file(log_file: Path, *packages: str) -> None:

@@ -44,9 +44,7 @@ def read_sweep(uri: str, sweep: str) -> list[TrialResult]:
                 return found
 
     sweeps = search("tags.`clray.kind` = 'sweep'")
-    chosen = [
-        run for run in sweeps if sweep == "latest" or sweep in (run.info.run_id, run.data.tags.get(ID_TAG))
-    ]  # fmt: skip
+    chosen = [run for run in sweeps if sweep in ("latest", run.info.run_id, run.data.tags.get(ID_TAG))]
     if not chosen:
         known = ", ".join(run.data.tags.get(ID_TAG, run.info.run_id) for run in sweeps[:5]) or "none"
         raise UserError(f"no sweep '{sweep}' in {uri}; the latest there: {known}")

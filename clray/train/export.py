@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from safetensors.torch import save_file
 
 from clray.config import Config, UserError
@@ -27,7 +26,8 @@ def export_encoder(checkpoint: dict[str, Any], config: Config, path: Path) -> di
     """Write the encoder's `state_dict` as safetensors, and return the metadata written beside it.
 
     The metadata say how to build the encoder and feed it: `encoder` (the config's section), `num_channels`,
-    `representation_dim`, `image_size` and `pixels`. The names of a ResNet's weights are torchvision's.
+    `representation_dim`, `image_size` (null where it was that of the images) and `pixels`. The names of a ResNet's
+    weights are torchvision's.
     """
     model = load_model(checkpoint, config)
     weights = {name: value.contiguous() for name, value in model.encoder.state_dict().items()}
@@ -55,7 +55,8 @@ def embed(
     Raises:
         UserError: images of other channels than the encoder was trained with.
     """
-    model = load_model(checkpoint, config).to(default_device())
+    device = default_device()
+    model = load_model(checkpoint, config).to(device)
     wanted = checkpoint["num_channels"]
     if isinstance(images.images, np.ndarray) and images.images.shape[1] != wanted:
         raise UserError(f"the images have {images.images.shape[1]} channels, the encoder was trained on {wanted}")
@@ -68,7 +69,7 @@ def embed(
     )
     start = 0
     for batch in batches:
-        h, z = compute_features(model, [batch], torch.device(default_device()))
+        h, z = compute_features(model, [batch], device)
         rows[start : start + len(h)] = h if output == "h" else z
         start += len(h)
     rows.flush()

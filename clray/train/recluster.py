@@ -44,13 +44,9 @@ class Reclusterer:
         self.metrics: Metrics = {}
         self.stall_seconds = 0.0
 
-    @property
-    def is_active(self) -> bool:
-        return self.config.clusters.source == "kmeans"
-
     def at_step(self) -> bool:
         """To be called on every worker before each step; tells whether the assignments changed."""
-        if not self.is_active:
+        if self.config.clusters.source != "kmeans":
             return False
         start, changed = time.perf_counter(), False
         if self.request is not None and agree(self.request.pending.ready(), self.session):

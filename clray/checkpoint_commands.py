@@ -1,4 +1,4 @@
-"""clray export | embed: what a checkpoint is good for elsewhere; parsing and printing only."""
+"""clray evaluate | export | embed: what is done with a checkpoint; parsing and printing only."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from clray.sections import DataConfig
 
 Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint.pt, or the folder of a run.")]
+Assignments = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a config key.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
 
 
@@ -21,6 +22,18 @@ class Layer(StrEnum):
 
     h = "h"
     z = "z"
+
+
+def evaluate(checkpoint: Checkpoint, assignments: Assignments = None, as_json: AsJson = False) -> None:
+    """Linear probe and nearest neighbours of a checkpoint; --set evaluate.* or data.* changes the protocol."""
+    with status("evaluating", quiet=as_json):
+        saved, config = _read(checkpoint, assignments or [])
+        from clray.data.datasets import check_files, load_dataset
+        from clray.train.accuracy import evaluate_checkpoint
+
+        check_files(config.data)
+        metrics = evaluate_checkpoint(saved, config, load_dataset(config.data))
+    print_values(metrics, as_json=as_json)
 
 
 def export(
@@ -44,9 +57,7 @@ def embed(
     data: Annotated[Path | None, typer.Argument(help="Parquet, CSV or folder of class folders.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The .npy file.")] = Path("embeddings.npy"),
     layer: Annotated[Layer, typer.Option(help="The representation h, or the projection head's z.")] = Layer.h,
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a data.* key.")
-    ] = None,
+    assignments: Assignments = None,
     as_json: AsJson = False,
 ) -> None:
     """Embed every image of a data set, in its order; without DATA the training images of the run."""
