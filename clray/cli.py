@@ -243,7 +243,7 @@ def report(
             table.add_row(*row)
         out.print(table)
         for each in correlations:
-            out.print(reports.describe(each), highlight=False)
+            out.print(reports.describe(each), highlight=False, soft_wrap=True)
 
 
 @app.command()
