@@ -1,6 +1,7 @@
 """Clusters from a tree over the classes: the ancestor of each sample's node at a level.
 
-The tree is a nested YAML mapping, or lines `parent child`, as WordNet's is_a relation is distributed.
+The tree is a nested YAML mapping, lines `parent child`, as ImageNet distributes WordNet's is_a relation, or WordNet's
+own file of nouns, which comes with NLTK (corpora/wordnet/data.noun) and with most systems.
 """
 
 from collections import deque
@@ -25,8 +26,14 @@ def read_tree(path: Path) -> dict[str, str | None]:
     """
     if not path.is_file():
         raise UserError(f"clusters.tree: {path}: no such file")
-    text = path.read_text(encoding="utf-8")
-    parents = _from_yaml(path, text) if path.suffix in (".yaml", ".yml") else _from_pairs(path, text)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"clusters.tree: {path} is not text in UTF-8: {error}") from error
+    if path.suffix in (".yaml", ".yml"):
+        parents = _from_yaml(path, text)
+    else:
+        parents = _from_wordnet(path, text) if path.name == "data.noun" else _from_pairs(path, text)
     if not parents:
         raise UserError(f"clusters.tree: {path} is empty")
     return _nearest_to_root(path, parents)
@@ -103,6 +110,27 @@ def _from_pairs(path: Path, text: str) -> dict[str, list[str]]:
             raise UserError(f"clusters.tree: {path}, line {number}: expected `parent child`; got {line.strip()!r}")
         parents.setdefault(words[0], [])
         parents.setdefault(words[1], []).append(words[0])
+    return parents
+
+
+def _from_wordnet(path: Path, text: str) -> dict[str, list[str]]:
+    """Nouns by their WordNet ids (`n` and the offset), with the hypernyms that the pointers @ and @i name.
+
+    Format: wndb(5WN). A line holds offset, file, type, word count (hexadecimal), words with their numbers, pointer
+    count, and pointers of four fields; the licence stands in lines that begin with spaces.
+    """
+    parents: dict[str, list[str]] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.startswith(" ") or not line:
+            continue
+        fields = line.split()
+        try:
+            at = 4 + 2 * int(fields[3], 16)
+            pointers = [fields[start : start + 4] for start in range(at + 1, at + 1 + 4 * int(fields[at]), 4)]
+            above = [f"n{offset}" for symbol, offset, kind, _ in pointers if symbol in ("@", "@i") and kind == "n"]
+        except (ValueError, IndexError):
+            raise UserError(f"clusters.tree: {path}, line {number}: not a line of WordNet's data.noun") from None
+        parents[f"n{fields[0]}"] = above
     return parents
 
 

@@ -3,18 +3,19 @@
 Small sets come decoded, as one uint8 array that Ray's object store can share; large ones stay encoded.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from clray.config import UserError
-from clray.data.images import EncodedImages, check_headers, decode_all
-from clray.data.metadata import Table, encode_names, read_csv, read_parquet
+from clray.data.attributes import encode_attributes
+from clray.data.images import check_headers, decode_all
+from clray.data.metadata import encode_names, read_descriptions
+from clray.data.readers import READERS, Images, Split, select_images
+from clray.data.stream import StreamedImages
 from clray.sections import DataConfig
 from clray.seeding import derive_seed
 
@@ -24,12 +25,12 @@ class ImageSet:
     """N images with what is known about them.
 
     Attributes:
-        images: uint8 [N, C, H, W], or encoded images to be decoded while training.
+        images: uint8 [N, C, H, W], or encoded images to be decoded while training, in memory or in their files.
         labels: downstream labels T, int64 [N] in 0..num_classes-1.
         columns: attributes as codes, each int64 [N].
     """
 
-    images: np.ndarray | EncodedImages
+    images: Images
     labels: np.ndarray
     columns: dict[str, np.ndarray]
 
@@ -38,9 +39,8 @@ class ImageSet:
 
     def select(self, indices: np.ndarray) -> "ImageSet":
         """The samples at `indices`, in that order."""
-        images = self.images.select(indices) if isinstance(self.images, EncodedImages) else self.images[indices]
         columns = {name: values[indices] for name, values in self.columns.items()}
-        return ImageSet(images, self.labels[indices], columns)
+        return ImageSet(select_images(self.images, indices), self.labels[indices], columns)
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Dataset:
     Attributes:
         names: what the codes of a column stand for; None is the label.
         skipped: the reasons of the images left out under `data.on_bad_image: skip`.
+        notes: what else a user should know of the data.
     """
 
     train: ImageSet
@@ -58,23 +59,7 @@ class Dataset:
     num_channels: int
     names: dict[str | None, tuple[str, ...]]
     skipped: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Split:
-    """Samples before labels and attributes are encoded."""
-
-    images: np.ndarray | EncodedImages
-    labels: pd.Series
-    columns: dict[str, pd.Series]
-
-    def select(self, indices: np.ndarray) -> "Split":
-        images = self.images.select(indices) if isinstance(self.images, EncodedImages) else self.images[indices]
-        return Split(
-            images,
-            self.labels.iloc[indices].reset_index(drop=True),
-            {name: values.iloc[indices].reset_index(drop=True) for name, values in self.columns.items()},
-        )
+    notes: tuple[str, ...] = ()
 
 
 def load_dataset(config: DataConfig) -> Dataset:
@@ -83,14 +68,37 @@ def load_dataset(config: DataConfig) -> Dataset:
     Raises:
         UserError: a missing file or column, an undecodable image, or labels of a single class.
     """
-    train, test = READERS[config.name](config)
-    if test is None:
-        train, test = _hold_out(train, config)
+    train, test = read_splits(config)
     train = _subset(train, config.max_train_images, config.split_seed, "train")
     test = _subset(test, config.max_test_images, config.split_seed, "test")
-    train, skipped_train = _decode(train, config)
-    test, skipped_test = _decode(test, config)
-    return _encode(train, test, config, (*skipped_train, *skipped_test))
+    train, undecoded_train = _decode(train, config)
+    test, undecoded_test = _decode(test, config)
+    left_out = dict.fromkeys((*train.skipped, *test.skipped, *undecoded_train, *undecoded_test))
+    return _encode(train, test, config, tuple(left_out))
+
+
+def read_splits(config: DataConfig) -> tuple[Split, Split]:
+    """Training and test samples with no image decoded; raises UserError as `load_dataset`."""
+    train, test = READERS[config.name](config)
+    train, test = _hold_out(train, config) if test is None else (train, test)
+    for part, name in ((train, "training"), (test, "test")):
+        if len(part.labels) == 0:
+            raise UserError(f"data.name={config.name}: there are no {name} images in {config.train_path}")
+    return train, test
+
+
+def read_descriptions_of(config: DataConfig) -> tuple[pd.Series, dict[str, pd.Series]]:
+    """Labels and attribute columns of all training samples, as they stand in the data; opens no image.
+
+    Raises:
+        UserError: a missing file or column.
+    """
+    if config.name in ("parquet", "csv"):
+        assert config.train_path is not None, "DataConfig requires train_path for tables"
+        table = read_descriptions(Path(config.train_path), config)
+        return table["label"], {str(name): table[name] for name in table.columns if name != "label"}
+    train, _ = READERS[config.name](config)
+    return train.labels, train.columns
 
 
 def load_images(config: DataConfig) -> ImageSet:
@@ -100,7 +108,8 @@ def load_images(config: DataConfig) -> ImageSet:
         UserError: as `load_dataset`, but that one class is enough.
     """
     data, _ = READERS[config.name](config)
-    data, skipped = _decode(_subset(data, config.max_train_images, config.split_seed, "train"), config)
+    data, undecoded = _decode(_subset(data, config.max_train_images, config.split_seed, "train"), config)
+    skipped = [*data.skipped, *undecoded]
     if skipped:
         raise UserError(
             f"data: {len(skipped)} images cannot be read, and rows would no longer be images; the first: {skipped[0]}"
@@ -110,81 +119,10 @@ def load_images(config: DataConfig) -> ImageSet:
 
 def check_files(config: DataConfig) -> None:
     """Raise UserError where a path of the config does not exist; reads nothing."""
-    for key in ("train_path", "test_path", "image_root"):
+    for key in ("train_path", "test_path", "image_root", "attributes_path", "classes_path"):
         value = getattr(config, key)
         if config.needs_path and value is not None and not Path(value).exists():
             raise UserError(f"data.{key}: no such file or folder: {value} (current folder: {Path.cwd()})")
-
-
-def _read_digits(_: DataConfig) -> tuple[Split, None]:
-    digits = load_digits()
-    # The scanner's counts run from 0 to 16.
-    images = np.round(digits.images * (255 / 16)).astype(np.uint8)[:, None]
-    return Split(images, pd.Series(digits.target), {}), None
-
-
-def _read_tables(reader: Callable[[Path, DataConfig], Table]) -> Callable[[DataConfig], tuple[Split, Split | None]]:
-    def read(config: DataConfig) -> tuple[Split, Split | None]:
-        train, test = (
-            None if path is None else reader(Path(path), config) for path in (config.train_path, config.test_path)
-        )
-        assert train is not None, "DataConfig requires train_path for tables"
-        return _as_split(train), None if test is None else _as_split(test)
-
-    return read
-
-
-def _as_split(table: Table) -> Split:
-    return Split(table.images, table.labels, table.columns)
-
-
-def _read_torchvision(config: DataConfig) -> tuple[Split, Split]:
-    from torchvision import datasets
-
-    source = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100, "fashion_mnist": datasets.FashionMNIST}
-    root = config.train_path or "data"
-    splits = []
-    for is_train in (True, False):
-        try:
-            data = source[config.name](root, train=is_train, download=config.download)
-        except RuntimeError as error:
-            raise UserError(
-                f"data.name={config.name}: not found under '{root}' ({error}). Name its folder with data.train_path, "
-                "or fetch it with --set data.download=true"
-            ) from error
-        except OSError as error:
-            raise UserError(f"data.name={config.name}: the download failed: {error}") from error
-        images = np.asarray(data.data)
-        images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
-        splits.append(Split(np.ascontiguousarray(images), pd.Series(np.asarray(data.targets)), {}))
-    return splits[0], splits[1]
-
-
-def _read_imagefolder(config: DataConfig) -> tuple[Split, Split | None]:
-    from torchvision.datasets import ImageFolder
-
-    def read(path: str) -> Split:
-        try:
-            folder = ImageFolder(path)
-        except FileNotFoundError as error:
-            raise UserError(f"data.name=imagefolder: {error}") from error
-        files = [Path(name).resolve() for name, _ in folder.samples]
-        labels = pd.Series([folder.classes[label] for _, label in folder.samples])
-        return Split(EncodedImages(files, tuple(map(str, files)), config.image_size), labels, {})
-
-    assert config.train_path is not None, "DataConfig requires train_path for imagefolder"
-    return read(config.train_path), None if config.test_path is None else read(config.test_path)
-
-
-READERS: dict[str, Callable[[DataConfig], tuple[Split, Split | None]]] = {
-    "digits": _read_digits,
-    "parquet": _read_tables(read_parquet),
-    "csv": _read_tables(read_csv),
-    "cifar10": _read_torchvision,
-    "cifar100": _read_torchvision,
-    "fashion_mnist": _read_torchvision,
-    "imagefolder": _read_imagefolder,
-}
 
 
 def _hold_out(data: Split, config: DataConfig) -> tuple[Split, Split]:
@@ -211,11 +149,16 @@ def _subset(data: Split, limit: int | None, seed: int, component: str) -> Split:
 
 def _decode(data: Split, config: DataConfig) -> tuple[Split, list[str]]:
     """Decode what fits in memory; of larger data only check the headers, and leave out what cannot be read."""
-    if not isinstance(data.images, EncodedImages):
+    if isinstance(data.images, np.ndarray):
         return data, []
+    if isinstance(data.images, StreamedImages):
+        _require_image_size(config)
+        if config.on_bad_image == "error":
+            return data, []  # a pass over all of it would cost as much as an epoch; a bad image is named when it comes
+        good, reasons = data.images.bad_rows()
+        return (data.select(good) if reasons else data), reasons
     if data.images.decoded_bytes() > config.memory_limit_mib * 2**20:
-        if config.image_size is None:
-            raise UserError("data.image_size is required for images decoded while training; set it in pixels")
+        _require_image_size(config)
         good, reasons = check_headers(data.images, config.on_bad_image)
         return (data.select(good) if reasons else data), reasons
     images, good, reasons = decode_all(data.images, config.on_bad_image)
@@ -224,8 +167,17 @@ def _decode(data: Split, config: DataConfig) -> tuple[Split, list[str]]:
     return replace(data.select(good) if reasons else data, images=images), reasons
 
 
+def _require_image_size(config: DataConfig) -> None:
+    if config.image_size is None:
+        raise UserError("data.image_size is required for images decoded while training; set it in pixels")
+
+
 def _encode(train: Split, test: Split, config: DataConfig, skipped: tuple[str, ...]) -> Dataset:
     """Remap labels and attributes to codes that agree between train and test."""
+    for part, name in ((train, "training"), (test, "test")):
+        if part.labels.isna().any():
+            raise UserError(f"data: {int(part.labels.isna().sum())} {name} images have no label; the first: image "
+                            f"{int(part.labels.isna().to_numpy().argmax())}")  # fmt: skip
     boundary = len(train.labels)
     labels, label_names = encode_names(pd.concat([train.labels, test.labels], ignore_index=True))
     num_train_classes = len(np.unique(labels[:boundary]))
@@ -234,7 +186,7 @@ def _encode(train: Split, test: Split, config: DataConfig, skipped: tuple[str, .
             f"data.label_column ({config.label_column or 'the labels'}): at least 2 classes are needed among the "
             f"training images; all {boundary} have the label {train.labels.iloc[0]}"
         )
-    encoded = {name: encode_names(values) for name, values in train.columns.items()}
+    encoded = encode_attributes(train.columns, config)
     columns = {name: codes for name, (codes, _) in encoded.items()}
     num_channels = 3
     if isinstance(train.images, np.ndarray):
@@ -251,4 +203,16 @@ def _encode(train: Split, test: Split, config: DataConfig, skipped: tuple[str, .
         num_channels=num_channels,
         names={None: label_names, **{name: names for name, (_, names) in encoded.items()}},
         skipped=skipped,
+        notes=(*dict.fromkeys((*train.notes, *test.notes)), *_notes_on_classes(labels, boundary, label_names)),
     )
+
+
+def _notes_on_classes(labels: np.ndarray, boundary: int, names: tuple[str, ...]) -> list[str]:
+    """Classes that nothing can be learned or said about."""
+    trained = np.bincount(labels[:boundary], minlength=len(names))
+    unseen, single = np.flatnonzero(trained == 0), np.flatnonzero(trained == 1)
+    return [
+        f"{len(found)} of {len(names)} classes {what}; the first: {names[found[0]]}"
+        for found, what in ((unseen, "have test images only"), (single, "have a single training image"))
+        if len(found)
+    ]

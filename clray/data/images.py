@@ -26,19 +26,41 @@ class BadImageError(UserError):
 def decode_image(payload: Payload, size: int | None) -> np.ndarray:
     """One image as uint8 [3, H, W] in RGB, its shorter side resized to `size` and centre-cropped to a square.
 
-    EXIF rotation is applied; palette, CMYK and grey images become RGB.
+    EXIF rotation is applied; palette, CMYK, grey and 16-bit images become RGB; an animation is its first frame.
 
     Raises:
         ValueError: with the decoder's reason.
     """
     try:
         with Image.open(io.BytesIO(payload) if isinstance(payload, bytes) else payload) as file:
-            image = ImageOps.exif_transpose(file).convert("RGB")
+            image = _as_rgb(ImageOps.exif_transpose(file))
             if size is not None and image.size != (size, size):
                 image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
             return np.asarray(image).transpose(2, 0, 1)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # PIL's decoders raise whatever a damaged file leads them to
         raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    """16-bit pixels keep their high byte; PIL itself would cut them off at 255."""
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image, np.float64)
+        scale = 255 / 65535 if values.max(initial=0) > 255 else 1.0
+        image = Image.fromarray(np.clip(values * scale, 0, 255).astype(np.uint8))
+    return image.convert("RGB")
+
+
+def decode_payload(payload: Payload | None, size: int | None, name: str) -> np.ndarray:
+    """Like `decode_image`; raises BadImageError with the row's name."""
+    if payload is None:
+        raise BadImageError(f"{name}: no image (null)")
+    try:
+        return decode_image(payload, size)
+    except ValueError as error:
+        raise BadImageError(
+            f"{name}: cannot decode the image ({error}). "
+            "Repair it, or count and leave out bad images with --set data.on_bad_image=skip"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -61,16 +83,7 @@ class EncodedImages:
 
     def decode(self, index: int) -> np.ndarray:
         """Image `index` as uint8 [3, H, W]; raises BadImageError naming its row."""
-        payload = self.payload(index)
-        if payload is None:
-            raise BadImageError(f"{self.rows[index]}: no image (null)")
-        try:
-            return decode_image(payload, self.size)
-        except ValueError as error:
-            raise BadImageError(
-                f"{self.rows[index]}: cannot decode the image ({error}). "
-                "Repair it, or count and leave out bad images with --set data.on_bad_image=skip"
-            ) from error
+        return decode_payload(self.payload(index), self.size, self.rows[index])
 
     def select(self, indices: np.ndarray) -> "EncodedImages":
         """The images at `indices`, in that order."""
@@ -104,7 +117,7 @@ def check_headers(images: EncodedImages, on_bad: str) -> tuple[np.ndarray, list[
         try:
             with Image.open(io.BytesIO(payload) if isinstance(payload, bytes) else payload) as file:
                 file.verify()
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except Exception as error:  # as in decode_image
             raise BadImageError(f"{images.rows[index]}: cannot read the image ({error})") from error
 
     good, _, reasons = _for_each(len(images), verify, on_bad)

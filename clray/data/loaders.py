@@ -1,6 +1,7 @@
 """Batches of images: a fixed shard per worker, in the order given, and an ordered pass for embedding.
 
-Decoded images are indexed in place; encoded ones are decoded in a DataLoader's processes.
+Decoded images are indexed in place; encoded ones are decoded in a DataLoader's processes, those that stay in Parquet
+files in threads, row group by row group.
 """
 
 import warnings
@@ -13,40 +14,57 @@ from torch.utils.data import DataLoader
 
 from clray.data.datasets import ImageSet
 from clray.data.images import EncodedImages
+from clray.data.stream import StreamedImages
+from clray.sections import DataConfig
 
 Batch = tuple[Tensor, Tensor]
 """Images, uint8 [B, C, H, W], and their dataset indices, int64 [B]."""
 
 
-def shard_indices(num_samples: int, rank: int, world_size: int) -> np.ndarray:
-    """The dataset indices of one worker: every sample belongs to exactly one, and sizes differ by at most one."""
-    return np.arange(rank, num_samples, world_size)
+def shard_indices(data: ImageSet, world_size: int) -> list[np.ndarray]:
+    """The dataset indices of each worker, ascending; every sample belongs to exactly one.
+
+    Sizes differ by at most one, but where images stay in Parquet files: there a worker has whole row groups.
+    """
+    if not isinstance(data.images, StreamedImages):
+        return [np.arange(rank, len(data), world_size) for rank in range(world_size)]
+    blocks = data.images.blocks()
+    ends = np.cumsum([len(block) for block in blocks])
+    cuts = np.searchsorted(ends, [len(data) * rank / world_size for rank in range(1, world_size)], side="right")
+    parts = np.split(np.arange(len(blocks)), cuts)
+    return [np.concatenate([np.empty(0, np.int64), *(blocks[i] for i in part)]) for part in parts]
 
 
-def num_steps(num_samples: int, global_batch_size: int, world_size: int) -> int:
+def num_steps(shards: list[np.ndarray], global_batch_size: int) -> int:
     """Steps per epoch, the same on every worker: the smallest shard decides, and an incomplete batch is left out."""
-    return max(1, (num_samples // world_size) // (global_batch_size // world_size))
+    return max(1, min(map(len, shards)) // (global_batch_size // len(shards)))
 
 
 def training_batches(
-    data: ImageSet, order: np.ndarray, *, batch_size: int, steps: int, num_decoders: int
+    data: ImageSet, order: np.ndarray, *, batch_size: int, steps: int, config: DataConfig
 ) -> Iterator[Batch]:
     """`steps` batches of one worker, in this order."""
-    return _read(data, [order[step * batch_size : (step + 1) * batch_size] for step in range(steps)], num_decoders)
+    return _read(data, [order[step * batch_size : (step + 1) * batch_size] for step in range(steps)], config)
 
 
-def ordered_batches(data: ImageSet, indices: np.ndarray, *, batch_size: int, num_decoders: int) -> Iterator[Batch]:
+def ordered_batches(data: ImageSet, indices: np.ndarray, *, batch_size: int, config: DataConfig) -> Iterator[Batch]:
     """The images at `indices`, each once, in that order."""
     chunks = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
-    return _read(data, chunks, num_decoders)
+    return _read(data, chunks, config)
 
 
-def _read(data: ImageSet, chunks: list[np.ndarray], num_decoders: int) -> Iterator[Batch]:
+def _read(data: ImageSet, chunks: list[np.ndarray], config: DataConfig) -> Iterator[Batch]:
+    if isinstance(data.images, StreamedImages):
+        # A batch may begin in one set of row groups and end in the next.
+        num_buffered = config.shuffle_row_groups + 1
+        for pixels, rows in data.images.batches(chunks, num_threads=config.num_decoders, num_buffered=num_buffered):
+            yield torch.from_numpy(pixels), torch.from_numpy(rows)
+        return
     if isinstance(data.images, EncodedImages):
         loader = DataLoader(
             _Decoder(data.images),
             batch_sampler=[chunk.tolist() for chunk in chunks],
-            num_workers=num_decoders,
+            num_workers=config.num_decoders,
             collate_fn=_collate,
         )
         yield from loader

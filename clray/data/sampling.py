@@ -1,4 +1,7 @@
-"""The order in which a worker sees its shard in an epoch: uniform, in groups of a cluster, or as pairs of a cluster."""
+"""The order in which a worker sees its shard in an epoch.
+
+Uniform, within a few row groups at a time, in groups of a cluster, or as pairs of a cluster.
+"""
 
 import numpy as np
 from jaxtyping import Int
@@ -7,6 +10,17 @@ from jaxtyping import Int
 def uniform_order(indices: Int[np.ndarray, " n"], generator: np.random.Generator) -> Int[np.ndarray, " n"]:
     """A random permutation."""
     return indices[generator.permutation(len(indices))]
+
+
+def buffered_order(
+    blocks: list[Int[np.ndarray, " m"]], num_buffered: int, generator: np.random.Generator
+) -> Int[np.ndarray, " n"]:
+    """Every index once: the blocks in random order, shuffled within each `num_buffered` of them that come together."""
+    ranks = generator.permutation(len(blocks))
+    buffers = [ranks[start : start + num_buffered] for start in range(0, len(ranks), num_buffered)]
+    return np.concatenate(
+        [generator.permutation(np.concatenate([blocks[i] for i in members])) for members in buffers]
+    )  # fmt: skip
 
 
 def cluster_order(

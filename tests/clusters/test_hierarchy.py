@@ -69,3 +69,25 @@ def test_missing_nodes_files_and_levels_are_named(tmp_path: Path) -> None:
         hierarchy_clusters(np.array([0, 1]), ("ship", "tank"), parents, 1)
     with pytest.raises(UserError, match=r"clusters\.level must be between 0 and 3 \(the depth of the tree\); got 4"):
         hierarchy_clusters(np.zeros(1, np.int64), CLASSES, parents, 4)
+
+
+WORDNET = """  1 This software and database is being provided to you, the LICENSEE, by
+00001740 03 n 01 entity 0 002 ~ 00001930 n 0000 ~ 00002137 n 0000 | that which is perceived
+00001930 03 n 01 physical_entity 0 001 @ 00001740 n 0000 | an entity that has physical existence
+00002137 03 n 0a a 0 b 0 c 0 d 0 e 0 f 0 g 0 h 0 i 0 j 0 002 @ 00001740 n 0000 + 00692329 a 0101 | ten words
+02117135 05 n 02 hyena 0 hyaena 0 002 @ 00001930 n 0000 @i 00002137 n 0000 | doglike
+"""
+
+
+def test_wordnets_own_file_of_nouns_is_a_tree_over_imagenets_ids(tmp_path: Path) -> None:
+    (tmp_path / "data.noun").write_text(WORDNET, encoding="utf-8")
+    assert read_tree(tmp_path / "data.noun") == {
+        "n00001740": None, "n00001930": "n00001740", "n00002137": "n00001740", "n02117135": "n00001930",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("line", ["02117135 05 n", "02117135 05 n zz hyena 0 000", "02117135 05 n 01 hyena 0 002 @ 1"])
+def test_a_line_that_is_not_wordnets_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "data.noun").write_text(WORDNET + line, encoding="utf-8")
+    with pytest.raises(UserError, match=r"line 6: not a line of WordNet.s data\.noun"):
+        read_tree(tmp_path / "data.noun")

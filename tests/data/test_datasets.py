@@ -68,7 +68,7 @@ def test_images_of_different_sizes_need_an_image_size(tmp_path: Path) -> None:
 
 
 def test_data_larger_than_the_memory_limit_stay_encoded(tmp_path: Path) -> None:
-    config = write_parquet(tmp_path / "t.parquet", [png(i, size=128) for i in range(40)], [0, 1] * 20)
+    config = write_parquet(tmp_path / "t.parquet", [png(i, size=16) for i in range(40)], [0, 1] * 20)
     data = load_dataset(config.model_copy(update={"image_size": 128, "memory_limit_mib": 1}))
     assert isinstance(data.train.images, EncodedImages)
     assert len(data.train.images) == len(data.train) == 30

@@ -17,32 +17,33 @@ def images(count: int) -> ImageSet:
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_every_sample_belongs_to_one_worker(world_size: int) -> None:
-    shards = [shard_indices(50, rank, world_size) for rank in range(world_size)]
+    shards = shard_indices(images(50), world_size)
     assert sorted(np.concatenate(shards)) == list(range(50))
 
 
 def test_batches_follow_the_order_given() -> None:
     order = np.array([4, 0, 3, 1, 2])
-    batches = training_batches(images(5), order, batch_size=2, steps=2, num_decoders=0)
+    batches = training_batches(images(5), order, batch_size=2, steps=2, config=DataConfig())
     assert [indices.tolist() for _, indices in batches] == [[4, 0], [3, 1]]
 
 
 @pytest.mark.parametrize(("num_samples", "expected"), [(49, 6), (50, 6), (5, 1)])
 def test_an_epoch_leaves_out_an_incomplete_batch_unless_it_is_the_only_one(num_samples: int, expected: int) -> None:
-    assert num_steps(num_samples, 8, 1) == num_steps(num_samples, 8, 2) == expected
+    for world_size in (1, 2):
+        assert num_steps(shard_indices(images(num_samples), world_size), 8) == expected
 
 
 def test_images_come_with_their_own_indices() -> None:
-    for pixels, indices in ordered_batches(images(10), np.array([7, 1, 4]), batch_size=2, num_decoders=0):
+    for pixels, indices in ordered_batches(images(10), np.array([7, 1, 4]), batch_size=2, config=DataConfig()):
         assert pixels[:, 0, 0, 0].tolist() == indices.tolist()
 
 
 @pytest.mark.slow
 def test_images_decoded_while_training_equal_those_decoded_before(tmp_path: Path) -> None:
-    config = write_parquet(tmp_path / "t.parquet", [png(i, size=128) for i in range(40)], [0, 1] * 20)
+    config = write_parquet(tmp_path / "t.parquet", [png(i, size=16) for i in range(40)], [0, 1] * 20)
     config = config.model_copy(update={"image_size": 128})
     decoded = load_dataset(config)
     streamed = load_dataset(DataConfig(**(config.model_dump() | {"memory_limit_mib": 1})))
     rows = np.arange(len(decoded.train))
-    batches = ordered_batches(streamed.train, rows, batch_size=8, num_decoders=2)
+    batches = ordered_batches(streamed.train, rows, batch_size=8, config=config)
     np.testing.assert_array_equal(np.concatenate([pixels.numpy() for pixels, _ in batches]), decoded.train.images)

@@ -108,3 +108,24 @@ def test_columns_are_read_from_csv_and_parquet_alike(tmp_path: Path) -> None:
         assert (z.tolist(), t.tolist()) == ([0, 1, 1], [0, 0, 1])
         with pytest.raises(UserError, match="no column 'zz'; the table has: z, t"):
             read_columns(tmp_path / name, ("zz", "t"))
+
+
+def test_the_authors_paths_carry_an_escaped_dot(authors_csv: Path) -> None:
+    folder = authors_csv.parent / "a" / "L.B. Evans"
+    folder.mkdir()
+    (authors_csv.parent / "a" / "1.png").rename(folder / "1.png")
+    text = AUTHORS_TABLE.replace("a/1.png", "a/L%2EB%2E Evans/1.png")
+    authors_csv.write_text(text, encoding="utf-8")
+    assert read_csv(authors_csv, csv_config(authors_csv)).images.payload(1) == (folder / "1.png").resolve()
+
+
+def test_rows_without_an_image_are_counted_where_they_may_be_skipped(authors_csv: Path) -> None:
+    (authors_csv.parent / "a" / "2.png").unlink()
+    text = AUTHORS_TABLE.replace("a/1.png", "a/0.png")
+    authors_csv.write_text(text, encoding="utf-8")
+    table = read_csv(authors_csv, csv_config(authors_csv, on_bad_image="skip"))
+    assert table.labels.tolist() == [4]
+    assert [reason.split(": ", 1)[1] for reason in table.skipped] == [
+        "row 1: the path 'a/0.png' stands in an earlier row",
+        f"row 2: no file {authors_csv.parent / 'a' / '2.png'}",
+    ]

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clray.data.sampling import cluster_order, draw_partners, uniform_order
+from clray.data.sampling import buffered_order, cluster_order, draw_partners, uniform_order
 
 
 @settings(deadline=None, max_examples=50)
@@ -35,6 +35,19 @@ def test_partners_are_drawn_evenly_from_the_cluster() -> None:
         members = np.flatnonzero(ids == ids[i])
         assert counts[members].sum() == 3000
         np.testing.assert_allclose(counts[members] / 3000, 1 / len(members), atol=0.05)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=12), st.integers(1, 5), st.integers(0, 1000))
+def test_a_buffered_order_needs_few_blocks_at_a_time(sizes: list[int], num_buffered: int, seed: int) -> None:
+    blocks = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
+    order = buffered_order(blocks, num_buffered, np.random.default_rng(seed))
+    assert sorted(order) == list(range(sum(sizes)))
+    block_of = np.repeat(np.arange(len(sizes)), sizes)[order]
+    first = {block: place for place, block in reversed(list(enumerate(block_of)))}
+    last = {block: place for place, block in enumerate(block_of)}
+    for place in range(len(order)):
+        assert sum(first[block] <= place <= last[block] for block in first) <= num_buffered
 
 
 def test_uniform_order_is_a_permutation() -> None:

@@ -1,0 +1,98 @@
+"""Attribute columns of any kind as codes: single values, several values, missing values and continuous ones."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from clray.data.metadata import encode_names
+from clray.sections import DataConfig
+
+MAX_DISTINCT = 20
+"""A column of fractions with more different values than this is continuous."""
+MAX_VALUES = 1000
+"""Of a column that holds several values a row, the most frequent so many become attributes."""
+ABSENT, PRESENT = "no", "yes"
+
+
+def encode_attributes(
+    columns: dict[str, pd.Series], config: DataConfig
+) -> dict[str, tuple[np.ndarray, tuple[str, ...]]]:
+    """Each attribute's codes, int64 [N], and what they stand for.
+
+    - A column with several values in a row (a list, or text that `data.list_separator` splits) becomes one attribute
+      `column=value` for each of its values: present or absent.
+    - A column of fractions with more than 20 different values is cut into `data.num_bins` bins of equal frequency; a
+      value that fills several bins leaves fewer.
+    - Missing values are a value of their own.
+    """
+    attributes: dict[str, tuple[np.ndarray, tuple[str, ...]]] = {}
+    for name, values in columns.items():
+        lists = _as_lists(values, config.list_separator)
+        if lists is not None:
+            attributes |= _encode_lists(name, lists)
+        elif _is_continuous(values):
+            attributes[name] = _encode_continuous(values, config.num_bins)
+        else:
+            attributes[name] = encode_names(values)
+    return attributes
+
+
+def _as_lists(values: pd.Series, separator: str | None) -> list[list[str] | None] | None:
+    """The rows as lists of texts, None for a missing one; None where the column has one value a row."""
+    if values.dtype != object and not pd.api.types.is_string_dtype(values.dtype):
+        return None
+    rows = values.tolist()
+    has_lists = any(_is_list(row) for row in rows)
+    is_split = separator is not None and any(isinstance(row, str) and separator in row for row in rows)
+    if not has_lists and not is_split:
+        return None
+    return [_parts(row, separator) for row in rows]
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple | set | np.ndarray)
+
+
+def _parts(row: Any, separator: str | None) -> list[str] | None:
+    if _is_list(row):
+        return [str(part) for part in row]
+    if row is None or row is pd.NA or row != row:
+        return None
+    parts: Iterable[str] = [str(row)] if separator is None else str(row).split(separator)
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _encode_lists(name: str, rows: list[list[str] | None]) -> dict[str, tuple[np.ndarray, tuple[str, ...]]]:
+    number = np.array([i for i, row in enumerate(rows) for _ in row or ()], np.int64)
+    codes, values = pd.factorize(np.array([part for row in rows for part in row or ()], dtype=object), sort=True)
+    counts = np.bincount(codes, minlength=len(values))
+    chosen = np.sort(np.argsort(-counts, kind="stable")[:MAX_VALUES])
+    is_missing = np.array([row is None for row in rows])
+    attributes = {}
+    for code in chosen:
+        column = np.zeros(len(rows), np.int64)
+        column[number[codes == code]] = 1
+        column[is_missing] = 2
+        names = (ABSENT, PRESENT, "nan") if is_missing.any() else (ABSENT, PRESENT)
+        attributes[f"{name}={values[code]}"] = (column, names)
+    return attributes
+
+
+def _is_continuous(values: pd.Series) -> bool:
+    if not pd.api.types.is_float_dtype(values.dtype):
+        return False
+    known = values.dropna().to_numpy(np.float64)
+    return len(np.unique(known)) > MAX_DISTINCT and not np.array_equal(known, np.trunc(known))
+
+
+def _encode_continuous(values: pd.Series, num_bins: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    finite = values.where(np.isfinite(values.to_numpy(np.float64)))
+    bins = pd.qcut(finite, num_bins, duplicates="drop")
+    codes = bins.cat.codes.to_numpy().astype(np.int64)
+    names = tuple(str(interval) for interval in bins.cat.categories)
+    if (codes < 0).any():
+        codes[codes < 0] = len(names)
+        names += ("nan",)
+    return codes, names

@@ -1,0 +1,189 @@
+"""Any data set as Parquet: encoded images, label and attributes, in files that a cluster's nodes stream.
+
+Files appear whole or not at all, and those that are there are not written again, so that a build that was interrupted
+goes on where it stopped.
+"""
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from clray.config import UserError
+from clray.data.datasets import read_splits
+from clray.data.images import EncodedImages, decode_image
+from clray.data.readers import Split
+from clray.data.stream import StreamedImages
+from clray.sections import DataConfig
+
+MANIFEST_FILE, BAD_FILE = "build.json", "bad_images.csv"
+ROWS_PER_FILE, ROWS_PER_GROUP = 10_000, 1_000
+JPEG_QUALITY = 95
+BAD_KEY = b"clray.bad_images"
+KEYS_OF_USE = {"memory_limit_mib", "num_decoders", "shuffle_row_groups", "max_train_images", "max_test_images",
+                   "download", "on_bad_image"}  # fmt: skip
+"""Keys of the config that change how data are used, not what is built."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a build left: rows of each split, and where the bad images are listed, if there are any."""
+
+    folder: Path
+    num_train: int
+    num_test: int
+    num_bad: int
+    num_files_kept: int
+
+
+def build_parquet(
+    config: DataConfig,
+    folder: Path,
+    *,
+    num_threads: int = 4,
+    on_image: Callable[[int, int], None] | None = None,
+) -> Built:
+    """Write `train/00000.parquet`, ..., `test/00000.parquet`, ..., with columns image, label and the attributes.
+
+    Without `data.image_size` the encoded bytes are copied as they are; with it images are resized and written as JPEG.
+    Images that cannot be decoded are left out and listed in `bad_images.csv`.
+
+    Args:
+        on_image: hears of images done, and of how many there are.
+
+    Raises:
+        UserError: as `load_dataset`; or the folder holds other files, or a build of other data.
+    """
+    splits = dict(zip(("train", "test"), read_splits(config.model_copy(update={"on_bad_image": "skip"})), strict=True))
+    if any(isinstance(split.images, StreamedImages) for split in splits.values()):
+        raise UserError(
+            "data: these are Parquet files beyond data.memory_limit_mib already, which training streams as they are"
+        )
+    _claim(folder, _digest(config, splits))
+    total = sum(len(split.labels) for split in splits.values())
+    done, num_kept, counts, bad = 0, 0, {}, []
+    for name, split in splits.items():
+        counts[name] = 0
+        bad += [(name, reason.partition(": ")[0], reason) for reason in split.skipped]
+        (folder / name).mkdir(exist_ok=True)
+        for number, start in enumerate(range(0, len(split.labels), ROWS_PER_FILE)):
+            path = folder / name / f"{number:05d}.parquet"
+            rows = np.arange(start, min(start + ROWS_PER_FILE, len(split.labels)))
+            num_kept += path.exists()
+            if not path.exists():
+                _write_part(split.select(rows), path, config.image_size, num_threads)
+            metadata = pq.read_metadata(path)
+            counts[name] += metadata.num_rows
+            bad += [(name, *each) for each in json.loads(metadata.metadata[BAD_KEY])]
+            done += len(rows)
+            if on_image is not None:
+                on_image(done, total)
+        if counts[name] == 0:
+            raise UserError(
+                f"data: none of the {len(split.labels)} {name} images can be decoded; the first: {bad[0][2]}"
+            )
+    if bad:
+        with (folder / BAD_FILE).open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("split", "image", "reason"), *bad])
+    return Built(folder, counts["train"], counts["test"], len(bad), num_kept)
+
+
+def _digest(config: DataConfig, splits: dict[str, Split]) -> dict[str, str]:
+    """What the files are made from: the settings, the labels and attributes, and the names of the images."""
+    content = hashlib.sha256()
+    for name, split in splits.items():
+        content.update(f"{name} {len(split.labels)}".encode())
+        content.update("\n".join(map(str, split.labels)).encode())
+        for column, values in split.columns.items():
+            content.update(column.encode() + "\n".join(map(str, values)).encode())
+        if isinstance(split.images, EncodedImages):
+            content.update("\n".join(split.images.rows).encode())
+    settings = config.model_dump_json(exclude=KEYS_OF_USE)
+    return {"settings": settings, "content": content.hexdigest()}
+
+
+def _claim(folder: Path, made_from: dict[str, str]) -> None:
+    """Take an empty folder, or one with a build of the same data."""
+    manifest = folder / MANIFEST_FILE
+    if manifest.exists():
+        if json.loads(manifest.read_text(encoding="utf-8")) != made_from:
+            raise UserError(f"{folder}: holds a build of other data or settings; choose another folder")
+        return
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder}: exists and holds no build of clray; choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = manifest.with_name(MANIFEST_FILE + ".partial")
+    partial.write_text(json.dumps(made_from, indent=2), encoding="utf-8")
+    partial.replace(manifest)
+
+
+def _write_part(part: Split, path: Path, size: int | None, num_threads: int) -> None:
+    encode = _encoder(part, size)
+    with ThreadPoolExecutor(num_threads) as pool:
+        images = list(pool.map(encode, range(len(part.labels))))
+    good = np.array([i for i, image in enumerate(images) if isinstance(image, bytes)], np.int64)
+    bad = [(_name(part, i), image) for i, image in enumerate(images) if isinstance(image, str)]
+    structs = [{"bytes": images[i], "path": _name(part, i)} for i in good]
+    kept = part.select(good)
+    table = pa.table(
+        {
+            "image": pa.array(structs, pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+            "label": _as_arrow(kept.labels),
+            **{name: _as_arrow(values) for name, values in kept.columns.items() if name not in ("image", "label")},
+        }
+    ).replace_schema_metadata({BAD_KEY: json.dumps(bad)})
+    partial = path.with_name(path.name + ".partial")
+    # Images are compressed already.
+    pq.write_table(table, partial, row_group_size=ROWS_PER_GROUP, compression="zstd", use_dictionary=False)
+    partial.replace(path)
+
+
+def _as_arrow(values: pd.Series) -> pa.Array:
+    try:
+        return pa.Array.from_pandas(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):  # such as numbers and texts in one column
+        return pa.array([None if value != value else str(value) for value in values], pa.string())
+
+
+def _name(part: Split, index: int) -> str:
+    return part.images.rows[index] if isinstance(part.images, EncodedImages) else f"image {index}"
+
+
+def _encoder(part: Split, size: int | None) -> Callable[[int], bytes | str]:
+    """A function from an image's index to its encoded bytes, or to the reason why there are none."""
+    images: Any = part.images
+
+    def encode(index: int) -> bytes | str:
+        if isinstance(images, np.ndarray):
+            pixels = images[index]
+            image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
+            return _save(image if size is None else image.resize((size, size)), "PNG")
+        try:
+            payload = images.payload(index)
+            if payload is None:
+                return "no image (null)"
+            pixels = decode_image(payload, size)
+            if size is not None:
+                return _save(Image.fromarray(pixels.transpose(1, 2, 0)), "JPEG")
+            return payload if isinstance(payload, bytes) else payload.read_bytes()
+        except (ValueError, OSError) as error:
+            return str(error)
+
+    return encode
+
+
+def _save(image: Image.Image, form: str) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **({"quality": JPEG_QUALITY} if form == "JPEG" else {}))
+    return buffer.getvalue()

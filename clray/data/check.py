@@ -1,0 +1,136 @@
+"""Whether a data set is whole: what was found beside what was published, and every image that cannot be read."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from clray.config import UserError
+from clray.data.images import EncodedImages, decode_image
+from clray.data.published import SOURCES
+from clray.data.readers import READERS, Split
+from clray.sections import DataConfig
+
+MAX_PROBLEMS = 20
+OnImage = Callable[[int, int], None]
+"""Hears of images looked at, and of how many there are."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A count, beside the published one where there is one."""
+
+    name: str
+    found: int
+    published: int | None = None
+
+    @property
+    def is_right(self) -> bool:
+        return self.published is None or self.found == self.published
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """What is there.
+
+    Attributes:
+        problems: images that cannot be read, with the reason, the first 20 of `num_bad`.
+        notes: what is no error but should be known.
+        obtained: where a complete copy is had, if something is missing.
+    """
+
+    findings: tuple[Finding, ...]
+    num_bad: int
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    obtained: str | None
+
+    @property
+    def is_whole(self) -> bool:
+        return self.num_bad == 0 and all(each.is_right for each in self.findings)
+
+
+def check_data(config: DataConfig, *, num_threads: int = 4, on_image: OnImage | None = None) -> DataReport:
+    """Count everything and decode every image.
+
+    Raises:
+        UserError: the data are not there, or not in the layout that `data.name` means.
+    """
+    train, test = READERS[config.name](config.model_copy(update={"on_bad_image": "skip"}))
+    parts = [("training images", train)] + ([] if test is None else [("test images", test)])
+    total = sum(len(part.labels) for _, part in parts)
+    labels = {label for _, part in parts for label in part.labels.dropna()}
+    source = SOURCES.get(config.name)
+    # A list of the user's own has as many classes as it has.
+    num_classes = source.num_classes if source and config.classes_path is None else None
+    findings = [
+        Finding("images", total, source.num_images if source else None),
+        *(Finding(name, len(part.labels)) for name, part in parts),
+        Finding("classes", len(labels), num_classes),
+        Finding("attributes", len(train.columns), source.num_attributes if source else None),
+    ]
+    problems = list(dict.fromkeys(reason for _, part in parts for reason in part.skipped))
+    done = 0
+    for _, part in parts:
+        problems += bad_images(
+            part, num_threads, None if on_image is None else lambda count, before=done: on_image(before + count, total)
+        )
+        done += len(part.labels)
+    notes = (*dict.fromkeys(note for _, part in parts for note in part.notes), *_notes(train, test))
+    is_whole = not problems and all(each.is_right for each in findings)
+    obtained = source.obtained if source and not is_whole else None
+    return DataReport(tuple(findings), len(problems), tuple(problems[:MAX_PROBLEMS]), notes, obtained)
+
+
+def bad_images(part: Split, num_threads: int, on_count: Callable[[int], None] | None) -> list[str]:
+    """Decode every image of a split; why those that cannot be decoded cannot."""
+    images = part.images
+    if isinstance(images, np.ndarray):
+        return []
+    if not isinstance(images, EncodedImages):
+        return images.bad_rows()[1]
+    problems = []
+    with ThreadPoolExecutor(num_threads) as pool:
+        for count, reason in enumerate(pool.map(partial(_reason, images), range(len(images))), start=1):
+            if reason is not None:
+                problems.append(reason)
+            if on_count is not None:
+                on_count(count)
+    return problems
+
+
+def _reason(images: EncodedImages, index: int) -> str | None:
+    try:
+        payload = images.payload(index)
+        if payload is None:
+            raise ValueError("no image (null)")
+        decode_image(payload, None)
+        return None
+    except (ValueError, OSError) as error:
+        return f"{images.rows[index]}: {error}"
+
+
+def _notes(train: Split, test: Split | None) -> list[str]:
+    counts = train.labels.value_counts()
+    notes = []
+    if (counts == 1).any():
+        notes.append(f"{int((counts == 1).sum())} classes have a single training image; the first: {counts.idxmin()}")
+    unseen = sorted(set(map(str, () if test is None else test.labels.dropna())) - set(map(str, counts.index)))
+    if unseen:
+        notes.append(f"{len(unseen)} classes have test images only; the first: {unseen[0]}")
+    missing = {name: int(values.isna().sum()) for name, values in train.columns.items() if values.isna().any()}
+    if missing:
+        worst = max(missing, key=lambda name: missing[name])
+        notes.append(
+            f"{len(missing)} attributes are missing for some images, most often {worst} ({missing[worst]}); a missing "
+            "value is a value of its own"
+        )
+    return notes
+
+
+def require_known(name: str) -> None:
+    """Raise UserError where there is no data set of this name."""
+    if name not in READERS:
+        raise UserError(f"no data set {name!r}; there are: {', '.join(READERS)}")
