@@ -12,7 +12,10 @@ from clray.config import Config
 from clray.sweep.trials import TrialRecord, rank_records
 
 MAX_ROWS = 24
-STATE_STYLES = {"running": "cyan", "finished": "green", "failed": "red", "stopped": "yellow", "pending": "dim"}
+STATE_STYLES = {
+    "running": "cyan", "finished": "green", "pruned": "blue", "failed": "red", "stopped": "yellow", "pending": "dim",
+}  # fmt: skip
+OVER = ("finished", "pruned", "failed")
 
 
 class LiveTable:
@@ -38,8 +41,8 @@ class LiveTable:
         self.records[record.point.index] = record
         if self.live is not None:
             self.live.update(self._render())
-        elif record.state in ("finished", "failed", "stopped"):
-            done = sum(r.state in ("finished", "failed", "stopped") for r in self.records.values())
+        elif record.state in (*OVER, "stopped"):
+            done = sum(r.state in (*OVER, "stopped") for r in self.records.values())
             line = f"[{done}/{self.num_trials}] {record.point.name}: {_outcome(record, self.config)}"
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
@@ -48,7 +51,7 @@ class LiveTable:
         for name, justify in (("trial", "left"), ("state", "left"), ("epochs", "left"), ("loss", "right"),
                               ("linear", "right"), ("I(Z;T)", "right"), ("H(Z|T)", "right")):  # fmt: skip
             table.add_column(name, justify=justify)
-        order = {"running": 0, "failed": 1, "stopped": 1, "finished": 2}
+        order = {"running": 0, "failed": 1, "stopped": 1, "finished": 2, "pruned": 2}
         records = sorted(rank_records(list(self.records.values()), self.config), key=lambda r: order.get(r.state, 3))
         for record in records[:MAX_ROWS]:
             metrics = record.metrics
@@ -61,7 +64,7 @@ class LiveTable:
                 _number(metrics, "clusters/mutual_information_bits", 2),
                 _number(metrics, "clusters/conditional_entropy_bits", 2),
             )
-        done = sum(record.state in ("finished", "failed") for record in records)
+        done = sum(record.state in OVER for record in records)
         hidden = f", {len(records) - MAX_ROWS} not shown" if len(records) > MAX_ROWS else ""
         return Group(table, Text(f"{done} of {self.num_trials} trials done{hidden}", "dim"))
 
@@ -70,7 +73,7 @@ def result_table(records: Sequence[TrialRecord], limit: int = MAX_ROWS) -> Table
     """Finished and failed trials in the order given."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name, justify in (("", "right"), ("trial", "left"), ("linear", "right"), ("k-NN", "right"),
-                          ("I(Z;T)", "right"), ("H(Z|T)", "right"), ("seconds", "right")):  # fmt: skip
+                          ("I(Z;T)", "right"), ("H(Z|T)", "right"), ("seconds", "right"), ("", "left")):  # fmt: skip
         table.add_column(name, justify=justify)
     for rank, record in enumerate(records[:limit], start=1):
         metrics = record.metrics
@@ -82,6 +85,7 @@ def result_table(records: Sequence[TrialRecord], limit: int = MAX_ROWS) -> Table
             _number(metrics, "clusters/mutual_information_bits", 2),
             _number(metrics, "clusters/conditional_entropy_bits", 2),
             f"{record.seconds:.1f}" if record.state == "finished" else Text(record.state, STATE_STYLES[record.state]),
+            Text(record.error or record.reason or "", "dim"),
         )
     return table
 
@@ -90,7 +94,11 @@ def _outcome(record: TrialRecord, config: Config) -> str:
     if record.error is not None:
         return f"failed: {record.error}"
     value = record.metrics.get(config.sweep.metric)
-    return record.state if value is None else f"{config.sweep.metric} {value:.4f} after {record.seconds:.1f} s"
+    outcome = record.reason or record.state
+    if value is None:
+        return outcome
+    measured = f"{config.sweep.metric} {value:.4f} after {record.seconds:.1f} s"
+    return measured if record.reason is None else f"{measured}, {outcome}"
 
 
 def _number(metrics: dict[str, float], name: str, digits: int) -> str:

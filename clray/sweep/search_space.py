@@ -1,4 +1,4 @@
-"""YAML search space to the points of a sweep, all of them validated before Ray starts.
+"""YAML search space to the points of a sweep, validated before Ray starts.
 
 Domains have Ray Tune's names and meaning, and its samplers draw from them.
 """
@@ -20,8 +20,14 @@ NUM_ARGUMENTS = {"grid_search": None, "choice": None, "uniform": 2, "loguniform"
 DEFAULT_OBJECTIVE, DEFAULT_SOURCE = (
     ObjectiveConfig.model_fields["name"].default, ClustersConfig.model_fields["source"].default
 )  # fmt: skip
-SHORT_NAMES = {"clusters.num_clusters": "k", "objective.temperature": "t", "clusters.num_attributes": "attributes",
-               "clusters.granularities": "k"}  # fmt: skip
+SHORT_NAMES = {
+    "clusters.num_clusters": "k",
+    "clusters.granularities": "k",
+    "clusters.num_attributes": "attributes",
+    "clusters.num_merged": "merged",
+    "clusters.num_splits": "splits",
+    "objective.temperature": "t",
+}
 
 
 @dataclass(frozen=True)
@@ -48,33 +54,113 @@ class SweepPoint:
         return point_name({key: value for key, value in self.overrides.items() if key != "seed"})
 
 
-def draw_points(config: Config) -> list[SweepPoint]:
-    """Every point of the sweep: the product of the grids, drawn `sweep.num_samples` times.
+@dataclass(frozen=True)
+class SweepPlan:
+    """The trials of a sweep.
+
+    Attributes:
+        points: those known before; none where a searcher suggests them one by one.
+        probes: for a searcher that does, points at the ends of every domain: what is true of them is true of all.
+        domains: of the first search space.
+    """
+
+    num_trials: int
+    points: list[SweepPoint]
+    probes: list[SweepPoint]
+    domains: list[Domain]
+
+    @property
+    def samples(self) -> list[SweepPoint]:
+        """Points by which the sweep can be judged before it runs."""
+        return self.points or self.probes
+
+
+def plan_sweep(config: Config) -> SweepPlan:
+    """What the sweep will run.
 
     Raises:
         UserError: an unknown key or domain, wrong arguments, or a point that makes no valid config.
     """
+    spaces = parse_spaces(config)
+    if not config.sweep.is_sequential:
+        points = _draw_points(config, spaces)
+        return SweepPlan(len(points), points, [], spaces[0])
+    if len(spaces) > 1:
+        raise UserError(f"search_space: sweep.searcher={config.sweep.searcher} searches one space; got {len(spaces)}")
+    probes = _probe_points(config, spaces[0])
+    return SweepPlan(config.sweep.num_samples * config.sweep.seeds, [], probes, spaces[0])
+
+
+def parse_spaces(config: Config) -> list[list[Domain]]:
+    """The domains of each search space; raises UserError as `plan_sweep`."""
     spaces = [[_parse_domain(key, spec) for key, spec in space.items()] for space in config.search_space]
     if not spaces:
         raise UserError(
             "search_space: nothing to sweep; add for example clusters.num_clusters: {grid_search: [10, 100]}"
         )
     for domain in itertools.chain(*spaces):
+        if domain.key == "seed" and config.sweep.seeds > 1:
+            raise UserError("search_space.seed: sweep.seeds repeats each point already; leave out either")
         _check_bounds(config, domain)
-    sampler = _tune_sampler(config) if any(_is_random(domain) for space in spaces for domain in space) else None
-    base = override(config, {"search_space": []})
+    return spaces
+
+
+def repeat_point(config: Config, overrides: dict[str, Any], first_index: int) -> list[SweepPoint]:
+    """A point with each of its seeds, as trials numbered from `first_index`.
+
+    Raises:
+        UserError: it makes no valid config.
+    """
+    base, seeds = override(config, {"search_space": []}), range(config.seed, config.seed + config.sweep.seeds)
+    repeats = [overrides] if len(seeds) == 1 else [{**overrides, "seed": seed} for seed in seeds]
+    points = []
+    for number, each in enumerate(repeats):
+        name = point_name(each)
+        points.append(SweepPoint(first_index + number, name, each, override(base, each, f"trial {name}")))
+    return points
+
+
+def _draw_points(config: Config, spaces: list[list[Domain]]) -> list[SweepPoint]:
+    """The product of the grids and the draws of the other domains, `sweep.num_samples` times."""
+
+    def is_grid(domain: Domain) -> bool:
+        return domain.name == "grid_search" and config.sweep.searcher == "grid"
+
+    needs_sampler = any(not is_grid(domain) for space in spaces for domain in space)
+    sampler = _tune_sampler(config) if needs_sampler else None
     points: list[SweepPoint] = []
     for _, space in itertools.product(range(config.sweep.num_samples), spaces):
-        grids = [domain for domain in space if domain.name == "grid_search"]
+        grids = [domain for domain in space if is_grid(domain)]
         for values in itertools.product(*(domain.arguments for domain in grids)):
             overrides = dict(zip((domain.key for domain in grids), values, strict=True))
             for domain in space:
-                if domain.name != "grid_search":
+                if not is_grid(domain):
                     assert sampler is not None, "random domains come with a sampler"
                     overrides[domain.key] = sampler(domain)
-            name = point_name(overrides)
-            points.append(SweepPoint(len(points), name, overrides, override(base, overrides, f"trial {name}")))
+            points += repeat_point(config, overrides, len(points))
     return points
+
+
+def _probe_points(config: Config, space: list[Domain]) -> list[SweepPoint]:
+    """Points that take each end, or each listed value, of every domain at least once."""
+    ends = [_ends(domain) for domain in space]
+    count = max(map(len, ends))
+    probes = []
+    for number in range(count):
+        overrides = {
+            domain.key: values[min(number, len(values) - 1)] for domain, values in zip(space, ends, strict=True)
+        }
+        probes += repeat_point(config, overrides, len(probes))
+    return probes
+
+
+def tune_domain(domain: Domain) -> Any:
+    """The domain as Ray Tune's own; a grid becomes a choice. Imports Ray, which takes seconds."""
+    from ray import tune
+
+    if domain.name in ("grid_search", "choice"):
+        return tune.choice(list(domain.arguments))
+    return getattr(tune, domain.name)(*domain.arguments)
 
 
 def point_name(overrides: dict[str, Any]) -> str:
@@ -130,30 +216,29 @@ def _parse_domain(key: str, spec: Any) -> Domain:
     return Domain(key, name, tuple(arguments))
 
 
-def _is_random(domain: Domain) -> bool:
-    return domain.name != "grid_search"
-
-
 def _check_bounds(config: Config, domain: Domain) -> None:
     """Both ends of a range must be valid values; a grid's values are checked with their points."""
     if domain.name == "grid_search":
         return
-    values = domain.arguments if domain.name == "choice" else domain.arguments[:2]
-    # The upper bound of an integer range is excluded.
-    ends = (values[0], values[1] - 1) if domain.name in ("randint", "lograndint") else values
-    for value in ends:
+    for value in _ends(domain):
         override(config, {domain.key: value}, f"search_space.{domain.name}")
+
+
+def _ends(domain: Domain) -> tuple[Any, ...]:
+    """The listed values, or both ends of a range."""
+    if domain.name in ("grid_search", "choice"):
+        return domain.arguments
+    low, high = domain.arguments[:2]
+    # The upper bound of an integer range is excluded.
+    return (low, high - 1) if domain.name in ("randint", "lograndint") else (low, high)
 
 
 def _tune_sampler(config: Config) -> Callable[[Domain], Any]:
     """Draws from Tune's own domains, in an order fixed by the run seed. Imports Ray, which takes seconds."""
-    from ray import tune
-
     generator = np.random.RandomState(derive_seed(config.seed, "search space") % 2**32)
 
     def sample(domain: Domain) -> Any:
-        arguments = (list(domain.arguments),) if domain.name == "choice" else domain.arguments
-        value = getattr(tune, domain.name)(*arguments).sample(random_state=generator)
+        value = tune_domain(domain).sample(random_state=generator)
         return value.item() if isinstance(value, np.generic) else value
 
     return sample

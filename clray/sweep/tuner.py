@@ -7,8 +7,8 @@ needs several launches a worker group.
 import logging
 import os
 import shutil
+import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,18 +17,26 @@ from ray import tune
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
-from clray.config import Config, UserError
+from clray.config import Config, UserError, override
 from clray.data.datasets import Dataset
 from clray.kmeans.actors import shard_resources
 from clray.ray_cluster import require_resources, start_ray
-from clray.sweep.search_space import SweepPoint
-from clray.sweep.trials import TrialRecord, trial_folder
-from clray.track.mlflow import RunLogger, Store
+from clray.redaction import hide_credentials
+from clray.sweep.book import TrialBook
+from clray.sweep.schedulers import Judge, build_scheduler
+from clray.sweep.search_space import SweepPlan, SweepPoint
+from clray.sweep.searchers import COST, BookSearcher, build_searcher
+from clray.sweep.trials import TrialRecord, write_outcome
+from clray.sweep.watching import Watch
+from clray.track.pictures import CLUSTERS_FILE, PATH_FILE, draw_run
+from clray.track.runs import RunLogger, Tracker
+from clray.train.checkpoint import CHECKPOINT_FILE
 from clray.train.health import warn_of_collapse
 from clray.train.launch import error_line, start_service, train_in_group, train_in_process
 from clray.train.resources import required_resources
 from clray.train.run import check_against_data
-from clray.train.session import read_metrics
+from clray.train.session import Metrics, read_metrics
+from clray.train.storage import Storage, storage_of
 
 ERROR_FILE = "error.txt"
 DONE_FILE = "done"
@@ -56,17 +64,24 @@ def check_points(points: list[SweepPoint], data: Dataset) -> None:
             raise UserError(f"trial {point.name}: {error}") from None
 
 
-def start_for_sweep(config: Config, points: list[SweepPoint], *, verbose: bool) -> None:
-    """Ray, with room for the largest trial beside the k-means shards.
+def start_for_sweep(config: Config, points: list[SweepPoint], *, verbose: bool) -> int:
+    """Ray, with room for the largest trial beside the k-means shards; returns how many trials run at once.
 
     Raises:
         UserError: the cluster does not answer, or a trial needs more than all of it.
     """
     needed, pool = _largest(points), _pool(config, points)
     # The cleaner that frees the placement groups of worker groups asks the dashboard's State API.
-    is_group = any(point.config.train.num_workers > 1 for point in points)
-    start_ray(needed_cpus=needed["CPU"] + pool["CPU"], dashboard=is_group, verbose=verbose)
+    start_ray(needed_cpus=needed["CPU"] + pool["CPU"], dashboard=_is_group(points), verbose=verbose)
     require_resources({name: needed[name] + pool[name] for name in needed}, "one trial and the k-means shards")
+    total = ray.cluster_resources()
+    fits = [int((total.get(name, 0.0) - pool[name] + 1e-6) / amount) for name, amount in needed.items() if amount > 0]
+    limit = max(1, min(fits))
+    return min(limit, config.sweep.max_concurrent_trials or limit)
+
+
+def _is_group(points: list[SweepPoint]) -> bool:
+    return any(point.config.train.num_workers > 1 for point in points)
 
 
 def _largest(points: list[SweepPoint]) -> dict[str, float]:
@@ -83,93 +98,152 @@ def _pool(config: Config, points: list[SweepPoint]) -> dict[str, float]:
 
 
 def run_sweep(
-    config: Config, points: list[SweepPoint], data: Dataset, folder: Path, store: Store, display: Display
+    config: Config,
+    plan: SweepPlan,
+    data: Dataset,
+    folder: Path,
+    num_at_once: int,
+    tracker: Tracker,
+    display: Display,
+    watch: Watch | None = None,
 ) -> tuple[list[TrialRecord], RunLogger]:
-    """Run every point; a failing trial does not end the sweep.
+    """Run every trial; a failing one does not end the sweep, unless `sweep.fail_fast`.
 
-    Trials whose folder holds results or a checkpoint go on from there, so a sweep that was interrupted is resumed by
-    running it again. `start_for_sweep` comes first. Returns the trials and the open MLflow run of the sweep.
+    Trials that are over are not run again, and those whose folder holds a checkpoint go on from there, so a sweep that
+    was interrupted is resumed by running it again. `start_for_sweep` comes first. Returns the trials and the open
+    MLflow run of the sweep.
     """
-    needed, pool = _largest(points), _pool(config, points)
-    has_shards = any(point.config.clusters.source == "kmeans" for point in points)
-    service = start_service(config.kmeans) if has_shards else None
-    records = [TrialRecord(point, trial_folder(folder, point)) for point in points]
-    callback = _Reporter(records, folder, store, config, display)
+    book = TrialBook(config, plan, folder)
+    searcher = BookSearcher(book, build_searcher(config, plan, folder))
+    reporter = _Reporter(book, folder, tracker, data, display, watch)
+    for record in book.records:
+        display.update(record)
+    has_shards = any(point.config.clusters.source == "kmeans" for point in plan.samples)
+    is_group, needed = _is_group(plan.samples), _largest(plan.samples)
     # A worker group's workers are not reserved by Tune: the trial itself takes next to nothing, and the number of
     # trials at once is bounded by what the workers need.
-    is_group = any(point.config.train.num_workers > 1 for point in points)
     per_trial = {"CPU": 0.01} if is_group else {name: amount for name, amount in needed.items() if amount > 0}
     trainable = tune.with_parameters(
-        _train_trial, configs=[point.config for point in points], folders=[r.folder for r in records],
-        data=[ray.put(data)], service=service,
+        _train_trial, config=override(config, {"search_space": []}), folder=folder, data=[ray.put(data)],
+        service=start_service(config.kmeans) if has_shards else None,
     )  # fmt: skip
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # accuracy is not measured at every epoch
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # its banner ignores verbose=0
     tuner = tune.Tuner(
         tune.with_resources(trainable, per_trial),
-        param_space={"point": tune.grid_search([point.index for point in points])},
         tune_config=tune.TuneConfig(
-            max_concurrent_trials=_concurrency(config, needed, pool), reuse_actors=not is_group
+            search_alg=searcher,
+            scheduler=Judge(build_scheduler(config, plan), book),
+            num_samples=max(plan.num_trials, 1),
+            max_concurrent_trials=num_at_once,
+            reuse_actors=not is_group,
         ),
         run_config=tune.RunConfig(
-            name="tune", storage_path=str(folder.resolve()), callbacks=[callback], verbose=0
+            name="tune",
+            storage_path=str(folder.resolve()),
+            callbacks=[reporter],
+            verbose=0,
+            failure_config=tune.FailureConfig(
+                max_failures=0 if config.sweep.fail_fast else config.sweep.max_failures,
+                fail_fast=config.sweep.fail_fast,
+            ),
         ),
-    )  # fmt: skip
+    )
     try:
         tuner.fit()
     finally:
-        callback.close()
+        reporter.close()
         # Tune's own state; a sweep is resumed from the folders of its trials.
         shutil.rmtree(folder / "tune", ignore_errors=True)
-    return records, callback.parent
-
-
-def _concurrency(config: Config, needed: dict[str, float], pool: dict[str, float]) -> int:
-    """Trials at once: what the cluster has, less the k-means shards, divided by what a trial needs."""
-    total = ray.cluster_resources()
-    fits = [int((total.get(name, 0.0) - pool[name] + 1e-6) / amount) for name, amount in needed.items() if amount > 0]
-    limit = max(1, min(fits))
-    return min(limit, config.sweep.max_concurrent_trials or limit)
+    return book.records, reporter.parent
 
 
 def _train_trial(
-    parameters: dict[str, Any], *, configs: list[Config], folders: list[Path], data: list[Any], service: Any | None
+    parameters: dict[str, Any], *, config: Config, folder: Path, data: list[Any], service: Any | None
 ) -> None:
-    config, folder = configs[parameters["point"]], folders[parameters["point"]]
+    index = parameters["point"]
+    overrides = {key: value for key, value in parameters.items() if key != "point"}
+    if config.sweep.scheduler == "pbt":
+        overrides["train.checkpoint_every_epochs"] = 1  # each may be handed to another trial
+    config = override(config, overrides)
+    storage = storage_of(config, f"{folder.name}/{index:04d}")
+    folder = folder / "trials" / f"{index:04d}"
     if (folder / DONE_FILE).exists():
         tune.report(read_metrics(folder)[-1])
         return
     folder.mkdir(parents=True, exist_ok=True)
     (folder / ERROR_FILE).unlink(missing_ok=True)
     try:
-        _train(config, folder, data, service)
+        _train(config, folder, data, service, storage)
         (folder / DONE_FILE).touch()
     except Exception as error:
         # The driver shows this line; Tune's own account of the error reaches its callbacks too late.
-        (folder / ERROR_FILE).write_text(error_line(error), encoding="utf-8")
+        (folder / ERROR_FILE).write_text(hide_credentials(error_line(error)), encoding="utf-8")
         raise
 
 
-def _train(config: Config, folder: Path, data: list[Any], service: Any | None) -> None:
-    if config.train.num_workers == 1:
-        train_in_process(config, ray.get(data[0]), folder, tune.report, service)
-        return
-    from ray.tune.integration.ray_train import TuneReportCallback
+def _train(config: Config, folder: Path, data: list[Any], service: Any | None, storage: Storage | None) -> None:
+    if config.train.num_workers > 1:
+        from ray.tune.integration.ray_train import TuneReportCallback
 
-    train_in_group(config, data[0], folder, service=service, callbacks=(TuneReportCallback(),))
+        train_in_group(
+            config, data[0], folder, service=service, storage=storage, callbacks=(TuneReportCallback(),)
+        )  # fmt: skip
+        _draw(config, folder, ray.get(data[0]))
+        return
+    images = ray.get(data[0])
+    changes_while_running = config.sweep.scheduler == "pbt"
+    if changes_while_running:
+        _take_over_checkpoint(folder)
+
+    def on_report(metrics: Metrics) -> None:
+        if metrics["epoch"] == config.train.num_epochs:
+            _draw(config, folder, images)
+        metrics = {**metrics, COST: _cost_seconds(folder)}
+        if not changes_while_running:
+            tune.report(metrics)
+            return
+        with tempfile.TemporaryDirectory() as kept:
+            shutil.copyfile(folder / CHECKPOINT_FILE, Path(kept) / CHECKPOINT_FILE)
+            tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(kept))
+
+    train_in_process(config, images, folder, on_report, service, storage)
+
+
+def _take_over_checkpoint(folder: Path) -> None:
+    """Go on from the checkpoint that the scheduler chose, which may be another trial's."""
+    checkpoint = tune.get_checkpoint()
+    if checkpoint is not None:
+        with checkpoint.as_directory() as chosen:
+            shutil.copyfile(Path(chosen) / CHECKPOINT_FILE, folder / CHECKPOINT_FILE)
+
+
+def _draw(config: Config, folder: Path, data: Dataset) -> None:
+    if config.tracking.pictures == "none":
+        return
+    try:
+        draw_run(folder, config, data)
+    except Exception as error:  # a trial is not lost over its picture
+        log.warning("no pictures of %s: %s", folder, error)
+
+
+def _cost_seconds(folder: Path) -> float:
+    """What the trial has cost so far, also before an interruption."""
+    names = ("train/seconds", "recluster/seconds", "eval/seconds")
+    return sum(metrics.get(name, 0.0) for metrics in read_metrics(folder) for name in names)
 
 
 class _Reporter(Callback):
     """Tune's events to the records, the display and MLflow, all in the driver: trials never import MLflow."""
 
     def __init__(
-        self, records: list[TrialRecord], folder: Path, store: Store, config: Config, display: Display
+        self, book: TrialBook, folder: Path, tracker: Tracker, data: Dataset, display: Display, watch: Watch | None
     ) -> None:
-        self.records = records
-        self.store = store
-        self.display = display
-        self.folder = folder
-        self.parent = store.start_run(kind="sweep", run_id=folder.name, name=folder.name, config=config)
+        self.book, self.folder, self.tracker, self.data, self.display = book, folder, tracker, data, display
+        self.watch = watch
+        self.parent = tracker.start_run(kind="sweep", run_id=folder.name, name=folder.name, config=book.config)
+        self.parent.log_dataset(data, book.config.data)
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune saves its callbacks with the state of the experiment; a sweep is resumed from the trials' own folders.
@@ -177,17 +251,12 @@ class _Reporter(Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:  # noqa: ARG002
         record = self._record(trial)
-        record.state, record.started_at = "running", time.monotonic()
+        record.state, record.error = "running", None
+        record.started_at = record.started_at or time.monotonic()
         if record.mlflow is None:
-            record.mlflow = self.store.start_run(
-                kind="trial",
-                run_id=f"{self.folder.name}/{record.point.index}",
-                name=record.point.name,
-                config=record.point.config,
-                parent=self.parent.mlflow_id,
-                point=record.point.repeated_name,
-            )
-        self.display.update(record)
+            record.mlflow = start_trial_run(self.tracker, record, self.parent.run_id)
+            record.mlflow.log_dataset(self.data, record.point.config.data)
+        self._show(record)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any  # noqa: ARG002
@@ -195,11 +264,18 @@ class _Reporter(Callback):
         record = self._record(trial)
         record.metrics = {name: value for name, value in result.items() if name == "epoch" or _is_metric(name, value)}
         warn_of_collapse(record.metrics, record.point.name)
-        self._track(record, lambda logger: logger(record.metrics))
-        self.display.update(record)
+        changed = {k: v for k, v in record.point.overrides.items() if trial.config.get(k, v) != v}
+        changed = {key: trial.config[key] for key in changed}
+        if record.mlflow is not None:
+            record.mlflow(record.metrics)
+            if changed != record.changed:
+                record.mlflow.set_tags(changed=", ".join(f"{key}={value:.4g}" for key, value in changed.items()))
+        record.changed = changed
+        self._show(record)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:  # noqa: ARG002
-        self._end(self._record(trial), "finished", "FINISHED")
+        record = self._record(trial)
+        self._end(record, "pruned" if record.reason else "finished", "FINISHED")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:  # noqa: ARG002
         record = self._record(trial)
@@ -208,7 +284,7 @@ class _Reporter(Callback):
 
     def close(self) -> None:
         """End what is still open: trials that an interruption left behind."""
-        for record in self.records:
+        for record in self.book.records:
             if record.state == "running":
                 self._end(record, "stopped", "KILLED")
 
@@ -216,21 +292,43 @@ class _Reporter(Callback):
         record.state = state
         if record.started_at is not None:
             record.seconds = time.monotonic() - record.started_at
-        if record.error is not None:
-            self._track(record, lambda logger: logger.set_tag("clray.error", record.error or ""))
-        self._track(record, lambda logger: logger.finish(status))
-        self.display.update(record)
+        if state in ("finished", "pruned"):
+            write_outcome(record)
+        if record.mlflow is not None:
+            self._log_end(record, record.mlflow)
+            record.mlflow.finish(status)
+        self._show(record)
 
-    def _track(self, record: TrialRecord, write: Callable[[RunLogger], None]) -> None:
-        if record.mlflow is None:
-            return
-        try:
-            write(record.mlflow)
-        except Exception as error:  # a tracking store that fails must not end the training
-            log.warning("MLflow did not record trial %s: %s", record.point.name, error)
+    def _log_end(self, record: TrialRecord, logger: RunLogger) -> None:
+        tags = {"state": record.state}
+        if record.error is not None:
+            tags["error"] = record.error
+        if record.reason is not None:
+            tags["reason"] = record.reason
+        logger.set_tags(**tags)
+        for name in (PATH_FILE, CLUSTERS_FILE):
+            if (record.folder / name).exists():
+                logger.log_file(record.folder / name)
+
+    def _show(self, record: TrialRecord) -> None:
+        self.display.update(record)
+        if self.watch is not None:
+            self.watch.update(self.book.records, record)
 
     def _record(self, trial: Trial) -> TrialRecord:
-        return self.records[trial.config["point"]]
+        return self.book.records[trial.config["point"]]
+
+
+def start_trial_run(tracker: Tracker, record: TrialRecord, sweep: str) -> RunLogger:
+    """The trial's MLflow run, new or continued, below the sweep's."""
+    return tracker.start_run(
+        kind="trial",
+        run_id=f"{sweep}/{record.point.index}",
+        name=record.point.name,
+        config=record.point.config,
+        parent=sweep,
+        point=record.point.repeated_name,
+    )
 
 
 def _is_metric(name: str, value: Any) -> bool:

@@ -3,16 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean, stdev
 
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
 MAX_LABELS = 20
 MAX_SHOWN = 3
+LETTER_WIDTH, LETTER_HEIGHT = 0.0125, 0.04
+"""Of a label, as shares of the picture."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class Point:
         accuracy: in 0..1, the colour.
         label: short text beside the marker, such as `K=50`.
         group: what the marker's shape tells, such as `t=0.2`.
+        num_clusters: its granularity.
     """
 
     mutual_information_bits: float
@@ -32,6 +37,7 @@ class Point:
     accuracy: float
     label: str
     group: str
+    num_clusters: int
 
 
 def draw_information_plane(
@@ -98,6 +104,34 @@ def draw_information_plane(
     axes.set_ylabel("H(Z|T), bits: what the clusters hold besides")
     axes.set_title(title)
     axes.grid(alpha=0.25)
+    return _save(figure, path)
+
+
+def draw_granularity(points: Sequence[Point], path: Path) -> Path:
+    """Accuracy over the number of clusters, a line for each group, with the spread of its repeats; written as PNG."""
+    figure, axes = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
+    for number, group in enumerate(sorted({point.group for point in points})):
+        by_count: dict[int, list[float]] = {}
+        for point in points:
+            if point.group == group:
+                by_count.setdefault(point.num_clusters, []).append(100 * point.accuracy)
+        counts = sorted(by_count)
+        means = [fmean(by_count[count]) for count in counts]
+        spreads = [stdev(by_count[count]) if len(by_count[count]) > 1 else 0.0 for count in counts]
+        axes.errorbar(
+            counts, means, yerr=spreads if any(spreads) else None, marker=MARKERS[number % len(MARKERS)], capsize=3,
+            label=group or None,
+        )  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_xlabel("number of clusters")
+    axes.set_ylabel("accuracy (%)")
+    if any(point.group for point in points):
+        axes.legend(frameon=False)
+    axes.grid(alpha=0.25)
+    return _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> Path:
     partial = path.with_suffix(".partial.png")
     figure.savefig(partial, dpi=150)
     plt.close(figure)
@@ -115,4 +149,15 @@ def _labels(points: Sequence[Point]) -> list[tuple[str, float, float, str]]:
             shown = [f"best {max(100 * point.accuracy for point in members):.1f}"]
         place = leftmost.mutual_information_bits, leftmost.conditional_entropy_bits
         labels.append((label, *place, " / ".join(shown)))
-    return labels if len(labels) <= MAX_LABELS else []
+    return _without_overlaps(labels) if len(labels) <= MAX_LABELS else []
+
+
+def _without_overlaps(labels: list[tuple[str, float, float, str]]) -> list[tuple[str, float, float, str]]:
+    """The labels whose text, which runs to the left of its point, touches none of those kept before."""
+    width, height = (max(values) - min(values) for values in zip(*((x, y) for _, x, y, _ in labels), strict=True))
+    kept: list[tuple[str, float, float, str]] = []
+    for label, x, y, shown in labels:
+        room = LETTER_WIDTH * width * (len(label) + len(shown) + 2)
+        if not any(abs(x - other[1]) < room and abs(y - other[2]) < LETTER_HEIGHT * height for other in kept):
+            kept.append((label, x, y, shown))
+    return kept

@@ -1,22 +1,36 @@
-"""MLflow: one parent run per sweep, one child per trial, params once, metrics by epoch.
+"""MLflow: a store, and how the entries of an outbox are written to it.
 
 Ray's own MLflow callback is not used: it writes flat runs without a parent and doubles the run of a restored trial
 (ray issues 19978, 30649). Here a run is found again by a tag, so a resumed one is continued.
 """
 
+import os
 import urllib.error
+import urllib.parse
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clray.config import Config, UserError, dump_yaml, flatten
+from clray.config import UserError, flatten
 from clray.sections import TrackingConfig
+from clray.track.outbox import Entry, Unreachable
 
 STORE_FILE = "mlflow.db"
 ID_TAG = "clray.id"
 POINT_TAG = "clray.point"
 SERVER_TIMEOUT_SECONDS = 5.0
+MODEL_NAME = "encoder"
+TRAINING_VIEW = "workflowType=machine_learning"
+"""In an address of the UI: the view of training runs; else MLflow 3 opens that of language models."""
+REFUSALS = {
+    "INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "BAD_REQUEST", "INVALID_STATE",
+    "PERMISSION_DENIED", "UNAUTHENTICATED",
+}  # fmt: skip
+"""MLflow's codes of requests that no repetition would make good."""
+# Where the store is away its entries are kept: what fails is better known soon than tried for minutes.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 
 def store_uri(tracking: TrackingConfig, output: Path) -> str:
@@ -98,91 +112,133 @@ class Store:
             self.client.log_artifact(mlflow_id, str(file))
         self.client.set_terminated(mlflow_id)
 
-    def start_run(
-        self, *, kind: str, run_id: str, name: str, config: Config, parent: str | None = None, point: str | None = None
-    ) -> "RunLogger":
-        """Create a run, or continue the one with the same `run_id`.
 
-        Args:
-            kind: `sweep`, `trial` or `run`.
-            run_id: clray's own id, kept in a tag; unique within the experiment.
-            parent: MLflow id of the sweep's run.
-            point: name of the sweep's point, which all its repeats share.
+class StoreWriter:
+    """Writes the entries of an outbox; each may be written twice with the same effect as once."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.mlflow_ids: dict[str, str] = {}
+        self.monitors: dict[str, Any] = {}
+
+    def __call__(self, entry: Entry) -> None:
+        """Write one entry.
+
+        Raises:
+            Unreachable: the store is away; the entry should be written again later.
         """
-        found = self.client.search_runs([self.experiment_id], f"tags.`{ID_TAG}` = '{run_id}'", max_results=1)
-        if found:
-            mlflow_id = found[0].info.run_id
-            self.client.update_run(mlflow_id, status="RUNNING")
-            history = self.client.get_metric_history(mlflow_id, "train/loss")
-            return RunLogger(self, mlflow_id, last_epoch=max((metric.step for metric in history), default=0))
+        import requests
+        from mlflow.exceptions import MlflowException
 
-        def swept(key: str) -> bool:
-            return kind == "sweep" and any(key in space for space in config.search_space)
+        try:
+            getattr(self, f"_{entry['op']}")(**{key: value for key, value in entry.items() if key != "op"})
+        except MlflowException as error:
+            if error.error_code in REFUSALS:
+                raise
+            raise Unreachable(str(error)) from error
+        except requests.HTTPError as error:
+            if error.response is not None and error.response.status_code < 500:
+                raise
+            raise Unreachable(str(error)) from error
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise Unreachable(str(error)) from error
 
-        tags = {
-            ID_TAG: run_id,
-            "clray.kind": kind,
-            "clray.cluster_source": "swept" if swept("clusters.source") else config.clusters.source,
-            "clray.objective": "swept" if swept("objective.name") else config.objective.name,
-        }
-        if parent is not None:
-            tags["mlflow.parentRunId"] = parent
-        if point is not None:
-            tags[POINT_TAG] = point
-        mlflow_id = self.client.create_run(self.experiment_id, run_name=name, tags=tags).info.run_id
-        logger = RunLogger(self, mlflow_id)
-        logger.log_params(config)
-        self.client.log_text(mlflow_id, dump_yaml(config), "config.yaml")
-        return logger
-
-
-@dataclass
-class RunLogger:
-    """Writes to one run; pickles, so that it can log from another process."""
-
-    store: Store
-    mlflow_id: str
-    last_epoch: int = 0
-    """Epochs up to this one are recorded already, by the run before it was resumed."""
-
-    def __call__(self, metrics: dict[str, float]) -> None:
-        """Log an epoch's metrics at step `epoch`, in one request."""
-        from mlflow.entities import Metric
-        from mlflow.utils.time import get_current_time_millis
-
-        epoch = int(metrics["epoch"])
-        if epoch <= self.last_epoch:
-            return
-        now = get_current_time_millis()
-        values = [Metric(name, value, now, epoch) for name, value in metrics.items() if "/" in name]
-        self.store.client.log_batch(self.mlflow_id, metrics=values)
-        self.last_epoch = epoch
-
-    def log_params(self, config: Config) -> None:
+    def _start(
+        self, run: str, name: str, tags: dict[str, str], params: dict[str, str], parent: str | None, time: int,
+        system_metrics: bool,
+    ) -> None:  # fmt: skip
         from mlflow.entities import Param
 
-        flat = flatten(config.model_dump(mode="json", exclude={"search_space"}))
-        params = [Param(key, str(value)) for key, value in flat.items()]
-        for start in range(0, len(params), 100):
-            self.store.client.log_batch(self.mlflow_id, params=params[start : start + 100])
+        client = self.store.client
+        if self._find(run) is None:
+            nested = {} if parent is None else {"mlflow.parentRunId": self._mlflow_id(parent)}
+            created = client.create_run(
+                self.store.experiment_id, start_time=time, run_name=name, tags={ID_TAG: run, **tags, **nested}
+            )
+            self.mlflow_ids[run] = created.info.run_id
+        items = [Param(key, value) for key, value in params.items()]
+        for start in range(0, len(items), 100):
+            client.log_batch(self._mlflow_id(run), params=items[start : start + 100])
+        if system_metrics:
+            self._monitor(run)
 
-    def log_file(self, path: Path) -> None:
-        self.store.client.log_artifact(self.mlflow_id, str(path))
+    def _monitor(self, run: str) -> None:
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-    def log_best(self, name: str, metrics: dict[str, float], best: "RunLogger") -> None:
-        """Record on a sweep's run which trial was best and how good, and mark that trial."""
-        self.set_tag("clray.best_trial", name)
-        best.set_tag("clray.best", "true")
-        for key, value in metrics.items():
-            if key.startswith(("eval/", "clusters/")):
-                self.store.client.log_metric(self.mlflow_id, f"best/{key}", value)
+        monitor = SystemMetricsMonitor(self._mlflow_id(run), resume_logging=True, tracking_uri=self.store.uri)
+        monitor.start()
+        self.monitors[run] = monitor
 
-    def set_tag(self, key: str, value: str) -> None:
-        self.store.client.set_tag(self.mlflow_id, key, value)
+    def _resume(self, run: str) -> None:
+        self.store.client.update_run(self._mlflow_id(run), status="RUNNING")
 
-    def finish(self, status: str = "FINISHED") -> None:
-        """End the run as FINISHED, FAILED or KILLED."""
-        self.store.client.set_terminated(self.mlflow_id, status)
+    def _metrics(self, run: str, step: int, time: int, values: dict[str, float]) -> None:
+        from mlflow.entities import Metric
+
+        metrics = [Metric(name, value, time, step) for name, value in values.items()]
+        self.store.client.log_batch(self._mlflow_id(run), metrics=metrics)
+
+    def _tags(self, run: str, values: dict[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        tags = [RunTag(key, value) for key, value in values.items()]
+        self.store.client.log_batch(self._mlflow_id(run), tags=tags)
+
+    def _headline(self, run: str, text: str, metric: str, file: str) -> None:
+        """The sentence above the experiment's runs, with what to open next: the answer without a click."""
+        experiment_id = self.store.experiment_id
+        picture = f"{_run_path(experiment_id, self._mlflow_id(run))}/artifacts/{file}"
+        links = f"[Its report]({picture}) · [All trials, best first]({_trials_path(experiment_id, metric)})"
+        self.store.client.set_experiment_tag(experiment_id, "mlflow.note.content", f"{links} | **{run}**: {text}")
+
+    def _text(self, run: str, text: str, file: str) -> None:
+        self.store.client.log_text(self._mlflow_id(run), text, file)
+
+    def _file(self, run: str, path: str) -> None:
+        self.store.client.log_artifact(self._mlflow_id(run), path)
+
+    def _dataset(self, run: str, name: str, digest: str, source: str, profile: str) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        dataset = Dataset(name, digest, source_type="local", source=source, profile=profile)
+        self.store.client.log_inputs(
+            self._mlflow_id(run), [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
+        )
+
+    def _model(self, run: str, path: str) -> None:
+        client, mlflow_id = self.store.client, self._mlflow_id(run)
+        logged = client.search_logged_models([self.store.experiment_id], f"source_run_id = '{mlflow_id}'")
+        ready = [model for model in logged if model.name == MODEL_NAME and str(model.status) == "READY"]
+        if ready:
+            return
+        model = client.create_logged_model(self.store.experiment_id, name=MODEL_NAME, source_run_id=mlflow_id)
+        client.log_model_artifacts(model.model_id, path)
+        client.finalize_logged_model(model.model_id, "READY")
+        client.log_artifacts(mlflow_id, path, MODEL_NAME)
+
+    def _finish(self, run: str, status: str, time: int) -> None:
+        monitor = self.monitors.pop(run, None)
+        if monitor is not None:
+            monitor.finish()
+        self.store.client.set_terminated(self._mlflow_id(run), status, end_time=time)
+
+    def _mlflow_id(self, run: str) -> str:
+        found = self._find(run)
+        if found is None:
+            raise LookupError(f"no run {run} in {self.store.uri}")
+        return found
+
+    def _find(self, run: str) -> str | None:
+        if run not in self.mlflow_ids:
+            found = self.store.client.search_runs(
+                [self.store.experiment_id], f"tags.`{ID_TAG}` = '{run}'", max_results=1
+            )
+            if not found:
+                return None
+            self.mlflow_ids[run] = found[0].info.run_id
+        return self.mlflow_ids[run]
 
 
 def open_store(tracking: TrackingConfig, output: Path) -> Store:
@@ -211,3 +267,24 @@ def open_store(tracking: TrackingConfig, output: Path) -> Store:
 def ui_command(uri: str) -> str:
     """The command that opens this store in a browser."""
     return uri if uri.startswith(("http://", "https://")) else f"mlflow ui --backend-store-uri {uri}"
+
+
+def run_page(store: Store, mlflow_id: str) -> str:
+    """The address of a run's page, once the UI runs at its usual port or the store is a server."""
+    host = store.uri.rstrip("/") if store.uri.startswith(("http://", "https://")) else "http://127.0.0.1:5000"
+    return f"{host}/{_run_path(store.experiment_id, mlflow_id)}?{TRAINING_VIEW}"
+
+
+def _run_path(experiment_id: str, mlflow_id: str) -> str:
+    return f"#/experiments/{experiment_id}/runs/{mlflow_id}"
+
+
+def _trials_path(experiment_id: str, metric: str) -> str:
+    """The page that lists all trials of an experiment, best first, with charts."""
+    query = {
+        "searchFilter": "tags.`clray.kind` = 'trial'",
+        "orderByKey": f"metrics.`{metric}`",
+        "orderByAsc": "false",
+        "compareRunsMode": "CHART",
+    }
+    return f"#/experiments/{experiment_id}/runs?{TRAINING_VIEW}&{urllib.parse.urlencode(query)}"

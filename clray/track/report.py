@@ -33,9 +33,14 @@ class Correlation:
 
 
 def summarize(results: list[TrialResult], metric: str = ACCURACIES[0]) -> list[PointSummary]:
-    """The repeats of each point together, the best point by `metric` first."""
+    """The finished repeats of each point together, the best point by `metric` first.
+
+    Trials that were ended early stand at an earlier epoch and are left out.
+    """
     by_point: dict[str, list[TrialResult]] = {}
     for result in results:
+        if result.state != "finished":
+            continue
         by_point.setdefault(result.point, []).append(result)
     summaries = [_summary(point, repeats) for point, repeats in by_point.items()]
     return sorted(summaries, key=lambda each: -each.means.get(metric, -math.inf))
@@ -90,6 +95,25 @@ def describe(correlation: Correlation) -> str:
     return (
         f"Spearman's correlation of linear accuracy with {name}: {correlation.coefficient:+.2f} "
         f"(p = {correlation.p_value:.2g}, {correlation.num_points} points)"
+    )
+
+
+def describe_best(summaries: list[PointSummary], num_trials: int, metric: str = ACCURACIES[0]) -> str:
+    """Two sentences for someone who knows nothing of the sweep: what was best, and how it stands to the rest."""
+    best = summaries[0]
+    name = metric.removeprefix("eval/").replace("_", " ")
+    information, rest = (best.means.get(each, math.nan) for each in INFORMATION)
+    over = f" over {best.num_repeats} seeds" if best.num_repeats > 1 else ""
+    first = (
+        f"Of {num_trials} trials the best is {best.point}, with {_with_spread(best, metric, 100, 1)} % {name}{over}: "
+        f"its clusters tell {information:.2f} bits about the labels, I(Z;T), and hold {rest:.2f} bits besides, H(Z|T)."
+    )
+    if len(summaries) == 1:
+        return first
+    second, last = summaries[1], summaries[-1]
+    return (
+        f"{first} Next is {second.point} ({_with_spread(second, metric, 100, 1)} %), last {last.point} "
+        f"({_with_spread(last, metric, 100, 1)} %)."
     )
 
 

@@ -1,6 +1,6 @@
 """A sweep's trials as an MLflow store holds them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from clray.config import UserError
@@ -9,15 +9,33 @@ from clray.track.mlflow import ID_TAG, POINT_TAG
 
 @dataclass(frozen=True)
 class TrialResult:
-    """One finished trial: the point of the sweep that it repeats, its last metrics."""
+    """One trial that is over.
+
+    Attributes:
+        point: of the sweep, which its repeats share.
+        metrics: the last of each.
+        params: the resolved config by dotted key, as text.
+        state: `finished`, or `pruned` where the scheduler ended it early for `reason`.
+    """
 
     point: str
     seed: int
     metrics: dict[str, float]
+    params: dict[str, str] = field(default_factory=dict)
+    state: str = "finished"
+    reason: str | None = None
 
 
-def read_sweep(uri: str, sweep: str) -> list[TrialResult]:
-    """The finished trials of a sweep, by the sweep's name, its MLflow run id, or `latest`.
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep's name and its trials, in the order in which they began."""
+
+    name: str
+    trials: list[TrialResult]
+
+
+def read_sweep(uri: str, sweep: str) -> Sweep:
+    """The trials of a sweep that are over, by the sweep's name, its MLflow run id, or `latest`.
 
     Raises:
         UserError: no such sweep in the store, or one without a finished trial.
@@ -54,10 +72,13 @@ def read_sweep(uri: str, sweep: str) -> list[TrialResult]:
             run.data.tags.get(POINT_TAG, run.info.run_name),
             int(run.data.params["seed"]),
             dict(run.data.metrics),
+            dict(run.data.params),
+            run.data.tags.get("clray.state", "finished"),
+            run.data.tags.get("clray.reason"),
         )
         for run in reversed(trials)
         if run.info.status == "FINISHED"
     ]
     if not results:
         raise UserError(f"sweep '{sweep}' in {uri} has no finished trial yet; go on with it by clray sweep --resume")
-    return results
+    return Sweep(chosen[0].data.tags.get(ID_TAG, chosen[0].info.run_id), results)

@@ -1,11 +1,11 @@
 import pytest
 
 from clray.config import UserError, parse_config
-from clray.sweep.search_space import draw_points, split_name
+from clray.sweep.search_space import plan_sweep, split_name
 
 
 def points_of(space: object, **tree: object) -> list:
-    return draw_points(parse_config({"search_space": space, **tree}))
+    return plan_sweep(parse_config({"search_space": space, **tree})).points
 
 
 def test_grids_are_multiplied() -> None:

@@ -8,7 +8,7 @@ from clray.track.information_plane import Point, draw_information_plane
 
 @pytest.mark.parametrize("count", [1, 4, 60])
 def test_draws_a_picture_of_any_number_of_trials(tmp_path: Path, count: int) -> None:
-    points = [Point(i / count, 1.0, 0.5 + i / 1000, f"k={i}", f"t={i % 3}") for i in range(count)]
+    points = [Point(i / count, 1.0, 0.5 + i / 1000, f"k={i}", f"t={i % 3}", i + 2) for i in range(count)]
     path = draw_information_plane(
         points, tmp_path / "plane.png", label_entropy_bits=3.3, instance_entropy_bits=10.0, title="t", metric="accuracy"
     )

@@ -1,0 +1,169 @@
+"""Runs as MLflow will show them: one parent per sweep, one child per trial, params once, metrics by epoch."""
+
+import hashlib
+import platform
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+
+from clray.config import Config, dump_yaml, flatten
+from clray.data.datasets import Dataset
+from clray.redaction import hide_in_tree
+from clray.sections import DataConfig
+from clray.track.mlflow import POINT_TAG, Store, StoreWriter, run_page
+from clray.track.outbox import Outbox
+
+VERSIONED = ("clray", "torch", "ray", "faiss-gpu", "faiss-cpu", "mlflow", "numpy")
+
+
+class Tracker:
+    """Records the runs of a command in the order in which things happen; see `Outbox`."""
+
+    def __init__(self, store: Store, folder: Path) -> None:
+        self.store = store
+        self.writer = StoreWriter(store)
+        self.outbox = Outbox(folder, self.writer)
+        self.folder = folder
+
+    def start_run(
+        self, *, kind: str, run_id: str, name: str, config: Config, parent: str | None = None, point: str | None = None
+    ) -> "RunLogger":
+        """Begin a run, or continue the one with the same `run_id`.
+
+        Args:
+            kind: `sweep`, `trial` or `run`.
+            run_id: clray's own id, kept in a tag; unique within the experiment.
+            parent: `run_id` of the sweep.
+            point: name of the sweep's point, which all its repeats share.
+        """
+        known = [entry for entry in self.outbox.entries if entry["run"] == run_id]
+        if known:
+            self.outbox.add({"op": "resume", "run": run_id})
+            return RunLogger(self.outbox, run_id, max((each.get("step", 0) for each in known), default=0))
+
+        def swept(key: str) -> bool:
+            return kind == "sweep" and any(key in space for space in config.search_space)
+
+        tags = {
+            "clray.kind": kind,
+            "clray.cluster_source": "swept" if swept("clusters.source") else config.clusters.source,
+            "clray.objective": "swept" if swept("objective.name") else config.objective.name,
+            **({} if point is None else {POINT_TAG: point}),
+            **_provenance(),
+        }
+        tree = hide_in_tree(config.model_dump(mode="json"))
+        flat = flatten({key: value for key, value in tree.items() if key not in ("search_space", "tracking", "output")})
+        self.outbox.add(
+            {
+                "op": "start",
+                "run": run_id,
+                "name": name,
+                "tags": tags,
+                "params": {key: str(value) for key, value in flat.items()},
+                "parent": parent,
+                "time": _now(),
+                "system_metrics": kind != "trial" and config.tracking.system_metrics,
+            }
+        )
+        self.outbox.add({"op": "text", "run": run_id, "text": dump_yaml(config), "file": "config.yaml"})
+        return RunLogger(self.outbox, run_id)
+
+    def page_of(self, run_id: str) -> str | None:
+        """The address of a run's page in the MLflow UI; None where the store has not heard of the run yet."""
+        mlflow_id = self.writer.mlflow_ids.get(run_id)
+        return None if mlflow_id is None else run_page(self.store, mlflow_id)
+
+    def close(self, wait_seconds: float) -> int:
+        """Write what is left; returns the number of entries that a store that is away did not take."""
+        return self.outbox.close(wait_seconds)
+
+
+@dataclass
+class RunLogger:
+    """Writes to one run."""
+
+    outbox: Outbox
+    run_id: str
+    last_epoch: int = 0
+    """Epochs up to this one are recorded already, by the run before it was resumed."""
+
+    def __call__(self, metrics: dict[str, float]) -> None:
+        """Log an epoch's metrics at step `epoch`, in one request."""
+        epoch = int(metrics["epoch"])
+        if epoch <= self.last_epoch:
+            return
+        values = {name: value for name, value in metrics.items() if "/" in name}
+        self.outbox.add({"op": "metrics", "run": self.run_id, "step": epoch, "time": _now(), "values": values})
+        self.last_epoch = epoch
+
+    def log_file(self, path: Path) -> None:
+        self.outbox.add({"op": "file", "run": self.run_id, "path": str(path.resolve())})
+
+    def log_model(self, folder: Path) -> None:
+        """A folder as MLflow's own `save_model` writes it."""
+        self.outbox.add({"op": "model", "run": self.run_id, "path": str(folder.resolve())})
+
+    def log_dataset(self, data: Dataset, config: DataConfig) -> None:
+        """Name, size, classes and a digest of labels and attributes: the data as MLflow's dataset input."""
+        digest = hashlib.sha256(data.train.labels.tobytes() + data.test.labels.tobytes())
+        for name in sorted(data.train.columns):
+            digest.update(name.encode() + data.train.columns[name].tobytes())
+        counts = {"training images": len(data.train), "test images": len(data.test), "classes": data.num_classes}
+        entry = {
+            "op": "dataset",
+            "run": self.run_id,
+            "name": config.name if config.train_path is None else Path(config.train_path).stem,
+            "digest": digest.hexdigest()[:16],
+            "source": config.train_path or config.name,
+            "profile": ", ".join(f"{count} {name}" for name, count in counts.items()),
+        }
+        self.outbox.add(entry)
+
+    def log_summary(self, values: dict[str, float]) -> None:
+        """Figures of a whole sweep, such as those of its best trial."""
+        finite = {name: float(value) for name, value in values.items() if np.isfinite(value)}
+        self.outbox.add({"op": "metrics", "run": self.run_id, "step": 0, "time": _now(), "values": finite})
+
+    def set_tags(self, **values: str) -> None:
+        """Tags below `clray.`, and `note` for the description that the UI shows."""
+        names = {key: "mlflow.note.content" if key == "note" else f"clray.{key}" for key in values}
+        self.outbox.add({"op": "tags", "run": self.run_id, "values": {names[k]: v for k, v in values.items()}})
+
+    def set_headline(self, text: str, metric: str, file: str) -> None:
+        """Make `text` what the UI says above the experiment's runs, with links to the artifact and to all trials."""
+        self.outbox.add({"op": "headline", "run": self.run_id, "text": text, "metric": metric, "file": file})
+
+    def finish(self, status: str = "FINISHED") -> None:
+        """End the run as FINISHED, FAILED or KILLED."""
+        self.outbox.add({"op": "finish", "run": self.run_id, "status": status, "time": _now()})
+
+
+def _now() -> int:
+    """Milliseconds since 1970, as MLflow counts."""
+    return time.time_ns() // 1_000_000
+
+
+@cache
+def _provenance() -> dict[str, str]:
+    """The commit of the folder the command runs in, where that is one of git, and the versions at work."""
+    tags = {
+        "clray.version.python": platform.python_version(),
+        "mlflow.source.name": " ".join(["clray", *sys.argv[1:2]]),
+    }
+    for package in VERSIONED:
+        try:
+            tags[f"clray.version.{package.partition('-')[0]}"] = version(package)
+        except PackageNotFoundError:
+            continue
+    try:
+        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True)
+        tags["mlflow.source.git.commit"] = found.stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        pass
+    return tags

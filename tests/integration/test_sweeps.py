@@ -1,0 +1,185 @@
+"""Whole sweeps on a real Ray: early stopping, population-based training, retries, and interruptions of every kind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from clray.train.session import read_metrics
+from tests.conftest import TINY
+
+pytestmark = pytest.mark.slow
+Clray = Callable[..., subprocess.CompletedProcess]
+NO_PICTURES = {"pictures": "none", "models": "none"}
+
+
+def write_config(folder: Path, **sections: object) -> Path:
+    tree = {name: {**values} for name, values in TINY.items()} | {"tracking": NO_PICTURES}
+    for name, values in sections.items():
+        tree[name] = {**tree.get(name, {}), **values} if isinstance(values, dict) else values
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    return path
+
+
+def results_of(done: subprocess.CompletedProcess) -> dict[str, dict]:
+    assert done.returncode == 0, done.stderr
+    return {trial["trial"]: trial for trial in json.loads(done.stdout)["trials"]}
+
+
+def test_early_stopping_ends_trials_and_says_why(clray: Clray, tmp_path: Path) -> None:
+    """One trial learns nothing: its learning rate is next to zero. ASHA ends it, or a better one dominates it."""
+    config = write_config(
+        tmp_path,
+        clusters={"source": "labels"},
+        train={"num_epochs": 8},
+        evaluate={"every_epochs": 1},
+        sweep={"scheduler": "asha", "grace_epochs": 2, "reduction_factor": 2, "max_concurrent_trials": 1},
+        search_space={"train.learning_rate": {"grid_search": [2e-3, 1e-9]}},
+    )
+    trials = results_of(clray("sweep", config, "-o", tmp_path / "out", "--name", "s", "--json"))
+    assert trials["learning_rate=0.002"]["state"] == "finished"
+    ended = trials["learning_rate=1e-09"]
+    assert ended["state"] == "pruned"
+    assert ended["metrics"]["epoch"] < 8
+    assert ended["reason"] == f"stopped by asha at epoch {int(ended['metrics']['epoch'])}"
+    client = MlflowClient(f"sqlite:///{tmp_path}/out/mlflow.db")
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    (run,) = client.search_runs(experiments, "tags.`clray.state` = 'pruned'")
+    assert run.data.tags["clray.reason"] == ended["reason"]
+    again = results_of(clray("sweep", config, "-o", tmp_path / "out", "--name", "s", "--resume", "--json"))
+    assert again["learning_rate=1e-09"]["metrics"] == ended["metrics"], "a pruned trial is over"
+
+
+@pytest.mark.long
+def test_population_based_training_hands_checkpoints_on(clray: Clray, tmp_path: Path) -> None:
+    config = write_config(
+        tmp_path,
+        clusters={"source": "labels"},
+        train={"num_epochs": 12},
+        evaluate={"every_epochs": 2},
+        sweep={"scheduler": "pbt", "perturb_every_epochs": 2},
+        search_space={"train.learning_rate": {"grid_search": [3e-3, 1e-3, 1e-8, 1e-9]}},
+    )
+    trials = results_of(clray("sweep", config, "-o", tmp_path / "out", "--name", "s", "--json"))
+    assert all(trial["metrics"]["epoch"] == 12 for trial in trials.values())
+    changed = [trial for trial in trials.values() if trial["changed"]]
+    assert changed, "those that learn nothing take over the others' weights and rates"
+    for trial in trials.values():
+        epochs = [metrics["epoch"] for metrics in read_metrics(Path(trial["folder"]))]
+        assert epochs == list(range(1, 13))
+
+
+@pytest.mark.long
+def test_a_searcher_of_its_own_and_seeds_in_one_sweep(clray: Clray, tmp_path: Path) -> None:
+    config = write_config(
+        tmp_path,
+        clusters={"source": "labels"},
+        sweep={"searcher": "optuna", "num_samples": 2, "seeds": 2},
+        search_space={"objective.temperature": {"loguniform": [0.05, 1.0]}},
+    )
+    trials = results_of(clray("sweep", config, "-o", tmp_path / "out", "--name", "s", "--json"))
+    assert len(trials) == 4
+    assert sorted(name.split()[1] for name in trials) == ["seed=0", "seed=0", "seed=1", "seed=1"]
+    report = json.loads(clray("report", "s", "-o", tmp_path / "out", "--json").stdout)
+    assert [point["num_repeats"] for point in report["points"]] == [2, 2]
+
+
+def test_a_dry_run_lists_the_trials_and_leaves_nothing(clray: Clray, tmp_path: Path) -> None:
+    config = write_config(
+        tmp_path, search_space={"clusters.num_clusters": {"grid_search": [3, 4, 5]}}, sweep={"seeds": 2}
+    )
+    done = clray("sweep", config, "-o", tmp_path / "out", "--dry-run", "--json")
+    found = json.loads(done.stdout)
+    assert found["num_trials"] == 6
+    assert found["num_steps"] == 6 * 3 * 3
+    assert 0 < found["step_seconds"] < 10
+    assert found["seconds"] == pytest.approx(found["num_steps"] * found["step_seconds"] / found["num_at_once"])
+    assert not list((tmp_path / "out").glob("*.db"))
+    assert "k=3 seed=1" in clray("sweep", config, "-o", tmp_path / "out", "--dry-run").stdout
+
+
+@pytest.fixture
+def long_sweep(tmp_path: Path) -> Path:
+    return write_config(
+        tmp_path,
+        clusters={"source": "labels"},
+        train={"num_epochs": 60, "checkpoint_every_epochs": 1},
+        sweep={"max_concurrent_trials": 1, "max_failures": 1},
+        search_space={"objective.temperature": {"grid_search": [0.1, 0.2, 0.4]}},
+    )
+
+
+def start_sweep(config: Path, folder: Path) -> subprocess.Popen:
+    command = [sys.executable, "-m", "clray", "sweep", str(config), "-o", str(folder), "--name", "s"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_epoch(run: subprocess.Popen, folder: Path, epoch: int) -> None:
+    while len(read_metrics(folder)) < epoch:
+        assert run.poll() is None, run.communicate()
+        time.sleep(0.02)
+
+
+def require_whole(output: Path, trials: dict[str, dict]) -> None:
+    """Every trial once, on disk and in MLflow, with every epoch once."""
+    assert [trial["state"] for trial in trials.values()] == ["finished"] * 3
+    client = MlflowClient(f"sqlite:///{output}/mlflow.db")
+    runs = client.search_runs([each.experiment_id for each in client.search_experiments()])
+    assert sorted(run.data.tags["clray.id"] for run in runs) == ["s", "s/0", "s/1", "s/2"]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    for run in runs:
+        if run.data.tags["clray.kind"] == "trial":
+            history = client.get_metric_history(run.info.run_id, "train/loss")
+            assert [metric.step for metric in history] == list(range(1, 61))
+    for trial in trials.values():
+        assert [metrics["epoch"] for metrics in read_metrics(Path(trial["folder"]))] == list(range(1, 61))
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
+def test_an_interrupted_sweep_is_resumed(clray: Clray, long_sweep: Path, tmp_path: Path, number: int) -> None:
+    """In the middle of the second trial: the first stays as it is, the second goes on from its checkpoint."""
+    output = tmp_path / "out"
+    run = start_sweep(long_sweep, output)
+    wait_for_epoch(run, output / "s" / "trials" / "0001", 8)
+    os.kill(run.pid, number)
+    printed, errors = run.communicate(timeout=120)
+    if number == signal.SIGINT:
+        assert run.returncode == 130, errors
+        assert "temperature" not in errors
+        assert "Traceback" not in errors
+        assert "Go on with: clray sweep" in errors
+        assert "t=0.1" in printed, "the results so far"
+    first = (output / "s" / "trials" / "0000" / "metrics.jsonl").read_text()
+    second = (output / "s" / "trials" / "0001" / "metrics.jsonl").read_text().splitlines()
+    trials = results_of(clray("sweep", long_sweep, "-o", output, "--name", "s", "--resume", "--json"))
+    require_whole(output, trials)
+    assert (output / "s" / "trials" / "0000" / "metrics.jsonl").read_text() == first
+    kept = (output / "s" / "trials" / "0001" / "metrics.jsonl").read_text().splitlines()
+    assert kept[:5] == second[:5], "its epochs so far were not trained again"
+
+
+@pytest.mark.fault
+def test_a_trial_whose_process_is_killed_is_tried_again(long_sweep: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    run = start_sweep(long_sweep, output)
+    wait_for_epoch(run, output / "s" / "trials" / "0000", 8)
+    (victim,) = [
+        child
+        for child in psutil.Process(run.pid).children(recursive=True)
+        if "ImplicitFunc.train" in " ".join(child.cmdline())
+    ]
+    victim.kill()
+    _, errors = run.communicate(timeout=200)
+    assert run.returncode == 0, errors
+    require_whole(output, {t["trial"]: t for t in json.loads((output / "s" / "results.json").read_text())["trials"]})
