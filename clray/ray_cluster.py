@@ -3,11 +3,17 @@
 import logging
 import math
 import os
+import signal
 import socket
+import threading
+import uuid
+from pathlib import Path
+from types import FrameType
 
 import ray
 from ray._private import ray_constants
 from ray._private import worker as ray_worker
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from clray.config import UserError
 
@@ -42,6 +48,7 @@ def start_ray(*, needed_cpus: float = 1.0, dashboard: bool = False, verbose: boo
             raise UserError(
                 f"RAY_ADDRESS={address}: no Ray cluster answers there ({reason}); unset it to run here"
             ) from error
+        _end_as_by_ctrl_c()
         return
     require_free_port()
     _keep_to_loopback()
@@ -53,6 +60,59 @@ def start_ray(*, needed_cpus: float = 1.0, dashboard: bool = False, verbose: boo
         logging_level=logging.INFO if verbose else logging.ERROR,
         log_to_driver=verbose,
     )
+    _end_as_by_ctrl_c()
+
+
+def _end_as_by_ctrl_c() -> None:
+    """Let SIGTERM, which `ray job stop` sends, do what Ctrl-C does; Ray's own handler would leave at once."""
+
+    def interrupt(_: int, __: FrameType | None) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, interrupt)
+
+
+def require_shared_folder(folder: Path) -> None:
+    """Check that every node of the cluster writes into the folder that this process reads.
+
+    Raises:
+        UserError: a node's file does not arrive here, or cannot be written there; names the nodes.
+    """
+    nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+    if len(nodes) < 2:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = f".clray-probe-{uuid.uuid4().hex}"
+    written = {
+        node: _write_probe.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
+            str(folder / f"{probe}-{node}")
+        )
+        for node in nodes
+    }
+    missing = []
+    for node, reference in written.items():
+        reason = ray.get(reference)
+        file = folder / f"{probe}-{node}"
+        if reason is not None or not file.exists():
+            missing.append(f"{nodes[node]} ({reason or 'its file is not to be seen from here'})")
+        file.unlink(missing_ok=True)
+    if missing:
+        raise UserError(
+            f"output: {folder} is not one folder on all {len(nodes)} nodes; not on {', '.join(missing)}. Set output to "
+            "a folder that all nodes share, such as one on NFS"
+        )
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _write_probe(path: str) -> str | None:
+    """Write an empty file; returns why not, in a line."""
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).touch()
+    except OSError as error:
+        return str(error.strerror)
+    return None
 
 
 def _require_answer(address: str) -> None:

@@ -51,6 +51,7 @@ def clray_steps(config: Config, data: Dataset, device: torch.device) -> Iterator
         steps_per_epoch=1,
         assignments=start_clusters(config, data),
         device=device,
+        shard=np.arange(len(data.train)),
     )
     augmentation = build_augmentation(config.augmentation, 32, data.num_channels)
     generator = np.random.default_rng(0)
@@ -58,7 +59,7 @@ def clray_steps(config: Config, data: Dataset, device: torch.device) -> Iterator
     size = config.train.global_batch_size
     while True:
         order = generator.permutation(len(data.train))
-        for batch in training_batches(data.train, order, batch_size=size, steps=len(order) // size, num_decoders=0):
+        for batch in training_batches(data.train, order, batch_size=size, steps=len(order) // size, config=config.data):
             images, indices = (each.to(device) for each in batch)
             value = state.objective(state.model, draw_views(augmentation, images), indices, cluster_ids)
             value.loss.backward()
