@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError, model_validator
 
+from clray.redaction import hide_in_tree
 from clray.sections import (
     OBJECTIVE_SOURCES,
     AugmentationConfig,
@@ -74,7 +75,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _objective_makes_sense(self) -> "Config":
-        reason = _nonsense(self)
+        reason = _nonsense(self) or _bad_schedule(self)
         if reason is not None:
             raise ValueError(reason)
         return self
@@ -98,6 +99,30 @@ class Config(Section):
         return self
 
 
+def _bad_schedule(config: Config) -> str | None:
+    """Why the trials of a sweep cannot be stopped early in this way, or None."""
+    sweep, every = config.sweep, config.evaluate.every_epochs
+    if not sweep.stops_early:
+        return None
+    chosen = "sweep.stop_dominated=true" if sweep.scheduler == "fifo" else f"sweep.scheduler={sweep.scheduler}"
+    if every is None:
+        return f"{chosen} compares accuracies while trials run; set evaluate.every_epochs (it is not set)"
+    if sweep.scheduler != "pbt":
+        return None
+    if config.train.num_workers > 1:
+        return f"sweep.scheduler=pbt needs train.num_workers=1 (it is {config.train.num_workers})"
+    if sweep.is_sequential:
+        return f"sweep.scheduler=pbt changes running points, from which sweep.searcher={sweep.searcher} cannot learn"
+    if sweep.perturb_every_epochs % every:
+        return (
+            f"sweep.perturb_every_epochs must be a multiple of evaluate.every_epochs={every}; "
+            f"got {sweep.perturb_every_epochs}"
+        )
+    if config.search_space and not any(key in space for space in config.search_space for key in sweep.mutated):
+        return f"sweep.scheduler=pbt: none of sweep.mutated ({', '.join(sweep.mutated)}) is in the search space"
+    return None
+
+
 def _nonsense(config: Config) -> str | None:
     """Why these settings cannot go together, or None."""
     objective, source = config.objective, config.clusters.source
@@ -111,8 +136,9 @@ def _nonsense(config: Config) -> str | None:
             "objective.name=cluster-prediction has nothing to predict before the first clustering; set "
             f"recluster.warmup_epochs=0 (it is {config.recluster.warmup_epochs})"
         )
-    if ":" in config.encoder.name and not config.allow_user_modules:
-        return f"encoder.name={config.encoder.name} imports code; allow it with allow_user_modules=true"
+    for key, place in (("encoder.name", config.encoder.name), ("sweep.searcher", config.sweep.searcher)):
+        if ":" in place and not config.allow_user_modules:
+            return f"{key}={place} imports code; allow it with allow_user_modules=true"
     if config.train.sampler == "cluster" and source == "instance":
         return "train.sampler=cluster: instance clusters have no second member; use train.sampler=uniform"
     is_plain = name in ("cl-infonce", "infonce", "supcon")
@@ -269,8 +295,8 @@ def override(config: Config, overrides: dict[str, Any], where: str = "config") -
 
 
 def dump_yaml(config: Config) -> str:
-    """The resolved config, with every default written out, as YAML that `clray train` reads back."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    """The resolved config, with every default written out, as YAML that `clray train` reads back; passwords hidden."""
+    return yaml.safe_dump(hide_in_tree(config.model_dump(mode="json")), sort_keys=False)
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

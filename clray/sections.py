@@ -1,7 +1,8 @@
 """The sections of the experiment's config: what can be set, its range and its default."""
 
+import difflib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -18,20 +19,40 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
+PUBLISHED = ("zappos50k", "cub200", "wider_attribute", "imagenet100")
+"""Data sets read from the files as their authors distribute them."""
+
+
 class DataConfig(Section):
     """Which images, labels and attributes.
 
     `digits` is embedded (scikit-learn, 8x8). `parquet` and `csv` read the user's own tables; `cifar10`, `cifar100`,
-    `fashion_mnist` and `imagefolder` come from torchvision.
+    `fashion_mnist` and `imagefolder` come from torchvision; `zappos50k`, `cub200`, `wider_attribute` and `imagenet100`
+    are read from the files as they are published.
     """
 
-    name: Literal["digits", "parquet", "csv", "cifar10", "cifar100", "fashion_mnist", "imagefolder"] = "digits"
+    name: Literal[
+        "digits", "parquet", "csv", "cifar10", "cifar100", "fashion_mnist", "imagefolder", "zappos50k", "cub200",
+        "wider_attribute", "imagenet100",
+    ] = "digits"  # fmt: skip
     train_path: str | None = None
-    """Parquet file, metadata CSV, or folder of class folders with the training images."""
+    """Parquet file, metadata CSV, or folder of class folders with the training images; of a published data set its
+    folder."""
     test_path: str | None = None
     """The same for the test images; without it, `test_fraction` of the training images is held out."""
     image_root: str | None = None
     """Where the relative paths of a CSV start; the CSV's own folder by default."""
+    attributes_path: str | None = None
+    """For `imagefolder`: a CSV whose `path_column` names images below `train_path`, and whose other columns are their
+    attributes."""
+    classes_path: str | None = None
+    """For `imagenet100`: another list of WordNet ids, one a line."""
+    min_certainty: Annotated[int, Field(ge=1, le=4)] = 1
+    """For `cub200`: an attribute is present where it was marked so with at least this certainty (4 is definitely)."""
+    list_separator: str | None = None
+    """Splits the text of a column into several values, such as `;` for `red;striped`."""
+    num_bins: Annotated[int, Field(ge=2)] = 4
+    """Continuous attributes are cut into so many bins of equal frequency."""
     image_column: str = "image"
     path_column: str = "path"
     label_column: str | None = None
@@ -49,15 +70,22 @@ class DataConfig(Section):
     """Decoded images up to this size are held in memory and shared; larger sets are decoded while training."""
     num_decoders: NonNegativeInt = 2
     """DataLoader processes per worker for data that are decoded while training."""
+    shuffle_row_groups: PositiveInt = 8
+    """Of Parquet files larger than `memory_limit_mib`: images are shuffled within so many row groups at a time, drawn
+    at random among those of the worker."""
 
     @property
     def needs_path(self) -> bool:
-        return self.name in ("parquet", "csv", "imagefolder")
+        return self.name in ("parquet", "csv", "imagefolder", *PUBLISHED)
 
     @model_validator(mode="after")
     def _has_path(self) -> "DataConfig":
         if self.needs_path and self.train_path is None:
             raise ValueError(f"train_path is required for data.name={self.name}; set data.train_path")
+        if self.name in PUBLISHED and self.test_path is not None:
+            raise ValueError(f"test_path: data.name={self.name} holds its test images itself; leave data.test_path out")
+        if self.attributes_path is not None and self.name != "imagefolder":
+            raise ValueError(f"attributes_path belongs to data.name=imagefolder (it is {self.name})")
         return self
 
 
@@ -176,19 +204,23 @@ class KMeansConfig(Section):
     gpus_per_shard: NonNegativeFloat = 0.0
 
 
-ENCODERS = ("small_cnn", "resnet18", "resnet34", "resnet50")
+ENCODERS = ("small_cnn", "resnet18", "resnet34", "resnet50", "vit_s16")
 
 
 class EncoderConfig(Section):
     """The backbone whose output h is the representation."""
 
     name: str = "small_cnn"
-    """`small_cnn`, `resnet18`, `resnet34`, `resnet50`, or with `allow_user_modules` the user's own `module:function`,
-    which is called with the number of channels and returns a module from images to h, and the dimension of h."""
+    """`small_cnn`, `resnet18`, `resnet34`, `resnet50`, `vit_s16`, or with `allow_user_modules` the user's own
+    `module:function`, which is called with the number of channels and returns a module from images to h, and the
+    dimension of h."""
     width: PositiveInt = 32
     """Channels of the first layer of `small_cnn`."""
     small_image_stem: bool = True
     """For ResNets: a 3x3 first convolution without pooling, as usual for images up to 64 pixels."""
+
+    image_size: Annotated[int, Field(ge=16, multiple_of=16)] = 224
+    """For `vit_s16`, which has a position for each patch of 16x16 pixels: height and width of the images."""
 
     @model_validator(mode="after")
     def _is_known(self) -> "EncoderConfig":
@@ -270,6 +302,9 @@ class TrainConfig(Section):
     """Further checkpoints within an epoch, every so many steps."""
     num_checkpoints: PositiveInt = 2
     """The newest so many are kept, beside the best by linear accuracy."""
+    storage_path: str | None = None
+    """Where checkpoints go besides the output folder, and come from where that is lost: a folder that all nodes see, or
+    `s3://bucket/runs` and the like."""
     timeout_seconds: PositiveFloat = 600.0
     """How long the workers of a group wait for one that no longer answers."""
     max_failures: NonNegativeInt = 1
@@ -299,18 +334,77 @@ class EvaluateConfig(Section):
 
 
 class TrackingConfig(Section):
-    """Where MLflow records runs; by default an SQLite store in the output folder."""
+    """Where MLflow records runs, by default an SQLite store in the output folder, and what of them."""
 
     uri: str | None = None
     experiment: str = "clray"
+    models: Literal["best", "all", "none"] = "best"
+    """Which trials of a sweep are also kept as MLflow models, a few seconds each; a single run counts as the best."""
+    pictures: Literal["all", "none"] = "all"
+    """Clusters against labels, cluster sizes and a map of the embeddings, for each run."""
+    system_metrics: bool = False
+    """Use of processor, memory and GPU on the machine of the command, on the sweep's or single run."""
+    wait_seconds: NonNegativeFloat = 60.0
+    """How long a finished command waits for a tracking server that is away; what is left can be uploaded later."""
+
+
+SEARCHERS = ("grid", "random", "optuna")
 
 
 class SweepConfig(Section):
     """How the search space is walked."""
 
+    searcher: str = "grid"
+    """`grid` takes every combination of the grids, and draws the other domains `num_samples` times; `random` draws
+    everything; `optuna` suggests points by TPE; `module:Class` is any searcher of Ray Tune (`allow_user_modules`)."""
+    searcher_options: dict[str, Any] = {}
+    """Further arguments of a `module:Class`."""
     num_samples: PositiveInt = 1
-    """How often the search space is drawn; each draw repeats the grids."""
+    """How many points are drawn; for `grid`, how often, as each draw repeats the grids."""
+    seeds: PositiveInt = 1
+    """Each point is run with so many seeds, `seed` and those after it."""
+    scheduler: Literal["fifo", "asha", "median", "pbt"] = "fifo"
+    """Which trials are stopped early: none, those behind the best 1/`reduction_factor` at an epoch (ASHA), those below
+    the median; or population-based training, which changes `mutated` keys of the trials that lag behind."""
+    grace_epochs: PositiveInt = 1
+    """No trial is stopped before."""
+    reduction_factor: Annotated[int, Field(ge=2)] = 3
+    """Of ASHA: 1 of so many trials goes on to so many times the epochs."""
+    perturb_every_epochs: PositiveInt = 5
+    """Of population-based training."""
+    mutated: tuple[str, ...] = ("objective.temperature", "train.learning_rate")
+    """Of population-based training: the keys of the search space that may change while a trial runs."""
+    stop_dominated: bool = False
+    """Stop a trial whose clusters are dominated: at the same epoch another trial's have higher I(Z;T) and lower H(Z|T),
+    and its accuracy is higher."""
+    minimize_cost: bool = False
+    """With `optuna`: search for high accuracy and few seconds at once."""
+    max_failures: NonNegativeInt = 0
+    """How often a failed trial is tried again, from its last checkpoint."""
+    fail_fast: bool = False
+    """End the sweep at the first trial that fails for good."""
     max_concurrent_trials: PositiveInt | None = None
     """By default as many as the cluster's resources allow."""
     metric: Literal["eval/linear_accuracy", "eval/knn_accuracy"] = "eval/linear_accuracy"
     """Ranks the trials and colours the picture."""
+
+    @model_validator(mode="after")
+    def _is_known(self) -> "SweepConfig":
+        if self.searcher not in SEARCHERS and ":" not in self.searcher:
+            near = difflib.get_close_matches(self.searcher, SEARCHERS, n=1, cutoff=0.4)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise ValueError(
+                f"searcher must be one of {', '.join(SEARCHERS)}, or module:Class; got {self.searcher!r}{hint}"
+            )
+        if self.minimize_cost and self.searcher != "optuna":
+            raise ValueError(f"minimize_cost needs searcher optuna, which knows several goals; got {self.searcher!r}")
+        return self
+
+    @property
+    def is_sequential(self) -> bool:
+        """Whether the points depend on the results of those before."""
+        return self.searcher not in ("grid", "random")
+
+    @property
+    def stops_early(self) -> bool:
+        return self.scheduler != "fifo" or self.stop_dominated

@@ -112,6 +112,12 @@ def print_json(tree: Any) -> None:
     sys.stdout.write(json.dumps(tree, indent=2) + "\n")
 
 
+def print_note(message: str) -> None:
+    """Something to know that stops nothing, on stderr."""
+    err.print("[yellow]note:[/yellow]", end=" ")
+    err.print(message, soft_wrap=True, highlight=False, markup=False)
+
+
 def print_error(kind: str, message: str) -> None:
     """`kind: message` on stderr, the kind in red, a line per problem."""
     for line in message.splitlines():

@@ -65,7 +65,7 @@ def tiny_yaml(tmp_path: Path) -> Callable[..., Path]:
 def clray() -> Callable[..., subprocess.CompletedProcess]:
     """Runs the command in a process of its own, as a user does."""
 
-    def call(*arguments: object, timeout: float = 240, **environment: str) -> subprocess.CompletedProcess:
+    def call(*arguments: object, timeout: float = 480, **environment: str) -> subprocess.CompletedProcess:
         command = [sys.executable, "-m", "clray", *map(str, arguments)]
         return subprocess.run(
             command,

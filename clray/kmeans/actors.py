@@ -5,13 +5,14 @@ a copy on the same node), a slice of files as their names. A killed actor is the
 where its own is lost, and simply repeats the call; the result is the same.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import ray
 from jaxtyping import Float, Int
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
 
 from clray.config import UserError
 from clray.kmeans.lloyd import add_sums, join_assignments, rows_by_slice
@@ -24,10 +25,14 @@ FAN_IN = 8
 """Partial sums that one process adds; above it they are reduced in a tree."""
 
 MAX_REPEATS = 3
+LOST_NODE_SECONDS = 120.0
+"""How long actors may be out of reach: Ray takes up to a minute to find that a node is lost and to move its actors."""
 
 
 class ShardError(RuntimeError):
-    """A shard actor died more often than it is restarted."""
+    """A shard actor died more often than it is restarted, or cannot be reached."""
+
+    is_out_of_reach = False
 
 
 @ray.remote(max_restarts=-1, max_task_retries=MAX_REPEATS)
@@ -119,30 +124,50 @@ class RayShards:
 
     def nonfinite_rows(self, num_clusters: Sequence[int]) -> list[np.ndarray]:
         """For each slice its rows with NaN or infinity; raises UserError where a shard's memory is too small."""
-        return fetch([a.prepare.remote(v, num_clusters) for a, v in zip(self.actors, self.slices, strict=True)])
+        return self._on_all(lambda actor, vectors: actor.prepare.remote(vectors, num_clusters))
 
     def take(self, rows: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m dim"]:
         parts = rows_by_slice(rows, self._starts)
         return np.concatenate(
-            fetch([a.take.remote(v, part) for a, v, part in zip(self.actors, self.slices, parts, strict=True)])
+            _until_reached(
+                lambda: [a.take.remote(v, part) for a, v, part in zip(self.actors, self.slices, parts, strict=True)]
+            )
         )
 
     def accumulate(self, centroids: Sequence[np.ndarray]) -> list[PartialSums]:
         shared = ray.put(list(centroids))
-        partial = [a.accumulate.remote(v, shared) for a, v in zip(self.actors, self.slices, strict=True)]
-        while len(partial) > self.fan_in:
-            groups = range(0, len(partial), self.fan_in)
-            partial = [self.actors[i].add.remote(*partial[i : i + self.fan_in]) for i in groups]
-        sums = add_sums(fetch(partial))
+
+        def start() -> list[Any]:
+            partial = [a.accumulate.remote(v, shared) for a, v in zip(self.actors, self.slices, strict=True)]
+            while len(partial) > self.fan_in:
+                groups = range(0, len(partial), self.fan_in)
+                partial = [self.actors[i].add.remote(*partial[i : i + self.fan_in]) for i in groups]
+            return partial
+
+        sums = add_sums(_until_reached(start))
         self.received_bytes = sum(each.nbytes for each in centroids)
         self.sent_bytes = sum(each.num_bytes for each in sums)
         return sums
 
     def assign(self, centroids: Sequence[np.ndarray]) -> list[tuple[np.ndarray, float]]:
         shared = ray.put(list(centroids))
-        return join_assignments(
-            fetch([a.assign.remote(v, shared) for a, v in zip(self.actors, self.slices, strict=True)])
-        )
+        return join_assignments(self._on_all(lambda actor, vectors: actor.assign.remote(vectors, shared)))
+
+    def _on_all(self, call: Callable[[Any, Any], Any]) -> list[Any]:
+        """What the call returns for each slice."""
+        return _until_reached(lambda: [call(a, v) for a, v in zip(self.actors, self.slices, strict=True)])
+
+
+def _until_reached(start: Callable[[], list[Any]]) -> list[Any]:
+    """Start calls and fetch their results, again and again while an actor is out of reach, as on a lost node."""
+    deadline = time.monotonic() + LOST_NODE_SECONDS
+    while True:
+        try:
+            return fetch(start())
+        except ShardError as error:
+            if not error.is_out_of_reach or time.monotonic() > deadline:
+                raise
+            time.sleep(1.0)
 
 
 def fetch(refs: Any) -> Any:
@@ -169,7 +194,9 @@ def fetch(refs: Any) -> Any:
 
 def _shard_error(error: BaseException) -> ShardError:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return ShardError(
+    found = ShardError(
         f"a k-means shard died and could not repeat its part {MAX_REPEATS} times ({lines[-1] if lines else error}). "
         "If its node ran out of memory, lower --memory-per-shard or use more shards"
     )
+    found.is_out_of_reach = isinstance(error, ActorUnavailableError)
+    return found

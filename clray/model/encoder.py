@@ -42,6 +42,18 @@ def _resnet(name: str, num_channels: int, small_image_stem: bool) -> tuple[nn.Mo
     return backbone, dim
 
 
+def _vit_small(image_size: int, num_channels: int) -> tuple[nn.Module, int]:
+    """ViT-S/16: 12 layers, 6 heads, 384 wide (Touvron et al., arXiv 2012.12877, table 1, where it is DeiT-S)."""
+    dim = 384
+    backbone = torchvision.models.VisionTransformer(
+        image_size, patch_size=16, num_layers=12, num_heads=6, hidden_dim=dim, mlp_dim=4 * dim
+    )
+    if num_channels != 3:
+        backbone.conv_proj = nn.Conv2d(num_channels, dim, 16, stride=16)
+    backbone.heads = nn.Identity()
+    return backbone, dim
+
+
 def _of_user(name: str, num_channels: int) -> tuple[nn.Module, int]:
     module_name, _, function_name = name.partition(":")
     try:
@@ -66,6 +78,8 @@ def build_encoder(config: EncoderConfig, num_channels: int) -> tuple[nn.Module, 
         return _of_user(config.name, num_channels)
     if config.name == "small_cnn":
         return _small_cnn(config.width, num_channels)
+    if config.name == "vit_s16":
+        return _vit_small(config.image_size, num_channels)
     return _resnet(config.name, num_channels, config.small_image_stem)
 
 

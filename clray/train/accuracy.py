@@ -55,10 +55,10 @@ def evaluate_checkpoint(checkpoint: dict[str, Any], config: Config, data: Datase
 
 def _representations(config: Config, model: ContrastiveModel, images: ImageSet, session: Session) -> np.ndarray:
     """h of all images in dataset order, each computed by one worker."""
-    shards = [shard_indices(len(images), rank, session.world_size) for rank in range(session.world_size)]
+    shards = shard_indices(images, session.world_size)
     own = shards[session.rank]
     if len(own):
-        batches = ordered_batches(images, own, batch_size=EMBEDDING_BATCH_SIZE, num_decoders=config.data.num_decoders)
+        batches = ordered_batches(images, own, batch_size=EMBEDDING_BATCH_SIZE, config=config.data)
         h, _ = compute_features(model, batches, session.device)
     else:
         h = np.empty((0, model.representation_dim), np.float32)

@@ -12,24 +12,27 @@ from torch.nn import functional as F
 class EmbeddingBank:
     """The last embedding of each of this worker's samples, float16 [n, dim] on the training device.
 
-    Worker `rank` holds the samples whose dataset index is `rank` modulo `world_size`, as `shard_indices` deals them.
+    A worker holds the samples that `shard_indices` deals it.
     """
 
     def __init__(
-        self, num_samples: int, dim: int, device: torch.device, *, momentum: float, rank: int, world_size: int
-    ) -> None:
-        """Args: samples of the whole data set; momentum m keeps m of the old embedding and takes 1 - m of the new."""
-        self.momentum, self.rank, self.world_size = momentum, rank, world_size
-        num_own = len(range(rank, num_samples, world_size))
-        self.vectors = torch.zeros(num_own, dim, dtype=torch.float16, device=device)
-        self.seen = torch.zeros(num_own, dtype=torch.bool, device=device)
+        self, shard: Int[np.ndarray, " n"], dim: int, device: torch.device, *, momentum: float
+    ) -> None:  # fmt: skip
+        """Args: this worker's dataset indices, ascending; momentum m keeps m of the old embedding."""
+        self.momentum = momentum
+        self.shard = torch.from_numpy(shard).to(device)
+        # Then its place in the bank is a sample's index, which saves a GPU waiting for what a filter leaves.
+        self.is_leading = bool(shard[-1] == len(shard) - 1)
+        self.vectors = torch.zeros(len(shard), dim, dtype=torch.float16, device=device)
+        self.seen = torch.zeros(len(shard), dtype=torch.bool, device=device)
 
     def update(self, indices: Int[Tensor, " batch"], z: Float[Tensor, "batch dim"]) -> None:
         """Take the embeddings of a batch; those of samples that belong to other workers are left out."""
-        if self.world_size > 1:
-            own = indices % self.world_size == self.rank
-            indices, z = indices[own], z[own]
-        rows = indices // self.world_size
+        rows = indices
+        if not self.is_leading:
+            rows = torch.searchsorted(self.shard, indices).clamp(max=len(self.shard) - 1)
+            own = self.shard[rows] == indices
+            rows, z = rows[own], z[own]
         if self.momentum > 0:
             weight = torch.where(self.seen[rows], self.momentum, 0.0)[:, None]
             z = weight * self.vectors[rows].float() + (1 - weight) * z
@@ -38,8 +41,7 @@ class EmbeddingBank:
 
     def unseen(self) -> Int[np.ndarray, " m"]:
         """Dataset indices of this worker's samples that no batch has held yet."""
-        rows = torch.nonzero(~self.seen).flatten().cpu().numpy()
-        return rows * self.world_size + self.rank
+        return self.shard[~self.seen].cpu().numpy()
 
     def unit_vectors(self) -> Float[np.ndarray, "n dim"]:
         """The embeddings at unit length, float32, in dataset order."""
@@ -50,15 +52,16 @@ class EmbeddingBank:
 
     def load_rows(self, state: dict[str, Any]) -> None:
         """Take this worker's rows of a bank of the whole data set, as `merge_banks` makes it."""
-        self.vectors.copy_(state["vectors"][self.rank :: self.world_size])
-        self.seen.copy_(state["seen"][self.rank :: self.world_size])
+        shard = self.shard.cpu()
+        self.vectors.copy_(state["vectors"][shard])
+        self.seen.copy_(state["seen"][shard])
 
 
-def merge_banks(parts: list[dict[str, Any]]) -> dict[str, Any]:
+def merge_banks(parts: list[dict[str, Any]], shards: list[Int[np.ndarray, " n"]]) -> dict[str, Any]:
     """The banks of all workers, by rank, as one over the whole data set, on the CPU."""
-    total = sum(len(part["seen"]) for part in parts)
+    total = sum(map(len, shards))
     merged = {name: torch.empty(total, *value.shape[1:], dtype=value.dtype) for name, value in parts[0].items()}
-    for rank, part in enumerate(parts):
+    for shard, part in zip(shards, parts, strict=True):
         for name, value in part.items():
-            merged[name][rank :: len(parts)] = value.cpu()
+            merged[name][torch.from_numpy(shard)] = value.cpu()
     return merged

@@ -64,9 +64,7 @@ def embed(
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     rows = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=(len(images), dim))
-    batches = ordered_batches(
-        images, np.arange(len(images)), batch_size=EMBEDDING_BATCH_SIZE, num_decoders=config.data.num_decoders
-    )
+    batches = ordered_batches(images, np.arange(len(images)), batch_size=EMBEDDING_BATCH_SIZE, config=config.data)
     start = 0
     for batch in batches:
         h, z = compute_features(model, [batch], device)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from clray.config import Config, UserError, dump_yaml, flatten, load_config
+from clray.redaction import hide_in_tree
 
 CONFIG_FILE = "config.yaml"
 
@@ -37,7 +38,7 @@ def write_config(config: Config, folder: Path) -> None:
 
 
 def _require_same_config(config: Config, saved_path: Path) -> None:
-    saved, given = (_comparable(each) for each in (load_config(saved_path), config))
+    saved, given = _comparable(load_config(saved_path)), hide_in_tree(_comparable(config))
     changed = [key for key in given if given[key] != saved.get(key)]
     if changed:
         key = changed[0]

@@ -1,7 +1,9 @@
 """A run in this process, or as a Ray Train worker group, with the k-means service beside it."""
 
+import logging
 import math
 import os
+import shutil
 import tempfile
 import threading
 import uuid
@@ -14,6 +16,7 @@ import ray.train
 import ray.train.torch
 import torch
 import torch.distributed as dist
+from pyarrow import fs
 
 from clray.config import Config, UserError
 from clray.data.datasets import Dataset
@@ -37,6 +40,9 @@ from clray.train.session import (
     read_metrics,
     truncate_metrics,
 )
+from clray.train.storage import Storage, storage_of
+
+log = logging.getLogger(__name__)
 
 
 def start_service(config: KMeansConfig) -> Any:
@@ -67,30 +73,24 @@ def launch(
     folder: Path,
     *,
     service: Any | None,
-    record: OnReport,
-    show: OnReport,
+    on_report: OnReport,
     on_step: OnStep | None = None,
 ) -> None:
     """Train one run to its end, here or in a worker group.
 
     Args:
-        record: hears of every epoch first; called in Ray Train's controller for a worker group, so it must pickle.
-        show: hears of every epoch in this process.
+        on_report: hears of every epoch, in this process; after the restart of a group also of those trained again.
         on_step: hears of every step of a run in this process.
     """
+    storage = storage_of(config, folder.name)
     if config.train.num_workers == 1:
-
-        def on_report(metrics: Metrics) -> None:
-            record(metrics)
-            show(metrics)
-
-        train_in_process(config, data, folder, on_report, service, on_step)
+        train_in_process(config, data, folder, on_report, service, storage, on_step)
         return
     stop = threading.Event()
-    follower = threading.Thread(target=follow_metrics, args=(folder, show, stop), daemon=True)
+    follower = threading.Thread(target=follow_metrics, args=(folder, on_report, stop), daemon=True)
     follower.start()
     try:
-        train_in_group(config, ray.put(data), folder, service=service, on_report=record)
+        train_in_group(config, ray.put(data), folder, service=service, storage=storage)
     finally:
         stop.set()
         follower.join(timeout=5)
@@ -102,6 +102,7 @@ def train_in_process(
     folder: Path,
     on_report: OnReport,
     service: Any | None,
+    storage: Storage | None = None,
     on_step: OnStep | None = None,
 ) -> None:
     """One worker, in this process; goes on from the checkpoint in `folder` where there is one."""
@@ -109,7 +110,7 @@ def train_in_process(
     cluster = None
     if service is not None:
         cluster = KMeansClient(service, config.kmeans, uuid.uuid4().hex)
-    run(config, data, LocalSession(folder, cluster, on_report, default_device(), on_step))
+    run(config, data, LocalSession(folder, cluster, on_report, default_device(), on_step, storage))
 
 
 class GroupSession:
@@ -127,11 +128,21 @@ class GroupSession:
             self.cluster = KMeansClient(service, config, attempt[0], rank=self.rank, world_size=self.world_size)
 
     def restore(self) -> dict[str, Any] | None:
-        checkpoint = ray.train.get_checkpoint()
-        if checkpoint is None:
+        newest = ray.train.get_checkpoint()
+        if newest is None:
             return None
-        with checkpoint.as_directory() as folder:
-            return read_checkpoint(Path(folder))
+        refused = []
+        for checkpoint in (newest, *_before(newest)):
+            try:
+                with checkpoint.as_directory() as folder:
+                    found = read_checkpoint(Path(folder) / CHECKPOINT_FILE)
+            except UserError as error:
+                refused.append(str(error))
+                continue
+            for reason in refused:
+                log.warning("%s; going on from %s", reason, checkpoint.path)
+            return found
+        raise UserError("\n".join([*refused, "no checkpoint is whole; start a new run"]))
 
     def report(self, metrics: Metrics, checkpoint: dict[str, Any] | None) -> None:
         if checkpoint is None:
@@ -148,6 +159,16 @@ class GroupSession:
         self.heartbeat.beat(step)
 
 
+def _before(newest: Any) -> list[Any]:
+    """The checkpoints beside the newest, newest first; Ray Train names their folders by time."""
+    system, path = newest.filesystem, Path(newest.path)
+    beside = system.get_file_info(fs.FileSelector(str(path.parent), allow_not_found=True))
+    older = [each.path for each in beside if each.type == fs.FileType.Directory and each.base_name < path.name]
+    return [
+        ray.train.Checkpoint(each, system) for each in sorted(older, reverse=True) if "checkpoint" in Path(each).name
+    ]
+
+
 def _train_worker(arguments: dict[str, Any]) -> None:
     config: Config = arguments["config"]
     torch.set_num_threads(max(1, int(config.train.cpus_per_worker)))
@@ -161,11 +182,11 @@ def _train_worker(arguments: dict[str, Any]) -> None:
 
 
 class _ReportCallback(ray.train.UserCallback):
-    """Runs in Ray Train's controller: hands worker 0's metrics, equal on all, to the run's files and the outlet."""
+    """Runs in Ray Train's controller: keeps worker 0's metrics, equal on all, in the run's files."""
 
-    def __init__(self, folder: Path, on_report: OnReport | None) -> None:
+    def __init__(self, folder: Path, is_remote: bool) -> None:
         self.folder = folder
-        self.on_report = on_report
+        self.is_remote = is_remote
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:  # noqa: ARG002
         if not metrics[0]:
@@ -175,10 +196,12 @@ class _ReportCallback(ray.train.UserCallback):
             # The group was restarted from an earlier checkpoint.
             truncate_metrics(self.folder, metrics[0]["epoch"] - 1)
         append_metrics(self.folder, metrics[0])
-        if checkpoint is not None and is_best(self.folder):
-            keep_best(self.folder, Path(checkpoint.path) / CHECKPOINT_FILE)
-        if self.on_report is not None:
-            self.on_report(metrics[0])
+        if checkpoint is not None:
+            with checkpoint.as_directory() as source:
+                if self.is_remote:
+                    shutil.copyfile(Path(source) / CHECKPOINT_FILE, self.folder / CHECKPOINT_FILE)
+                if is_best(self.folder):
+                    keep_best(self.folder, Path(source) / CHECKPOINT_FILE)
 
 
 def train_in_group(
@@ -187,7 +210,7 @@ def train_in_group(
     folder: Path,
     *,
     service: Any | None,
-    on_report: OnReport | None = None,
+    storage: Storage | None = None,
     callbacks: tuple[Any, ...] = (),
 ) -> None:
     """Several workers under Ray Train with DDP (NCCL on GPUs, gloo on CPUs).
@@ -195,13 +218,14 @@ def train_in_group(
     Args:
         data: object reference of the data set.
         folder: of the run; a group that finds its checkpoint there goes on from it.
-        on_report: called in Ray Train's controller process, so it must pickle.
+        storage: keeps the group's checkpoints in place of the folder.
         callbacks: further callbacks of Ray Train, such as Tune's.
 
     Raises:
         TrainingError: the workers failed; the message is that of the first worker.
     """
     train = config.train
+    system, path = (None, str(folder.resolve())) if storage is None else storage.place
     # Ray Train's controller gives a silent worker longer than the other workers do, for they can name it.
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(2 * train.timeout_seconds + 10)
     trainer = ray.train.torch.TorchTrainer(
@@ -216,10 +240,11 @@ def train_in_group(
         ),
         run_config=ray.train.RunConfig(
             name=GROUP_FOLDER,
-            storage_path=str(folder.resolve()),
+            storage_filesystem=system,
+            storage_path=path,
             failure_config=ray.train.FailureConfig(max_failures=train.max_failures, controller_failure_limit=3),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=train.num_checkpoints),
-            callbacks=[_ReportCallback(folder, on_report), *callbacks],
+            callbacks=[_ReportCallback(folder, storage is not None), *callbacks],
         ),
     )
     try:

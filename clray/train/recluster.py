@@ -8,7 +8,7 @@ import torch
 
 from clray.clusters.assignment import ClusterAssignment
 from clray.config import Config
-from clray.data.datasets import Dataset
+from clray.data.datasets import Dataset, ImageSet
 from clray.data.loaders import ordered_batches, shard_indices
 from clray.kmeans.lloyd import Clustering
 from clray.model.features import EMBEDDING_BATCH_SIZE, compute_features
@@ -86,7 +86,7 @@ class Reclusterer:
         assert self.session.cluster is not None, "a run with k-means clusters is launched with a way to compute them"
         config, state, asked_at = self.config, self.state, time.perf_counter()
         seed = derive_seed(config.seed, "kmeans", epoch=state.step) % 2**32
-        own = shard_indices(len(self.data.train), self.session.rank, self.session.world_size)
+        own = shard_indices(self.data.train, self.session.world_size)[self.session.rank]
         if state.bank is None:
             vectors = self._embed(own)
         else:
@@ -107,10 +107,10 @@ class Reclusterer:
 
     def _take_over(self, request: _Request) -> None:
         """Wait for the clusters and put them into the state."""
-        state, num_samples = self.state, len(self.data.train)
+        state = self.state
         clusterings = request.pending.result()
         assignments = tuple(
-            ClusterAssignment(_of_all_workers(each.ids, num_samples, self.session), each.num_clusters, "kmeans")
+            ClusterAssignment(_of_all_workers(each.ids, self.data.train, self.session), each.num_clusters, "kmeans")
             for each in clusterings
         )
         self.metrics |= {
@@ -129,10 +129,7 @@ class Reclusterer:
     def _embed(self, indices: np.ndarray) -> np.ndarray:
         """z of these images without augmentation, float32 [n, dim]."""
         config, model = self.config, self.state.objective.embedding_model(self.state.model)
-        num_decoders = config.data.num_decoders
-        batches = ordered_batches(
-            self.data.train, indices, batch_size=EMBEDDING_BATCH_SIZE, num_decoders=num_decoders
-        )  # fmt: skip
+        batches = ordered_batches(self.data.train, indices, batch_size=EMBEDDING_BATCH_SIZE, config=config.data)
         return compute_features(model, batches, self.session.device)[1]
 
     def _concentrations(self, z: np.ndarray, clusterings: list[Clustering]) -> list[np.ndarray]:
@@ -148,11 +145,13 @@ class Reclusterer:
         return phis
 
 
-def _of_all_workers(values: np.ndarray, num_samples: int, session: Session) -> np.ndarray:
+def _of_all_workers(values: np.ndarray, data: ImageSet, session: Session) -> np.ndarray:
     """What each worker knows of its own images, for all images in dataset order, int64 [N]."""
-    result = np.empty(num_samples, np.int64)
-    for rank, part in enumerate(gather(values, session.world_size)):
-        result[shard_indices(num_samples, rank, session.world_size)] = part
+    result = np.empty(len(data), np.int64)
+    for shard, part in zip(
+        shard_indices(data, session.world_size), gather(values, session.world_size), strict=True
+    ):  # fmt: skip
+        result[shard] = part
     return result
 
 

@@ -13,7 +13,8 @@ from clray.config import Config, UserError
 from clray.data.augmentation import build_augmentation
 from clray.data.datasets import Dataset, ImageSet
 from clray.data.loaders import Batch, num_steps, shard_indices, training_batches
-from clray.data.sampling import cluster_order, draw_partners, uniform_order
+from clray.data.sampling import buffered_order, cluster_order, draw_partners, uniform_order
+from clray.data.stream import StreamedImages
 from clray.model.encoder import build_encoder
 from clray.seeding import derive_seed
 from clray.train.accuracy import evaluate
@@ -38,6 +39,9 @@ def check_against_data(config: Config, data: Dataset) -> None:
             f"train.num_workers must leave each worker at least 2 of the {num_images} training images; "
             f"got {config.train.num_workers}"
         )
+    if isinstance(data.train.images, StreamedImages):
+        _check_streamed(config, data)
+    _check_image_size(config, data)
     build_encoder(config.encoder, data.num_channels)
     for assignment in start_clusters(config, data):
         if config.objective.is_classification and assignment.num_clusters < 2:
@@ -45,6 +49,36 @@ def check_against_data(config: Config, data: Dataset) -> None:
                 f"objective.name={config.objective.name}: all {num_images} training images are in one cluster, so that "
                 "there is nothing to predict; choose other clusters"
             )
+
+
+def _check_image_size(config: Config, data: Dataset) -> None:
+    """A vision transformer has as many positions as its images have patches."""
+    images = data.train.images
+    sizes = images.shape[2:] if isinstance(images, np.ndarray) else (config.data.image_size,) * 2
+    wanted = config.encoder.image_size
+    if config.encoder.name == "vit_s16" and sizes != (wanted, wanted):
+        raise UserError(
+            f"encoder.image_size={wanted}, but the images are {sizes[1]}x{sizes[0]} pixels; set data.image_size and "
+            "encoder.image_size to the same multiple of 16"
+        )
+
+
+def _check_streamed(config: Config, data: Dataset) -> None:
+    for key, value, is_set in (
+        ("train.sampler", config.train.sampler, config.train.sampler == "cluster"),
+        ("objective.form", config.objective.form, config.objective.form == "pair-sampled"),
+    ):
+        if is_set:
+            raise UserError(
+                f"{key}={value} draws images from anywhere in the data, and these are read from their files by row "
+                "groups; raise data.memory_limit_mib if there is memory, or choose another"
+            )
+    smallest = min(map(len, shard_indices(data.train, config.train.num_workers)))
+    if 2 * smallest * config.train.num_workers < len(data.train):
+        raise UserError(
+            f"train.num_workers={config.train.num_workers}: a worker reads whole row groups, and one would have only "
+            f"{smallest} of {len(data.train)} images; write smaller row groups, or use fewer workers"
+        )
 
 
 def start_clusters(config: Config, data: Dataset) -> tuple[ClusterAssignment, ...]:
@@ -63,7 +97,8 @@ def run(config: Config, data: Dataset, session: Session) -> Metrics:
         is_last, every = this.state.epoch == config.train.num_epochs, config.evaluate.every_epochs
         if is_last or (every is not None and this.state.epoch % every == 0):
             metrics |= evaluate(config, this.state.model, data, session)
-        due = is_last or this.state.epoch % config.train.checkpoint_every_epochs == 0
+        # An evaluated epoch may be the best, and the best is kept.
+        due = "eval/seconds" in metrics or this.state.epoch % config.train.checkpoint_every_epochs == 0
         session.report(metrics, this.checkpoint() if due else None)
     return metrics
 
@@ -74,13 +109,14 @@ class _Run:
     def __init__(self, config: Config, data: Dataset, session: Session) -> None:
         """Starts afresh, or where the session's checkpoint stands."""
         self.config, self.data, self.session = config, data, session
+        self.shards = shard_indices(data.train, session.world_size)
         self.state = create_state(
             config,
             num_channels=data.num_channels,
-            steps_per_epoch=num_steps(len(data.train), config.train.global_batch_size, session.world_size),
+            steps_per_epoch=num_steps(self.shards, min(config.train.global_batch_size, len(data.train))),
             assignments=start_clusters(config, data),
             device=session.device,
-            rank=session.rank,
+            shard=self.shards[session.rank],
             world_size=session.world_size,
         )
         self.reclusterer = Reclusterer(config, data, self.state, session)
@@ -137,7 +173,7 @@ class _Run:
         return {
             **self.state.to_checkpoint(self.config, self.data.num_channels),
             "meter": mean_state([part["meter"] for part in parts]),
-            "bank": None if bank is None else merge_banks([part["bank"] for part in parts]),
+            "bank": None if bank is None else merge_banks([part["bank"] for part in parts], self.shards),
             "recluster_metrics": self.reclusterer.metrics,
         }
 
@@ -186,7 +222,7 @@ class _Run:
     def _batches(self) -> Iterator[Batch]:
         """What is left of this worker's batches of the epoch, in an order drawn from (seed, epoch, rank)."""
         config, state, session, num_images = self.config, self.state, self.session, len(self.data.train)
-        indices = shard_indices(num_images, session.rank, session.world_size)
+        indices = self.shards[session.rank]
         generator = np.random.default_rng(
             derive_seed(config.seed, "shuffle", epoch=state.epoch, rank=session.rank)
         )  # fmt: skip
@@ -194,6 +230,10 @@ class _Run:
         if config.train.sampler == "cluster":
             assert ids is not None, "kept where the order follows the clusters"
             order = cluster_order(indices, ids[indices], config.train.members_per_cluster, generator)
+        elif isinstance(self.data.train.images, StreamedImages):
+            blocks = self.data.train.images.blocks()
+            own = [block for block in blocks if indices[0] <= block[0] <= indices[-1]]
+            order = buffered_order(own, config.data.shuffle_row_groups, generator)
         else:
             order = uniform_order(indices, generator)
         size, steps = min(config.train.global_batch_size, num_images) // session.world_size, state.steps_per_epoch
@@ -204,7 +244,7 @@ class _Run:
             order, size = np.concatenate([chosen, partners], axis=1).reshape(-1), 2 * size
         order, left = order[state.step_in_epoch * size :], steps - state.step_in_epoch
         return training_batches(
-            self.data.train, order, batch_size=size, steps=left, num_decoders=config.data.num_decoders
+            self.data.train, order, batch_size=size, steps=left, config=config.data
         )  # fmt: skip
 
 

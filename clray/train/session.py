@@ -4,6 +4,7 @@ Training code reports to a Session and nothing else. Knows neither Ray nor MLflo
 """
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,13 @@ import torch
 import torch.distributed as dist
 
 from clray.kmeans.lloyd import Clustering
-from clray.train.checkpoint import CHECKPOINT_FILE, keep_best, newest_checkpoint, write_checkpoint
+from clray.redaction import hide_credentials
+from clray.train.checkpoint import BEST_FILE, CHECKPOINT_FILE, keep_best, newest_checkpoint, write_checkpoint
+from clray.train.storage import Storage
 
 METRICS_FILE = "metrics.jsonl"
 BEST_METRIC = "eval/linear_accuracy"
+log = logging.getLogger(__name__)
 Metrics = dict[str, float]
 OnReport = Callable[[Metrics], None]
 OnStep = Callable[[int, int], None]
@@ -88,10 +92,13 @@ class LocalSession:
     on_report: OnReport
     device: torch.device
     on_step: OnStep | None = None
+    storage: Storage | None = None
     rank: int = 0
     world_size: int = 1
 
     def restore(self) -> dict[str, Any] | None:
+        if self.storage is not None and not (self.folder / CHECKPOINT_FILE).exists():
+            self.storage.download(self.folder)
         checkpoint = newest_checkpoint(self.folder)
         truncate_metrics(self.folder, checkpoint["epoch"] if checkpoint else 0)
         return checkpoint
@@ -101,6 +108,8 @@ class LocalSession:
         self.save(checkpoint)
         if checkpoint is not None and is_best(self.folder):
             keep_best(self.folder, self.folder / CHECKPOINT_FILE)
+            self._upload(BEST_FILE)
+        self._upload(METRICS_FILE)
         self.on_report(metrics)
 
     def at_step(self, step: int, steps_per_epoch: int) -> None:
@@ -110,6 +119,20 @@ class LocalSession:
     def save(self, checkpoint: dict[str, Any] | None) -> None:
         if checkpoint is not None:
             write_checkpoint(self.folder, checkpoint, num_kept=checkpoint["config"]["train"]["num_checkpoints"])
+            self._upload(CHECKPOINT_FILE)
+
+    def _upload(self, name: str) -> None:
+        if self.storage is None:
+            return
+        try:
+            self.storage.upload(self.folder / name)
+        except OSError as error:  # the file here is good, and the next one may go through
+            log.warning(
+                "%s was not copied to %s: %s",
+                self.folder / name,
+                hide_credentials(self.storage.uri),
+                hide_credentials(str(error)),
+            )
 
 
 def default_device() -> torch.device:

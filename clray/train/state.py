@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from clray.clusters.assignment import ClusterAssignment
 from clray.config import Config, UserError
 from clray.model.encoder import ContrastiveModel
+from clray.redaction import hide_in_tree
 from clray.sections import TrainConfig
 from clray.seeding import derive_seed
 from clray.train.bank import EmbeddingBank
@@ -60,7 +61,7 @@ class TrainState:
     def to_checkpoint(self, config: Config, num_channels: int) -> dict[str, Any]:
         """Everything of this worker needed to go on or to evaluate, as tensors and plain values."""
         return {
-            "config": config.model_dump(mode="json"),
+            "config": hide_in_tree(config.model_dump(mode="json")),
             "num_channels": num_channels,
             "epoch": self.epoch,
             "step_in_epoch": self.step_in_epoch,
@@ -90,7 +91,13 @@ class TrainState:
             )
         self.model.load_state_dict(checkpoint["model"])
         self.optimizer.load_state_dict(checkpoint["optimizer"])
+        rates = self.schedule.base_lrs
         self.schedule.load_state_dict(checkpoint["schedule"])
+        # The config's learning rate is what counts, where population-based training has changed it since.
+        self.schedule.base_lrs = rates
+        factors = (rule(self.schedule.last_epoch) for rule in self.schedule.lr_lambdas)
+        for group, rate, factor in zip(self.optimizer.param_groups, rates, factors, strict=True):
+            group["initial_lr"], group["lr"] = rate, rate * factor
         self.epoch, self.step_in_epoch = checkpoint["epoch"], checkpoint["step_in_epoch"]
         self.clustered_step = checkpoint["clustered_step"]
         order_ids = checkpoint["order_ids"]
@@ -113,10 +120,10 @@ def create_state(
     steps_per_epoch: int,
     assignments: tuple[ClusterAssignment, ...],
     device: torch.device,
-    rank: int = 0,
+    shard: np.ndarray,
     world_size: int = 1,
 ) -> TrainState:
-    """A fresh state; the initial weights depend on the run seed alone."""
+    """A fresh state; the initial weights depend on the run seed alone. `shard` holds this worker's dataset indices."""
     is_kmeans = config.clusters.source == "kmeans"
     num_clusters = config.clusters.num_clusters if is_kmeans else assignments[0].num_clusters
     with torch.random.fork_rng(devices=[]):
@@ -129,14 +136,7 @@ def create_state(
     schedule = build_schedule(optimizer, config.train, math.ceil(steps_per_epoch / config.train.accumulate_batches))
     bank = None
     if is_kmeans and config.recluster.embeddings == "bank":
-        bank = EmbeddingBank(
-            len(assignments[0]),
-            model.embedding_dim,
-            device,
-            momentum=config.recluster.bank_momentum,
-            rank=rank,
-            world_size=world_size,
-        )
+        bank = EmbeddingBank(shard, model.embedding_dim, device, momentum=config.recluster.bank_momentum)
     return TrainState(model, build_objective(config, model), optimizer, schedule, assignments, steps_per_epoch, bank)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from clray.train.session import read_metrics
 
-pytestmark = [pytest.mark.slow, pytest.mark.fault]
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 def test_two_workers_take_over_clusters_that_come_late(

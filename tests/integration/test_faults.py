@@ -71,7 +71,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "tiny.yaml", folder / "whole"
 
 
-@pytest.mark.parametrize("actor", ["ShardActor", "KMeansService"])
+@pytest.mark.parametrize("actor", ["ShardActor", pytest.param("KMeansService", marks=pytest.mark.long)])
 def test_a_killed_k_means_actor_changes_nothing(whole: tuple[Path, Path], tmp_path: Path, actor: str) -> None:
     config, undisturbed = whole
     run = start(config, tmp_path, "--name", "cut")
@@ -109,6 +109,24 @@ def test_a_killed_training_worker_is_replaced_and_changes_nothing(
     _, errors = run.communicate(timeout=240)
     assert run.returncode == 0, errors
     require_equal(tmp_path / "whole", tmp_path / "cut", 12)
+
+
+@pytest.mark.long
+def test_a_group_whose_newest_checkpoint_is_cut_goes_on_from_the_one_before(
+    tiny_yaml: Callable[..., Path], tmp_path: Path
+) -> None:
+    train = {"num_workers": 2, "num_epochs": 12, "cpus_per_worker": 0.5}
+    config = tiny_yaml(train=train, clusters={"source": "labels"})
+    run = start(config, tmp_path, "--name", "cut")
+    wait_for_epoch(run, tmp_path / "cut", 6)
+    run.kill()
+    run.communicate()
+    newest = sorted((tmp_path / "cut").glob("workers/checkpoint*/checkpoint.pt"))[-1]
+    newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
+    resumed = start(config, tmp_path, "--name", "cut", "--resume")
+    _, errors = resumed.communicate(timeout=240)
+    assert resumed.returncode == 0, errors
+    assert [metrics["epoch"] for metrics in read_metrics(tmp_path / "cut")] == list(range(1, 13))
 
 
 def test_a_worker_that_hangs_is_named(tiny_yaml: Callable[..., Path], tmp_path: Path) -> None:

@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from clray.config import UserError, parse_config
-from clray.model.encoder import ContrastiveModel, Outputs
+from clray.model.encoder import ContrastiveModel, Outputs, build_encoder
+from clray.sections import EncoderConfig
 
 
 def outputs(size: int, channels: int = 1, **sections: dict) -> tuple[ContrastiveModel, Outputs]:
@@ -20,6 +21,8 @@ def outputs(size: int, channels: int = 1, **sections: dict) -> tuple[Contrastive
         ({"name": "resnet18"}, 3, 32, 512),
         ({"name": "resnet18", "small_image_stem": False}, 1, 64, 512),
         ({"name": "resnet50"}, 3, 32, 2048),
+        ({"name": "vit_s16", "image_size": 32}, 3, 32, 384),
+        ({"name": "vit_s16", "image_size": 48}, 1, 48, 384),
     ],
 )
 def test_embeddings_have_unit_length(encoder: dict, channels: int, size: int, dim: int) -> None:
@@ -27,6 +30,12 @@ def test_embeddings_have_unit_length(encoder: dict, channels: int, size: int, di
     assert h.shape == (2, dim) == (2, model.representation_dim)
     torch.testing.assert_close(z.norm(dim=1), torch.ones(2))
     assert second is None
+
+
+def test_the_small_vision_transformer_has_the_published_size() -> None:
+    """22 million parameters, of which the classifier, 384 x 1,000 and 1,000 biases, is left out."""
+    encoder, _ = build_encoder(EncoderConfig(name="vit_s16"), 3)
+    assert sum(each.numel() for each in encoder.parameters()) == 22_050_664 - 385_000
 
 
 def user_encoder(num_channels: int) -> tuple[nn.Module, int]:

@@ -1,16 +1,21 @@
 """Whole runs in this process, with k-means shards in this process; no Ray."""
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
 from clray.clusters.statistics import cluster_statistics
 from clray.config import Config, UserError
 from clray.data.datasets import Dataset, load_dataset
+from clray.data.stream import RowGroup, StreamedImages
 from clray.kmeans.lloyd import Clustering, LloydOptions, LocalShards, lloyd
 from clray.kmeans.nested import coarsen
 from clray.kmeans.shard import FaissShard
@@ -293,3 +298,53 @@ def test_a_checkpoint_cut_in_half_is_left_for_the_one_before(
     assert without_times(resumed) == without_times(whole)
     assert "not a complete checkpoint" in caplog.text
     assert "going on from" in caplog.text
+
+
+def test_images_read_by_row_groups_train_and_resume_like_any_other(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 24, 24, 3), dtype=np.uint8)
+    blobs = []
+    for image in pixels:
+        Image.fromarray(image).save(buffer := io.BytesIO(), "PNG")
+        blobs.append({"bytes": buffer.getvalue() + bytes(30_000), "path": None})  # padding, to exceed the limit
+    table = pa.table({"image": blobs, "label": [i % 3 for i in range(60)]})
+    pq.write_table(table, tmp_path / "t.parquet", row_group_size=6, compression="none", use_dictionary=False)
+    files = {"name": "parquet", "train_path": str(tmp_path / "t.parquet"), "image_size": 24}
+    config = tiny_config(
+        data={**files, "memory_limit_mib": 1, "shuffle_row_groups": 3},
+        augmentation={"name": "simclr"},
+        train={"num_epochs": 3, "global_batch_size": 8, "checkpoint_every_steps": 2},
+    )
+    data = load_dataset(config.data)
+    assert isinstance(data.train.images, StreamedImages)
+    check_against_data(config, data)
+    whole = train(config, data, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(config, data, LocalSession(tmp_path / "cut", cluster_here, lambda _: None, CPU, on_step=stop_at_step(8)))
+    assert without_times(train(config, data, tmp_path / "cut")) == without_times(whole)
+
+
+def stop_at_step(number: int) -> Callable[[int, int], None]:
+    def on_step(step: int, _: int) -> None:
+        if step == number:
+            raise KeyboardInterrupt
+
+    return on_step
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"train": {"sampler": "cluster"}}, {"objective": {"form": "pair-sampled"}}, {"train": {"num_workers": 4}}],
+)
+def test_what_needs_images_from_anywhere_is_refused_for_streamed_data(tiny_config: MakeConfig, change: dict) -> None:
+    config = tiny_config(**change, data={"image_size": 8})
+    data = load_dataset(config.data)
+    groups = tuple(RowGroup(Path("t.parquet"), i, start, 48, 1) for i, start in enumerate((0, 48)))
+    images = StreamedImages(groups, np.arange(96), "image", 8)
+    with pytest.raises(UserError, match="row groups"):
+        check_against_data(config, replace(data, train=replace(data.train, images=images)))
+
+
+def test_a_vision_transformer_is_refused_images_of_another_size(tiny_config: MakeConfig) -> None:
+    config = tiny_config(encoder={"name": "vit_s16", "image_size": 32})
+    with pytest.raises(UserError, match=r"encoder\.image_size=32, but the images are 8x8 pixels; set data\.image_size"):
+        check_against_data(config, load_dataset(config.data))
