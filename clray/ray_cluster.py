@@ -160,3 +160,25 @@ def require_resources(needed: dict[str, float], purpose: str) -> None:
                 "train.num_workers, train.cpus_per_worker or train.gpus_per_worker, kmeans.num_shards, "
                 "kmeans.cpus_per_shard or kmeans.gpus_per_shard"
             )
+
+
+def require_labels(wanted: dict[str, str], purpose: str) -> None:
+    """Raise UserError where no node carries these labels; what is to run there would wait for ever.
+
+    Args:
+        wanted: Ray's label selectors: a value, `in(a,b)`, and with `!` before either the opposite.
+    """
+    nodes = [node["Labels"] for node in ray.nodes() if node["Alive"]]
+    if any(all(_matches(labels.get(key), value) for key, value in wanted.items()) for labels in nodes):
+        return
+    own = [{key: value for key, value in labels.items() if key != "ray.io/node-id"} for labels in nodes]
+    raise UserError(
+        f"{purpose}: no node of the Ray cluster carries the labels {wanted}; its nodes carry {own}. Start nodes with "
+        "`ray start --labels KEY=VALUE`, or change the labels asked for"
+    )
+
+
+def _matches(label: str | None, selector: str) -> bool:
+    body = selector.removeprefix("!")
+    values = body[3:-1].split(",") if body.startswith("in(") and body.endswith(")") else [body]
+    return (label in [value.strip() for value in values]) != selector.startswith("!")

@@ -202,6 +202,9 @@ class KMeansConfig(Section):
     """Iterations of a warm start."""
     cpus_per_shard: NonNegativeFloat = 0.1
     gpus_per_shard: NonNegativeFloat = 0.0
+    node_labels: dict[str, str] = {}
+    """Ray labels of the nodes that hold the shards, such as `{pool: cpu}` or `{ray.io/accelerator-type: "!H100"}`;
+    by default any."""
 
 
 ENCODERS = ("small_cnn", "resnet18", "resnet34", "resnet50", "vit_s16")

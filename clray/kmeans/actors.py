@@ -6,7 +6,7 @@ where its own is lost, and simply repeats the call; the result is the same.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTa
 from clray.config import UserError
 from clray.kmeans.lloyd import add_sums, join_assignments, rows_by_slice
 from clray.kmeans.memory import plan_blocks, process_bytes
+from clray.kmeans.placement import crossing
 from clray.kmeans.shard import AssignMethod, FaissShard, PartialSums
 from clray.kmeans.vectors import FileSlice
 from clray.sections import KMeansConfig
@@ -45,6 +46,10 @@ class ShardActor:
         self.process_bytes = process_bytes()
         self.key: tuple[object, ...] | None = None
         self.shard: FaissShard | None = None
+
+    def node(self) -> str:
+        """The node it is on, which changes where Ray restarts it elsewhere."""
+        return ray.get_runtime_context().get_node_id()
 
     def prepare(self, vectors: FileSlice | np.ndarray, num_clusters: Sequence[int]) -> Int[np.ndarray, " m"]:
         """Check that the memory suffices, and read the slice once; returns its rows with NaN or infinity."""
@@ -87,7 +92,7 @@ def shard_resources(config: KMeansConfig) -> dict[str, float]:
 def start_shard_actors(
     config: KMeansConfig, *, assign_method: AssignMethod = "exact", memory_bytes: int | None = None
 ) -> list[Any]:
-    """`num_shards` actors, spread over the nodes.
+    """`num_shards` actors, spread over the nodes that carry the labels asked for.
 
     Args:
         assign_method: how the nearest centroid is found.
@@ -95,7 +100,7 @@ def start_shard_actors(
     """
     resources = {"num_cpus": config.cpus_per_shard, "num_gpus": config.gpus_per_shard}
     num_threads = max(1, int(config.cpus_per_shard))
-    options = ShardActor.options(scheduling_strategy="SPREAD", **resources)
+    options = ShardActor.options(scheduling_strategy="SPREAD", label_selector=config.node_labels, **resources)
     return [
         options.remote(num_threads, config.gpus_per_shard > 0, assign_method, memory_bytes)
         for _ in range(config.num_shards)
@@ -106,16 +111,33 @@ class RayShards:
     """The `Shards` of Lloyd's algorithm over actors; slice i is searched by actor i modulo their number."""
 
     def __init__(
-        self, actors: Sequence[Any], slices: Sequence[Any], sizes: Sequence[int], *, fan_in: int = FAN_IN
+        self,
+        actors: Sequence[Any],
+        slices: Sequence[Any],
+        sizes: Sequence[int],
+        *,
+        nodes: Sequence[str] | None = None,
+        home: str = "",
+        fan_in: int = FAN_IN,
     ) -> None:
-        """Args: the actors; an object reference or `FileSlice` per slice; the number of vectors in each."""
+        """Args:
+            actors: the shards.
+            slices: an object reference or `FileSlice` per slice.
+            sizes: the number of vectors in each slice.
+            nodes: the node of each slice's actor, where what crosses the network is to be counted.
+            home: the node of this process.
+            fan_in: partial sums that one process adds.
+        """
         self.actors = [actors[i % len(actors)] for i in range(len(slices))]
         self.slices = slices
+        self.nodes, self.home = list(nodes) if nodes is not None else [home] * len(slices), home
         self.fan_in = fan_in
         self.received_bytes = 0
         """Bytes of centroids that each shard received in the last iteration; K x dim, whatever the vectors."""
         self.sent_bytes = 0
         """Bytes of sums and counts that each shard sent in the last iteration."""
+        self.network_bytes = 0
+        """Bytes between nodes so far, without those of the vectors on their way to the shards."""
         self._starts = np.cumsum([0, *sizes])
 
     @property
@@ -128,11 +150,11 @@ class RayShards:
 
     def take(self, rows: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m dim"]:
         parts = rows_by_slice(rows, self._starts)
-        return np.concatenate(
-            _until_reached(
-                lambda: [a.take.remote(v, part) for a, v, part in zip(self.actors, self.slices, parts, strict=True)]
-            )
+        taken = _until_reached(
+            lambda: [a.take.remote(v, part) for a, v, part in zip(self.actors, self.slices, parts, strict=True)]
         )
+        self._count(each.nbytes for each in taken)
+        return np.concatenate(taken)
 
     def accumulate(self, centroids: Sequence[np.ndarray]) -> list[PartialSums]:
         shared = ray.put(list(centroids))
@@ -147,11 +169,36 @@ class RayShards:
         sums = add_sums(_until_reached(start))
         self.received_bytes = sum(each.nbytes for each in centroids)
         self.sent_bytes = sum(each.num_bytes for each in sums)
+        self.network_bytes += self._num_away_nodes * self.received_bytes + self._num_away_sums * self.sent_bytes
         return sums
 
     def assign(self, centroids: Sequence[np.ndarray]) -> list[tuple[np.ndarray, float]]:
         shared = ray.put(list(centroids))
-        return join_assignments(self._on_all(lambda actor, vectors: actor.assign.remote(vectors, shared)))
+        parts = self._on_all(lambda actor, vectors: actor.assign.remote(vectors, shared))
+        self.network_bytes += self._num_away_nodes * sum(each.nbytes for each in centroids)
+        self._count(sum(ids.nbytes for ids, _ in part) for part in parts)
+        return join_assignments(parts)
+
+    @property
+    def _num_away_nodes(self) -> int:
+        """Nodes that fetch what this process shares: once each, for all their actors."""
+        return len(set(self.nodes) - {self.home})
+
+    @property
+    def _num_away_sums(self) -> int:
+        """Partial sums that cross the network on their way up the tree to this process, in each iteration."""
+        nodes, crossed = self.nodes, 0
+        while len(nodes) > self.fan_in:
+            groups = range(0, len(nodes), self.fan_in)
+            crossed += sum(crossing(nodes[i : i + self.fan_in], self.nodes[i]) for i in groups)
+            nodes = [self.nodes[i] for i in groups]
+        return crossed + crossing(nodes, self.home)
+
+    def _count(self, num_bytes: Iterable[int]) -> None:
+        """Add what each slice's actor sends to this process."""
+        self.network_bytes += sum(
+            each for each, node in zip(num_bytes, self.nodes, strict=True) if node != self.home
+        )
 
     def _on_all(self, call: Callable[[Any, Any], Any]) -> list[Any]:
         """What the call returns for each slice."""

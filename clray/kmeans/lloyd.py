@@ -67,12 +67,14 @@ class Clustering:
         ids: nearest centroid of each vector, int32 [N]; -1 for a vector that was left out.
         inertia: sum of squared L2 distances to the nearest centroid.
         history: inertia before each update.
+        network_bytes: what crossed the network between nodes for this clustering and those computed with it.
     """
 
     centroids: np.ndarray
     ids: np.ndarray
     inertia: float
     history: list[float] = field(default_factory=list)
+    network_bytes: int = 0
 
     @property
     def num_clusters(self) -> int:

@@ -17,10 +17,21 @@ from jaxtyping import Float
 from clray.kmeans.actors import RayShards, fetch, start_shard_actors
 from clray.kmeans.lloyd import Clustering, LloydOptions, lloyd
 from clray.kmeans.nested import coarsen
+from clray.kmeans.placement import nearest_shards
 from clray.kmeans.vectors import split_rows
 from clray.sections import KMeansConfig
 
 RENDEZVOUS_TIMEOUT_SECONDS = 1800.0
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Vectors of a worker in the object store of its node."""
+
+    vectors: Any
+    size: int
+    num_bytes: int
+    node: str
 
 
 class _Round:
@@ -28,7 +39,7 @@ class _Round:
 
     def __init__(self, world_size: int) -> None:
         self.world_size = world_size
-        self.slices: dict[int, list[tuple[Any, int]]] = {}
+        self.slices: dict[int, list[Slice]] = {}
         self.ready = threading.Event()
         self.clusterings: list[Clustering] | None = None
         self.error: BaseException | None = None
@@ -53,7 +64,7 @@ class KMeansService:
         key: tuple[str, int],
         rank: int,
         world_size: int,
-        slices: list[tuple[Any, int]],
+        slices: list[Slice],
         num_clusters: tuple[int, ...],
         nested: bool,
         config: KMeansConfig,
@@ -65,7 +76,7 @@ class KMeansService:
         Args:
             key: names the attempt of a run and the clustering; equal on all ranks.
             config: the run's iterations, redos and spherical mode; the shards are those of the service.
-            slices: (object reference, number of vectors) of each slice of this rank, in row order.
+            slices: of this rank, in row order.
             nested, initial: as for `clray.train.session.Cluster`.
 
         Raises:
@@ -91,7 +102,7 @@ class KMeansService:
             raise meeting.error
         results = meeting.clusterings
         assert results is not None, "a round without an error has a clustering"
-        sizes = [sum(size for _, size in meeting.slices[other]) for other in range(world_size)]
+        sizes = [sum(each.size for each in meeting.slices[other]) for other in range(world_size)]
         start = sum(sizes[:rank])
         return [replace(each, ids=each.ids[start : start + sizes[rank]]) for each in results]
 
@@ -105,7 +116,15 @@ class KMeansService:
         initial: list[np.ndarray] | None,
     ) -> list[Clustering]:
         slices = [piece for rank in range(meeting.world_size) for piece in meeting.slices[rank]]
-        shards = RayShards(self.actors, [ref for ref, _ in slices], [size for _, size in slices])
+        home, nodes = ray.get_runtime_context().get_node_id(), fetch([actor.node.remote() for actor in self.actors])
+        chosen = nearest_shards([each.node for each in slices], nodes)
+        shards = RayShards(
+            [self.actors[shard] for shard in chosen],
+            [each.vectors for each in slices],
+            [each.size for each in slices],
+            nodes=[nodes[shard] for shard in chosen],
+            home=home,
+        )
         options = LloydOptions(
             num_iterations=config.num_iterations if initial is None else config.num_refresh_iterations,
             num_redos=config.num_redos,
@@ -114,11 +133,21 @@ class KMeansService:
             tolerance=config.tolerance,
             init=config.init,
         )
-        if not nested:
-            return lloyd(shards, num_clusters, options, initial=initial)
-        start, above = (None, None) if initial is None else (initial[:1], initial[1:])
-        (finest,) = lloyd(shards, num_clusters[:1], options, initial=start)
-        return [finest, *coarsen(finest, num_clusters[1:], options, initial=above)[0]]
+        if nested:
+            start, above = (None, None) if initial is None else (initial[:1], initial[1:])
+            (finest,) = lloyd(shards, num_clusters[:1], options, initial=start)
+            clusterings = [finest, *coarsen(finest, num_clusters[1:], options, initial=above)[0]]
+        else:
+            clusterings = lloyd(shards, num_clusters, options, initial=initial)
+        moved = sum(each.num_bytes for each, shard in zip(slices, chosen, strict=True) if each.node != nodes[shard])
+        # Each worker brings the centroids to start from, and takes the new ones and the ids of its own vectors.
+        ranks = [meeting.slices[rank] for rank in range(meeting.world_size)]
+        away = [pieces for pieces in ranks if pieces[0].node != home]
+        brought = len(away) * sum(each.nbytes for each in initial or [])
+        answered = len(away) * sum(each.centroids.nbytes for each in clusterings)
+        answered += sum(piece.size * each.ids.itemsize for pieces in away for piece in pieces for each in clusterings)
+        total = shards.network_bytes + moved + brought + answered
+        return [replace(each, network_bytes=total) for each in clusterings]
 
 
 class KMeansClient:
@@ -143,7 +172,9 @@ class KMeansClient:
     ) -> "RemoteClustering":
         """Start to cluster the embeddings of all workers; the ids will be those of this worker's vectors."""
         bounds = split_rows(len(vectors), math.ceil(self.config.num_shards / self.world_size))
-        slices = [(ray.put(vectors[start:stop]), stop - start) for start, stop in bounds]
+        node = ray.get_runtime_context().get_node_id()
+        parts = [vectors[start:stop] for start, stop in bounds]
+        slices = [Slice(ray.put(part), len(part), part.nbytes, node) for part in parts]
         key, config = (self.attempt, seed), self.config
         return RemoteClustering(
             self.service.cluster.remote(
@@ -158,7 +189,7 @@ class RemoteClustering:
     """A clustering under way in the service; holds the vectors until it is done."""
 
     reference: Any
-    slices: list[tuple[Any, int]]
+    slices: list[Slice]
 
     def ready(self) -> bool:
         return bool(ray.wait([self.reference], timeout=0)[0])

@@ -49,14 +49,14 @@ class Display(Protocol):
     def update(self, record: TrialRecord) -> None: ...
 
 
-SHARED_KEYS = ("kmeans.num_shards", "kmeans.cpus_per_shard", "kmeans.gpus_per_shard")
+SHARED_KEYS = ("kmeans.num_shards", "kmeans.cpus_per_shard", "kmeans.gpus_per_shard", "kmeans.node_labels")
 
 
 def check_points(points: list[SweepPoint], data: Dataset) -> None:
     """Raise UserError naming the first trial that cannot be run on these data."""
     for point in points:
         for key in SHARED_KEYS:
-            if key in point.overrides:
+            if any(each == key or each.startswith(f"{key}.") for each in point.overrides):
                 raise UserError(f"search_space.{key}: the shards serve all trials of a sweep; set it outside")
         try:
             check_against_data(point.config, data)
@@ -292,11 +292,11 @@ class _Reporter(Callback):
         record.state = state
         if record.started_at is not None:
             record.seconds = time.monotonic() - record.started_at
-        if state in ("finished", "pruned"):
-            write_outcome(record)
         if record.mlflow is not None:
             self._log_end(record, record.mlflow)
             record.mlflow.finish(status)
+        if state in ("finished", "pruned"):
+            write_outcome(record)  # last: with it, a resumed sweep leaves the trial alone
         self._show(record)
 
     def _log_end(self, record: TrialRecord, logger: RunLogger) -> None:
@@ -326,6 +326,7 @@ def start_trial_run(tracker: Tracker, record: TrialRecord, sweep: str) -> RunLog
         run_id=f"{sweep}/{record.point.index}",
         name=record.point.name,
         config=record.point.config,
+        folder=record.folder,
         parent=sweep,
         point=record.point.repeated_name,
     )

@@ -1,6 +1,7 @@
 """Runs as MLflow will show them: one parent per sweep, one child per trial, params once, metrics by epoch."""
 
 import hashlib
+import math
 import platform
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from clray.redaction import hide_in_tree
 from clray.sections import DataConfig
 from clray.track.mlflow import POINT_TAG, Store, StoreWriter, run_page
 from clray.track.outbox import Outbox
+from clray.train.session import Metrics, read_metrics
 
 VERSIONED = ("clray", "torch", "ray", "faiss-gpu", "faiss-cpu", "mlflow", "numpy")
 
@@ -32,20 +34,30 @@ class Tracker:
         self.folder = folder
 
     def start_run(
-        self, *, kind: str, run_id: str, name: str, config: Config, parent: str | None = None, point: str | None = None
+        self,
+        *,
+        kind: str,
+        run_id: str,
+        name: str,
+        config: Config,
+        folder: Path | None = None,
+        parent: str | None = None,
+        point: str | None = None,
     ) -> "RunLogger":
         """Begin a run, or continue the one with the same `run_id`.
 
         Args:
             kind: `sweep`, `trial` or `run`.
             run_id: clray's own id, kept in a tag; unique within the experiment.
+            folder: where the run keeps its `metrics.jsonl`, by default the tracker's.
             parent: `run_id` of the sweep.
             point: name of the sweep's point, which all its repeats share.
         """
+        folder = folder or self.folder
         known = [entry for entry in self.outbox.entries if entry["run"] == run_id]
         if known:
             self.outbox.add({"op": "resume", "run": run_id})
-            return RunLogger(self.outbox, run_id, max((each.get("step", 0) for each in known), default=0))
+            return RunLogger(self.outbox, run_id, folder, max(each.get("step", 0) for each in known))
 
         def swept(key: str) -> bool:
             return kind == "sweep" and any(key in space for space in config.search_space)
@@ -72,7 +84,7 @@ class Tracker:
             }
         )
         self.outbox.add({"op": "text", "run": run_id, "text": dump_yaml(config), "file": "config.yaml"})
-        return RunLogger(self.outbox, run_id)
+        return RunLogger(self.outbox, run_id, folder)
 
     def page_of(self, run_id: str) -> str | None:
         """The address of a run's page in the MLflow UI; None where the store has not heard of the run yet."""
@@ -90,14 +102,25 @@ class RunLogger:
 
     outbox: Outbox
     run_id: str
+    folder: Path
     last_epoch: int = 0
     """Epochs up to this one are recorded already, by the run before it was resumed."""
 
-    def __call__(self, metrics: dict[str, float]) -> None:
+    def __call__(self, metrics: Metrics) -> None:
         """Log an epoch's metrics at step `epoch`, in one request."""
         epoch = int(metrics["epoch"])
-        if epoch <= self.last_epoch:
-            return
+        if epoch > self.last_epoch + 1:
+            self._catch_up(epoch)
+        if epoch > self.last_epoch:
+            self._log(epoch, metrics)
+
+    def _catch_up(self, before: float = math.inf) -> None:
+        """Log what the run wrote down but the process that records it was killed before it heard of."""
+        for metrics in read_metrics(self.folder):
+            if self.last_epoch < metrics["epoch"] < before:
+                self._log(int(metrics["epoch"]), metrics)
+
+    def _log(self, epoch: int, metrics: Metrics) -> None:
         values = {name: value for name, value in metrics.items() if "/" in name}
         self.outbox.add({"op": "metrics", "run": self.run_id, "step": epoch, "time": _now(), "values": values})
         self.last_epoch = epoch
@@ -141,6 +164,7 @@ class RunLogger:
 
     def finish(self, status: str = "FINISHED") -> None:
         """End the run as FINISHED, FAILED or KILLED."""
+        self._catch_up()
         self.outbox.add({"op": "finish", "run": self.run_id, "status": status, "time": _now()})
 
 

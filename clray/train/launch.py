@@ -22,7 +22,7 @@ from clray.config import Config, UserError
 from clray.data.datasets import Dataset
 from clray.kmeans.actors import shard_resources
 from clray.kmeans.service import KMeansClient, KMeansService
-from clray.ray_cluster import require_resources, start_ray
+from clray.ray_cluster import require_labels, require_resources, start_ray
 from clray.sections import KMeansConfig
 from clray.train.checkpoint import CHECKPOINT_FILE, GROUP_FOLDER, keep_best, read_checkpoint, write_checkpoint
 from clray.train.epoch import TrainingError
@@ -46,7 +46,12 @@ log = logging.getLogger(__name__)
 
 
 def start_service(config: KMeansConfig) -> Any:
-    """The k-means service with its shard actors; it ends with its handle."""
+    """The k-means service with its shard actors; it ends with its handle.
+
+    Raises:
+        UserError: no node carries the labels that the shards ask for.
+    """
+    require_labels(config.node_labels, "kmeans.node_labels")
     return KMeansService.remote(config)
 
 

@@ -116,6 +116,7 @@ class Reclusterer:
         self.metrics |= {
             "recluster/num_iterations": float(clusterings[0].num_iterations),
             "recluster/inertia": clusterings[0].inertia,
+            "recluster/network_bytes": float(clusterings[0].network_bytes),
         }
         if state.clustered_step is not None:
             self.metrics["recluster/moved_fraction"] = assignments[0].moved_fraction(state.assignments[0])

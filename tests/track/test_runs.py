@@ -20,6 +20,7 @@ from clray.track.mlflow import StoreWriter, open_store
 from clray.track.outbox import read_entries
 from clray.track.results import read_sweep
 from clray.track.runs import Tracker
+from clray.train.session import append_metrics, read_metrics
 
 pytestmark = pytest.mark.slow
 MakeConfig = Callable[..., Config]
@@ -86,6 +87,26 @@ def test_a_resumed_run_is_continued_from_the_epoch_that_is_recorded(tiny_config:
     (run,) = contents(store.uri).values()
     assert run[0] == "FINISHED"
     assert run[3] == [(1, 1.0), (2, 2.0), (3, 3.0)]
+
+
+def test_epochs_that_a_killed_driver_never_heard_of_are_recorded_when_the_run_goes_on(
+    tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    """The trial wrote epochs 2, 3 and 5 down; the driver was killed, and once more at the end, before it knew."""
+    store = open_store(TrackingConfig(), tmp_path)
+    folder = tmp_path / "trial"
+    for heard, written in (((1,), (1, 2, 3)), ((4,), (4, 5))):
+        tracker = Tracker(store, tmp_path / "sweep")
+        logger = tracker.start_run(kind="trial", run_id="s/0", name="k=0", config=tiny_config(), folder=folder)
+        for epoch in written:
+            append_metrics(folder, {"epoch": epoch, "train/loss": float(epoch)})
+            if epoch in heard:
+                logger(read_metrics(folder)[-1])
+        if heard == (4,):
+            logger.finish()
+        assert tracker.close(wait_seconds=5) == 0
+    (run,) = contents(store.uri).values()
+    assert run[3] == [(epoch, float(epoch)) for epoch in range(1, 6)]
 
 
 def test_the_address_of_the_store_is_not_among_what_is_recorded(tiny_config: MakeConfig, tmp_path: Path) -> None:
