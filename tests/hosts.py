@@ -158,13 +158,17 @@ def network(count: int, folder: Path) -> Iterator[list[Host]]:
         subprocess.run(["ip", "link", "del", bridge], capture_output=True, check=False)
 
 
+def head_arguments(num_cpus: int) -> list[str]:
+    return ["--head", f"--port={PORT}", "--dashboard-host=127.0.0.1", f"--num-cpus={num_cpus}"]
+
+
 def start_cluster(hosts: list[Host], num_cpus: int) -> str:
     """A head on the first host, a node on each other; returns the cluster's address once all are there."""
     head, *others = hosts
     address = f"{head.address}:{PORT}"
     for host in hosts:
         host.environment = host.environment | {"RAY_ADDRESS": address}
-    head.start("--head", f"--port={PORT}", "--dashboard-host=127.0.0.1", f"--num-cpus={num_cpus}")
+    head.start(*head_arguments(num_cpus))
     wait_for_nodes(head, 1)
     for number, host in enumerate(others, start=2):
         host.start(f"--address={address}", f"--num-cpus={num_cpus}")

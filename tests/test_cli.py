@@ -2,14 +2,11 @@
 
 import http.server
 import json
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -147,128 +144,6 @@ def test_the_resolved_config_is_printed_and_reads_back(clray: Clray, tiny_yaml: 
 # --- what works, on a real Ray and a real store -----------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
-    """A sweep of five trials, one of which cannot work, run once for several tests."""
-    folder = tmp_path_factory.mktemp("sweep")
-    space = [GRID, {"clusters.source": "labels", "train.learning_rate": 1e30}]
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY | {"search_space": space}))
-    command = [sys.executable, "-m", "clray", "sweep", "tiny.yaml", "-o", "out", "--name", "s", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=480, cwd=folder, check=False)
-    assert done.returncode == 1, done.stderr
-    assert "the loss is nan in epoch 1" in done.stderr
-    assert "Traceback" not in done.stderr
-    return folder / "out", json.loads(done.stdout)
-
-
-@pytest.mark.slow
-def test_a_sweep_goes_on_past_a_failing_trial_and_ranks_the_others(swept: tuple[Path, dict]) -> None:
-    output, results = swept
-    states = [trial["state"] for trial in results["trials"]]
-    assert states == ["finished"] * 4 + ["failed"]
-    accuracies = [trial["metrics"]["eval/linear_accuracy"] for trial in results["trials"][:4]]
-    assert accuracies == sorted(accuracies, reverse=True)
-    assert results["trials"][4]["error"].startswith("the loss is nan in epoch 1, worker 0, step")
-    assert (output / "s" / "information_plane.png").stat().st_size > 10_000
-    assert json.loads((output / "s" / "results.json").read_text()) == results
-
-
-@pytest.mark.slow
-def test_the_store_of_a_sweep_reads_back(swept: tuple[Path, dict]) -> None:
-    output, results = swept
-    client, runs = runs_in(f"sqlite:///{output / 'mlflow.db'}")
-    (parent,) = [run for run in runs if run.data.tags["clray.kind"] == "sweep"]
-    trials = [run for run in runs if run.data.tags["clray.kind"] == "trial"]
-    assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {parent.info.run_id}
-    assert sorted(run.info.status for run in trials) == ["FAILED"] + ["FINISHED"] * 4
-    artifacts = {file.path for file in client.list_artifacts(parent.info.run_id)}
-    pictures = {"information_plane.png", "granularity.png"}
-    assert artifacts == {"config.yaml", "best.yaml", "report.html", "results.json"} | pictures
-    (best,) = [run for run in trials if run.data.tags.get("clray.best") == "true"]
-    assert best.info.run_name == results["trials"][0]["trial"]
-    for trial in results["trials"][:4]:
-        (run,) = [run for run in trials if run.info.run_name == trial["trial"]]
-        assert run.data.params["objective.temperature"] == str(trial["config"]["objective.temperature"])
-        for name, value in trial["metrics"].items():
-            if "/" in name:
-                assert run.data.metrics[name] == pytest.approx(value), name
-        history = client.get_metric_history(run.info.run_id, "train/loss")
-        assert [metric.step for metric in history] == [1, 2, 3]
-
-
-@pytest.mark.slow
-def test_the_report_of_a_sweep_reads_the_store_alone(swept: tuple[Path, dict], clray: Clray) -> None:
-    output, results = swept
-    report = json.loads(clray("report", "s", "-o", output, "--json").stdout)
-    finished = {trial["trial"]: trial["metrics"] for trial in results["trials"][:4]}
-    assert {each["point"] for each in report["points"]} == finished.keys()
-    means = [each["means"]["eval/linear_accuracy"] for each in report["points"]]
-    assert means == sorted(means, reverse=True)
-    for point in report["points"]:
-        expected = finished[point["point"]]["eval/linear_accuracy"]
-        assert point["means"]["eval/linear_accuracy"] == pytest.approx(expected)
-    table = clray("report", "latest", "-o", output, "--markdown").stdout
-    assert table.startswith("| point | repeats | linear % |")
-    done = clray("report", "other", "-o", output)
-    assert done.returncode == 2
-    assert "no sweep 'other'" in done.stderr
-    assert "the latest there: s" in done.stderr
-
-
-@pytest.mark.slow
-def test_resuming_a_finished_sweep_repeats_and_doubles_nothing(swept: tuple[Path, dict], clray: Clray) -> None:
-    output, results = swept
-    before = {path: path.read_text() for path in (output / "s" / "trials").glob("*/metrics.jsonl")}
-    config = output.parent / "tiny.yaml"
-    done = clray("sweep", config, "-o", output, "--name", "s", "--resume", "--json")
-    again = json.loads(done.stdout)
-    assert [t["metrics"] for t in again["trials"][:4]] == [t["metrics"] for t in results["trials"][:4]]
-    assert {path: path.read_text() for path in (output / "s" / "trials").glob("*/metrics.jsonl")} == before
-    _, runs = runs_in(f"sqlite:///{output / 'mlflow.db'}")
-    assert len(runs) == 6
-
-
-@pytest.mark.slow
-def test_a_trial_equals_a_plain_run_of_its_config(swept: tuple[Path, dict], clray: Clray, tmp_path: Path) -> None:
-    output, results = swept
-    trial = results["trials"][0]
-    sets = [part for key, value in trial["config"].items() for part in ("--set", f"{key}={value}")]
-    done = clray("train", output.parent / "tiny.yaml", "-o", tmp_path, "--json", *sets)
-    assert done.returncode == 0, done.stderr
-    metrics = json.loads(done.stdout)["metrics"]
-    for name in ("train/loss", "eval/linear_accuracy", "recluster/inertia", "clusters/mutual_information_bits"):
-        assert metrics[name] == pytest.approx(trial["metrics"][name], rel=1e-6), name
-
-
-@pytest.mark.slow
-def test_a_checkpoint_is_evaluated(swept: tuple[Path, dict], clray: Clray) -> None:
-    trial = swept[1]["trials"][0]
-    done = clray("evaluate", trial["folder"], "--json")
-    metrics = json.loads(done.stdout)
-    assert metrics["eval/knn_accuracy"] == pytest.approx(trial["metrics"]["eval/knn_accuracy"])
-    more = json.loads(clray("evaluate", trial["folder"], "--json", "--set", "data.max_test_images=20").stdout)
-    assert more["eval/knn_accuracy"] != metrics["eval/knn_accuracy"]
-
-
-@pytest.mark.slow
-def test_a_checkpoint_is_exported_and_embeds(swept: tuple[Path, dict], clray: Clray, tmp_path: Path) -> None:
-    folder = swept[1]["trials"][0]["folder"]
-    exported = json.loads(clray("export", folder, "-o", tmp_path / "e.safetensors", "--json").stdout)
-    assert exported["representation_dim"] == "16"
-    for layer, dim in (("h", 16), ("z", 8)):
-        clray("embed", folder, "-o", tmp_path / f"{layer}.npy", "--layer", layer)
-        assert np.load(tmp_path / f"{layer}.npy").shape == (96, dim)
-    write_parquet(tmp_path / "other.parquet", [png(i) for i in range(5)], list(range(5)))
-    for arguments, message in (
-        ((folder, "-o", tmp_path / "z.npy"), "z.npy exists; choose another file"),
-        ((folder, tmp_path / "other.parquet", "-o", tmp_path / "n.npy"), "the images have 3 channels"),
-        ((folder, tmp_path / "z.npy", "-o", tmp_path / "n.npy"), "expected a .parquet file"),
-    ):
-        done = clray("embed", *arguments)
-        assert done.returncode == 2
-        assert message in done.stderr
-
-
 @pytest.mark.slow
 def test_two_workers_train_and_resume_on_a_real_ray(clray: Clray, tiny_yaml: Clray, tmp_path: Path) -> None:
     config = tiny_yaml(train={"num_workers": 2, "num_epochs": 3, "cpus_per_worker": 0.5})
@@ -284,29 +159,6 @@ def test_two_workers_train_and_resume_on_a_real_ray(clray: Clray, tiny_yaml: Clr
     assert [m.step for m in client.get_metric_history(run.info.run_id, "train/loss")] == [1, 2, 3]
     evaluated = json.loads(clray("evaluate", result["folder"], "--json").stdout)
     assert evaluated["eval/knn_accuracy"] == pytest.approx(metrics[-1]["eval/knn_accuracy"])
-
-
-@pytest.mark.slow
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(clray: Clray, tiny_yaml: Clray, tmp_path: Path) -> None:
-    config = tiny_yaml(clusters={"source": "labels"}, train={"num_epochs": 60, "checkpoint_every_epochs": 7})
-    arguments = ["train", str(config), "-o", str(tmp_path / "out"), "--json", "--name"]
-    whole = json.loads(clray(*arguments, "whole").stdout)["metrics"]
-    process = subprocess.Popen([sys.executable, "-m", "clray", *arguments, "cut"], stdout=subprocess.DEVNULL)
-    while len(read_metrics(tmp_path / "out" / "cut")) < 10:
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
-    done = clray(*arguments, "cut", "--resume")
-    resumed = json.loads(done.stdout)["metrics"]
-    for name in ("train/loss", "eval/linear_accuracy", "eval/knn_accuracy"):
-        assert resumed[name] == whole[name]
-    assert [m["epoch"] for m in read_metrics(tmp_path / "out" / "cut")] == list(range(1, 61))
-    client, runs = runs_in(f"sqlite:///{tmp_path / 'out' / 'mlflow.db'}")
-    assert len(runs) == 2
-    for run in runs:
-        assert run.info.status == "FINISHED"
-        assert [m.step for m in client.get_metric_history(run.info.run_id, "train/loss")] == list(range(1, 61))
 
 
 def test_statistics_of_two_columns(clray: Clray, tmp_path: Path) -> None:

@@ -121,12 +121,12 @@ class RayShards:
         fan_in: int = FAN_IN,
     ) -> None:
         """Args:
-            actors: the shards.
-            slices: an object reference or `FileSlice` per slice.
-            sizes: the number of vectors in each slice.
-            nodes: the node of each slice's actor, where what crosses the network is to be counted.
-            home: the node of this process.
-            fan_in: partial sums that one process adds.
+        actors: the shards.
+        slices: an object reference or `FileSlice` per slice.
+        sizes: the number of vectors in each slice.
+        nodes: the node of each slice's actor, where what crosses the network is to be counted.
+        home: the node of this process.
+        fan_in: partial sums that one process adds.
         """
         self.actors = [actors[i % len(actors)] for i in range(len(slices))]
         self.slices = slices
@@ -196,9 +196,7 @@ class RayShards:
 
     def _count(self, num_bytes: Iterable[int]) -> None:
         """Add what each slice's actor sends to this process."""
-        self.network_bytes += sum(
-            each for each, node in zip(num_bytes, self.nodes, strict=True) if node != self.home
-        )
+        self.network_bytes += sum(each for each, node in zip(num_bytes, self.nodes, strict=True) if node != self.home)
 
     def _on_all(self, call: Callable[[Any, Any], Any]) -> list[Any]:
         """What the call returns for each slice."""

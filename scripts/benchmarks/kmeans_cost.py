@@ -13,6 +13,15 @@ N vectors of d dimensions in S shards, K clusters, e bytes per stored coordinate
 
 The time is that of the slower of search + sums and disk, plus the messages of each level of the tree, one after the
 other. The last search, which assigns every vector, adds one iteration and 4 N bytes of ids.
+
+A refresh of I iterations while training, over the network between nodes alone (`recluster/network_bytes`); where all is
+on one node it is 0:
+
+    vectors    4 n d for each slice of n vectors whose shard is on another node; none where nodes have their own shards
+    centroids  4 K d for each node with shards other than the service's, I + 1 times
+    sums       8 K (d + 1) for each shard away from the service, I times
+    ids        4 n from each such shard, and 4 n to each worker away from the service
+    ends       4 K d to and from each such worker: where to start, and the result
 """
 
 import json

@@ -12,6 +12,7 @@ import psutil
 import pytest
 import torch
 import yaml
+from mlflow import MlflowClient
 
 from clray.train.checkpoint import read_checkpoint
 from clray.train.session import read_metrics
@@ -94,6 +95,10 @@ def test_the_driver_is_killed_in_mid_epoch_and_resumed(whole: tuple[Path, Path],
     assert resumed.returncode == 0, errors
     assert json.loads(printed)["metrics"]["epoch"] == 20
     require_equal(undisturbed, tmp_path / "cut", 20)
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    (found,) = client.search_runs([client.get_experiment_by_name("clray").experiment_id])
+    assert found.info.status == "FINISHED"
+    assert [m.step for m in client.get_metric_history(found.info.run_id, "train/loss")] == list(range(1, 21))
 
 
 def test_a_killed_training_worker_is_replaced_and_changes_nothing(
@@ -129,6 +134,7 @@ def test_a_group_whose_newest_checkpoint_is_cut_goes_on_from_the_one_before(
     assert [metrics["epoch"] for metrics in read_metrics(tmp_path / "cut")] == list(range(1, 13))
 
 
+@pytest.mark.long
 def test_a_worker_that_hangs_is_named(tiny_yaml: Callable[..., Path], tmp_path: Path) -> None:
     train = {
         "num_workers": 2,

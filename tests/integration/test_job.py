@@ -83,7 +83,6 @@ def config(tmp_path: Path) -> Iterator[Path]:
     """Below the repository, which is what is sent to the cluster."""
     tree = TINY | {
         "clusters": {"source": "labels"},
-        "tracking": {"pictures": "none", "models": "none"},
         "sweep": {"max_concurrent_trials": 1},
         "search_space": {"objective.temperature": {"grid_search": [0.1, 0.5]}},
     }

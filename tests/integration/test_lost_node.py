@@ -1,4 +1,4 @@
-"""A node that is lost while shards search on it: a second raylet on this machine, ended by SIGKILL."""
+"""Shards on two nodes, a second raylet on this machine: where they are put, what crosses between, and a node lost."""
 
 import threading
 import time
@@ -9,12 +9,18 @@ import numpy as np
 import pytest
 import ray
 from ray.cluster_utils import Cluster
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from clray.config import UserError
 from clray.kmeans.actors import RayShards, start_shard_actors
+from clray.kmeans.lloyd import Clustering
+from clray.kmeans.service import KMeansClient, KMeansService
 from clray.kmeans.vectors import open_vectors
 from clray.sections import KMeansConfig
+from clray.train.launch import start_service
 
 pytestmark = [pytest.mark.slow, pytest.mark.fault]
+DIM, NUM_CLUSTERS = 16, 50
 
 
 @pytest.fixture
@@ -52,3 +58,35 @@ def test_the_shards_of_a_lost_node_move_and_repeat_their_part(cluster: Cluster, 
     assert len(set(nodes_of(actors))) == 1, "both shards on the node that is left"
     np.testing.assert_array_equal(after[0].sums, before[0].sums)
     assert after[0].inertia == before[0].inertia
+
+
+def test_shards_are_put_where_they_are_told_and_what_crosses_is_as_reckoned(cluster: Cluster) -> None:
+    """Two workers on the head; the shards' node has the labels asked for. The formulas are in kmeans_cost.py."""
+    cluster.add_node(num_cpus=1, labels={"pool": "cpu"})
+    ray.init(address=cluster.address, log_to_driver=False)
+    config = KMeansConfig(num_shards=2, cpus_per_shard=0.5, num_iterations=4, tolerance=0, node_labels={"pool": "cpu"})
+    with pytest.raises(UserError, match=r"no node of the Ray cluster carries the labels \{'pool': 'gpu'\}"):
+        start_service(config.model_copy(update={"node_labels": {"pool": "gpu"}}))
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    service = KMeansService.options(scheduling_strategy=here).remote(config)
+    vectors = np.random.default_rng(0).normal(size=(4000, DIM)).astype(np.float32)
+
+    def refresh(node: NodeAffinitySchedulingStrategy, initial: list[np.ndarray] | None) -> Clustering:
+        @ray.remote(num_cpus=0, scheduling_strategy=node)
+        def work(rank: int) -> Clustering:
+            client = KMeansClient(service, config, f"{node.node_id}{initial is None}", rank=rank, world_size=2)
+            return client(np.split(vectors, 2)[rank], (NUM_CLUSTERS,), nested=False, seed=1, initial=initial).result()[
+                0
+            ]
+
+        return ray.get([work.remote(rank) for rank in range(2)])[0]
+
+    centroid_bytes, sum_bytes = 4 * NUM_CLUSTERS * DIM, 8 * NUM_CLUSTERS * (DIM + 1)
+    far = refresh(here, None)
+    shared = (far.num_iterations + 1) * centroid_bytes + far.num_iterations * 2 * sum_bytes + 4 * len(vectors)
+    assert far.network_bytes == 4 * vectors.size + centroid_bytes + shared, "vectors out, the start back"
+
+    (other,) = {node["NodeID"] for node in ray.nodes()} - {here.node_id}
+    near = refresh(NodeAffinitySchedulingStrategy(other, soft=False), [far.centroids])
+    shared = (near.num_iterations + 1) * centroid_bytes + near.num_iterations * 2 * sum_bytes + 4 * len(vectors)
+    assert near.network_bytes == shared + 2 * 2 * centroid_bytes + 4 * len(vectors), "vectors stay where they are"

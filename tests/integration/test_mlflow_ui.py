@@ -17,7 +17,7 @@ from selenium.common.exceptions import StaleElementReferenceException, WebDriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
-from tests.conftest import TINY
+from tests.conftest import ALL_ARTIFACTS, TINY
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 SCREENSHOTS = os.environ.get("CLRAY_SCREENSHOTS")
@@ -39,7 +39,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
         return os.environ["CLRAY_STORE"]
     folder = tmp_path_factory.mktemp("seen")
     space = {"clusters.num_clusters": {"grid_search": [4, 8]}, "objective.temperature": {"grid_search": [0.1, 0.5]}}
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY | {"search_space": space}), encoding="utf-8")
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY | ALL_ARTIFACTS | {"search_space": space}), encoding="utf-8")
     command = [sys.executable, "-m", "clray", "sweep", "tiny.yaml", "-o", "out", "--name", "seen"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=480, check=False)
     assert done.returncode == 0, done.stderr

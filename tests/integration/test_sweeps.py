@@ -19,11 +19,10 @@ from tests.conftest import TINY
 
 pytestmark = pytest.mark.slow
 Clray = Callable[..., subprocess.CompletedProcess]
-NO_PICTURES = {"pictures": "none", "models": "none"}
 
 
 def write_config(folder: Path, **sections: object) -> Path:
-    tree = {name: {**values} for name, values in TINY.items()} | {"tracking": NO_PICTURES}
+    tree = {name: {**values} for name, values in TINY.items()}
     for name, values in sections.items():
         tree[name] = {**tree.get(name, {}), **values} if isinstance(values, dict) else values
     path = folder / "tiny.yaml"
@@ -56,8 +55,6 @@ def test_early_stopping_ends_trials_and_says_why(clray: Clray, tmp_path: Path) -
     experiments = [each.experiment_id for each in client.search_experiments()]
     (run,) = client.search_runs(experiments, "tags.`clray.state` = 'pruned'")
     assert run.data.tags["clray.reason"] == ended["reason"]
-    again = results_of(clray("sweep", config, "-o", tmp_path / "out", "--name", "s", "--resume", "--json"))
-    assert again["learning_rate=1e-09"]["metrics"] == ended["metrics"], "a pruned trial is over"
 
 
 @pytest.mark.long
@@ -98,14 +95,10 @@ def test_a_dry_run_lists_the_trials_and_leaves_nothing(clray: Clray, tmp_path: P
     config = write_config(
         tmp_path, search_space={"clusters.num_clusters": {"grid_search": [3, 4, 5]}}, sweep={"seeds": 2}
     )
-    done = clray("sweep", config, "-o", tmp_path / "out", "--dry-run", "--json")
-    found = json.loads(done.stdout)
-    assert found["num_trials"] == 6
-    assert found["num_steps"] == 6 * 3 * 3
-    assert 0 < found["step_seconds"] < 10
-    assert found["seconds"] == pytest.approx(found["num_steps"] * found["step_seconds"] / found["num_at_once"])
+    done = clray("sweep", config, "-o", tmp_path / "out", "--dry-run")
+    assert "6 trials, " in done.stdout
+    assert "k=3 seed=1" in done.stdout
     assert not list((tmp_path / "out").glob("*.db"))
-    assert "k=3 seed=1" in clray("sweep", config, "-o", tmp_path / "out", "--dry-run").stdout
 
 
 @pytest.fixture
@@ -175,9 +168,8 @@ def test_a_trial_whose_process_is_killed_is_tried_again(long_sweep: Path, tmp_pa
     run = start_sweep(long_sweep, output)
     wait_for_epoch(run, output / "s" / "trials" / "0000", 8)
     # "ray::ImplicitFunc.train", and for moments between two epochs "ray::ImplicitFunc".
-    (victim,) = [
-        child for child in psutil.Process(run.pid).children(recursive=True) if "ImplicitFunc" in " ".join(child.cmdline())
-    ]
+    children = psutil.Process(run.pid).children(recursive=True)
+    (victim,) = [child for child in children if "ImplicitFunc" in " ".join(child.cmdline())]
     victim.kill()
     _, errors = run.communicate(timeout=200)
     assert run.returncode == 0, errors

@@ -1,0 +1,159 @@
+"""A cluster of three hosts with addresses of their own: trained over, and hosts that die, drop off the network or are
+the head.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from clray.train.session import read_metrics
+from tests import hosts as machines
+from tests.conftest import TINY
+from tests.hosts import Host, start_cluster, wait_for_nodes
+
+_missing = machines.missing()
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.long,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(_missing is not None, reason=str(_missing)),
+]
+CLRAY = (sys.executable, "-m", "clray")
+NUM_EPOCHS = 40
+
+
+@pytest.fixture
+def hosts(tmp_path: Path) -> Iterator[list[Host]]:
+    """A head and two nodes, of one core each."""
+    with machines.network(3, Path("/tmp")) as made:
+        for host in made:
+            # A head that comes back finds what it knew in the shared folder.
+            persisted = {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(tmp_path / "gcs")}
+            host.environment = host.environment | persisted
+        (tmp_path / "gcs").mkdir()
+        start_cluster(made, num_cpus=1)
+        yield made
+
+
+def write_config(folder: Path, **sections: dict) -> Path:
+    tree = {name: {**values, **sections.pop(name, {})} for name, values in TINY.items()} | sections
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    return path
+
+
+def sweep_config(folder: Path) -> Path:
+    """Four trials of one worker, each of a whole core."""
+    return write_config(
+        folder,
+        train={"num_epochs": NUM_EPOCHS, "cpus_per_worker": 0.9, "checkpoint_every_epochs": 1},
+        data={"max_train_images": 1000},
+        sweep={"max_failures": 3},
+        search_space={"objective.temperature": {"grid_search": [0.1, 0.2, 0.3, 0.5]}},
+    )
+
+
+def start_sweep(host: Host, config: Path, output: Path, *options: str) -> subprocess.Popen:
+    return host.popen(
+        *CLRAY, "sweep", config, "-o", output, "--name", "s", "--json", *options,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def wait_for_epochs(run: subprocess.Popen, output: Path, count: int) -> None:
+    """Until the trials together have trained as many epochs."""
+    trials = output / "s" / "trials"
+    while sum(len(read_metrics(folder)) for folder in trials.glob("*")) < count:
+        assert run.poll() is None, run.communicate()
+        time.sleep(0.05)
+
+
+def require_whole(output: Path) -> None:
+    """Every trial finished once, with every epoch once, on disk and in MLflow."""
+    results = json.loads((output / "s" / "results.json").read_text())
+    assert [trial["state"] for trial in results["trials"]] == ["finished"] * 4, results
+    client = MlflowClient(f"sqlite:///{output}/mlflow.db")
+    runs = client.search_runs([each.experiment_id for each in client.search_experiments()])
+    assert sorted(run.data.tags["clray.id"] for run in runs) == ["s", "s/0", "s/1", "s/2", "s/3"]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    epochs = list(range(1, NUM_EPOCHS + 1))
+    for run in runs:
+        if run.data.tags["clray.kind"] == "trial":
+            assert [m.step for m in client.get_metric_history(run.info.run_id, "train/loss")] == epochs
+    for trial in results["trials"]:
+        assert [metrics["epoch"] for metrics in read_metrics(Path(trial["folder"]))] == epochs
+
+
+def require_nothing_left(hosts: list[Host], seconds: float = 60) -> None:
+    """No actor of clray's and no worker of a run is left on any host."""
+    deadline = time.monotonic() + seconds
+    while True:
+        left = [
+            title
+            for host in hosts
+            for title in host.titles()
+            if any(name in title for name in ("ImplicitFunc", "ShardActor", "KMeansService", "RayTrainWorker", "Board"))
+        ]
+        if not left:
+            return
+        assert time.monotonic() < deadline, left
+        time.sleep(1)
+
+
+def test_a_run_trains_over_two_hosts(hosts: list[Host], tmp_path: Path) -> None:
+    """With gloo between them, and k-means shards on both."""
+    config = write_config(tmp_path, train={"num_workers": 2, "cpus_per_worker": 0.8, "num_epochs": 4})
+    done = hosts[0].call(*CLRAY, "train", config, "-o", tmp_path / "out", "--name", "r", "--json")
+    assert done.returncode == 0, done.stderr
+    metrics = read_metrics(tmp_path / "out" / "r")
+    assert [each["epoch"] for each in metrics] == [1, 2, 3, 4]
+    assert metrics[-1]["recluster/network_bytes"] > 0
+    require_nothing_left(hosts)
+
+
+def test_a_killed_host_costs_a_sweep_no_trial(hosts: list[Host], tmp_path: Path) -> None:
+    run = start_sweep(hosts[0], sweep_config(tmp_path), tmp_path / "out")
+    wait_for_epochs(run, tmp_path / "out", 20)
+    hosts[2].kill()
+    _, errors = run.communicate(timeout=400)
+    assert run.returncode == 0, errors
+    assert "Traceback" not in errors
+    require_whole(tmp_path / "out")
+    require_nothing_left(hosts)
+
+
+def test_a_host_off_the_network_for_a_minute_costs_a_sweep_no_trial(hosts: list[Host], tmp_path: Path) -> None:
+    run = start_sweep(hosts[0], sweep_config(tmp_path), tmp_path / "out")
+    wait_for_epochs(run, tmp_path / "out", 20)
+    hosts[2].cut()
+    time.sleep(60)
+    hosts[2].join()
+    _, errors = run.communicate(timeout=400)
+    assert run.returncode == 0, errors
+    require_whole(tmp_path / "out")
+    require_nothing_left(hosts)
+
+
+def test_a_sweep_goes_on_after_its_head_was_started_anew(hosts: list[Host], tmp_path: Path) -> None:
+    """The driver dies with the head's host; the other hosts find the new head, and the sweep is resumed there."""
+    head, *others = hosts
+    config = sweep_config(tmp_path)
+    run = start_sweep(head, config, tmp_path / "out")
+    wait_for_epochs(run, tmp_path / "out", 20)
+    head.kill()
+    run.communicate(timeout=30)
+    head.start(*machines.head_arguments(1))
+    wait_for_nodes(head, 3)
+    require_nothing_left(others)
+    done = start_sweep(head, config, tmp_path / "out", "--resume")
+    _, errors = done.communicate(timeout=400)
+    assert done.returncode == 0, errors
+    require_whole(tmp_path / "out")
+    require_nothing_left(hosts)
