@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -138,14 +139,15 @@ class Host:
 
 
 @contextlib.contextmanager
-def network(count: int, folder: Path) -> Iterator[list[Host]]:
+def network(count: int) -> Iterator[list[Host]]:
     """Hosts without nodes; all that they run is ended with the block."""
+    folder = tempfile.mkdtemp(prefix="rh")  # short: Ray's sockets lie below it
     bridge = f"c{os.getpid() % 100000}"
     run("ip", "link", "add", bridge, "type", "bridge")
     run("ip", "link", "set", bridge, "up")
     environment = {
         **os.environ, "PATH": f"{RAY.parent}:{os.environ['PATH']}", "COLUMNS": "200",
-        "RAY_TMPDIR": str(folder), "RAY_AUTH_MODE": "disabled",
+        "RAY_TMPDIR": folder, "RAY_AUTH_MODE": "disabled",
     }  # fmt: skip
     hosts = [Host(number, bridge, environment) for number in range(1, count + 1)]
     try:
@@ -156,10 +158,13 @@ def network(count: int, folder: Path) -> Iterator[list[Host]]:
         for host in reversed(hosts):
             host.delete()
         subprocess.run(["ip", "link", "del", bridge], capture_output=True, check=False)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def head_arguments(num_cpus: int) -> list[str]:
-    return ["--head", f"--port={PORT}", "--dashboard-host=127.0.0.1", f"--num-cpus={num_cpus}"]
+def start_head(head: Host, num_cpus: int) -> None:
+    # Ray would take the processes of the other hosts, which it can see here, for a head that runs already.
+    (Path(head.environment["RAY_TMPDIR"]) / "ray" / "ray_current_cluster").unlink(missing_ok=True)
+    head.start("--head", f"--port={PORT}", "--dashboard-host=127.0.0.1", f"--num-cpus={num_cpus}")
 
 
 def start_cluster(hosts: list[Host], num_cpus: int) -> str:
@@ -168,7 +173,7 @@ def start_cluster(hosts: list[Host], num_cpus: int) -> str:
     address = f"{head.address}:{PORT}"
     for host in hosts:
         host.environment = host.environment | {"RAY_ADDRESS": address}
-    head.start(*head_arguments(num_cpus))
+    start_head(head, num_cpus)
     wait_for_nodes(head, 1)
     for number, host in enumerate(others, start=2):
         host.start(f"--address={address}", f"--num-cpus={num_cpus}")
@@ -180,7 +185,10 @@ COUNT = "import ray; ray.init(logging_level='ERROR'); print(sum(node['Alive'] fo
 
 
 def num_nodes(head: Host) -> int:
-    done = head.call(sys.executable, "-c", COUNT, timeout=90)
+    try:
+        done = head.call(sys.executable, "-c", COUNT, timeout=30)
+    except subprocess.TimeoutExpired:
+        return 0
     return int(done.stdout) if done.returncode == 0 else 0
 
 

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from clray.train.session import read_metrics
 from tests import hosts as machines
 from tests.conftest import TINY
-from tests.hosts import Host, start_cluster, wait_for_nodes
+from tests.hosts import Host, start_cluster, start_head, wait_for_nodes
 
 _missing = machines.missing()
 pytestmark = [
@@ -32,7 +32,7 @@ NUM_EPOCHS = 40
 @pytest.fixture
 def hosts(tmp_path: Path) -> Iterator[list[Host]]:
     """A head and two nodes, of one core each."""
-    with machines.network(3, Path("/tmp")) as made:
+    with machines.network(3) as made:
         for host in made:
             # A head that comes back finds what it knew in the shared folder.
             persisted = {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(tmp_path / "gcs")}
@@ -149,7 +149,7 @@ def test_a_sweep_goes_on_after_its_head_was_started_anew(hosts: list[Host], tmp_
     wait_for_epochs(run, tmp_path / "out", 20)
     head.kill()
     run.communicate(timeout=30)
-    head.start(*machines.head_arguments(1))
+    start_head(head, 1)
     wait_for_nodes(head, 3)
     require_nothing_left(others)
     done = start_sweep(head, config, tmp_path / "out", "--resume")
@@ -157,3 +157,48 @@ def test_a_sweep_goes_on_after_its_head_was_started_anew(hosts: list[Host], tmp_
     assert done.returncode == 0, errors
     require_whole(tmp_path / "out")
     require_nothing_left(hosts)
+
+
+REFRESH = """
+import numpy as np, ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
+from clray.kmeans.service import KMeansClient, KMeansService
+from clray.sections import KMeansConfig
+
+ray.init(logging_level="ERROR")
+here = ray.get_runtime_context().get_node_id()
+others = sorted({node["NodeID"] for node in ray.nodes()} - {here})
+config = KMeansConfig(num_shards=3, cpus_per_shard=0.5, num_iterations=10, tolerance=0)
+service = KMeansService.options(scheduling_strategy=On(here, soft=False)).remote(config)
+
+def refresh(seed):
+    @ray.remote(num_cpus=0)
+    def work(rank):
+        vectors = np.random.default_rng(rank).normal(size=(30_000, 64)).astype(np.float32)
+        client = KMeansClient(service, config, "a", rank=rank, world_size=2)
+        return client(vectors, (1500,), nested=False, seed=seed, initial=None).result()[0].network_bytes
+    return ray.get([work.options(scheduling_strategy=On(node, soft=False)).remote(rank)
+                    for rank, node in enumerate(others)])[0]
+
+refresh(0)  # starts the processes
+print("ready", flush=True)
+input()
+print(refresh(1), flush=True)
+input()
+"""
+
+
+def test_a_refresh_costs_the_network_what_is_reported(hosts: list[Host]) -> None:
+    """Counted on the interfaces, each byte where it leaves and where it arrives; Ray's own messages come on top."""
+    script = hosts[0].popen(sys.executable, "-c", REFRESH, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert script.stdin is not None
+    assert script.stdout is not None
+    assert script.stdout.readline() == "ready\n"
+    before = sum(host.num_bytes() for host in hosts)
+    script.stdin.write("\n")
+    script.stdin.flush()
+    reported = int(script.stdout.readline())
+    counted = (sum(host.num_bytes() for host in hosts) - before) / 2
+    script.communicate("\n", timeout=60)
+    assert reported > 20e6
+    assert reported == pytest.approx(counted, rel=0.1)
