@@ -1,6 +1,6 @@
 """Hosts with addresses of their own on this machine: network namespaces on a bridge, each with a node of Ray.
 
-They share the file system, as nodes do that mount one. Needs root and iproute2.
+They share the file system, as nodes do that mount one, but for Ray's own folder. Needs root and iproute2.
 """
 
 import contextlib
@@ -56,6 +56,7 @@ class Host:
         self.name, self.address = f"{self.bridge}h{self.number}", f"{SUBNET}.{self.number}"
 
     def create(self) -> None:
+        self.folder.mkdir()
         inside, outside = f"{self.bridge}i{self.number}", f"{self.bridge}o{self.number}"
         run("ip", "netns", "add", self.name)
         run("ip", "link", "add", outside, "type", "veth", "peer", "name", inside)
@@ -73,16 +74,25 @@ class Host:
         self.stop()
         subprocess.run(["ip", "netns", "del", self.name], capture_output=True, check=False)
         shutil.rmtree(Path("/etc/netns") / self.name, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def folder(self) -> Path:
+        """What Ray's folder is on this host, as seen from outside."""
+        return Path(f"{self.environment['RAY_TMPDIR']}-{self.number}")
+
+    def _inside(self, words: tuple[object, ...]) -> list[str]:
+        """`ip netns exec` gives each process its own mounts, so that the folder is bound anew for each."""
+        bind = f'mount --bind {self.folder} {self.environment["RAY_TMPDIR"]} && exec "$@"'
+        return ["ip", "netns", "exec", self.name, "sh", "-c", bind, "sh", *map(str, words)]
 
     def popen(self, *words: object, **options: object) -> subprocess.Popen:
         """A process on this host."""
-        command = ["ip", "netns", "exec", self.name, *map(str, words)]
-        return subprocess.Popen(command, env=self.environment, start_new_session=True, text=True, **options)  # type: ignore[call-overload]
+        return subprocess.Popen(self._inside(words), env=self.environment, start_new_session=True, text=True, **options)  # type: ignore[call-overload]
 
     def call(self, *words: object, timeout: float = 240) -> subprocess.CompletedProcess:
-        command = ["ip", "netns", "exec", self.name, *map(str, words)]
         return subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, timeout=timeout, check=False
+            self._inside(words), env=self.environment, capture_output=True, text=True, timeout=timeout, check=False
         )
 
     def start(self, *arguments: str) -> None:
@@ -130,9 +140,7 @@ class Host:
 
     def num_bytes(self) -> int:
         """Sent and received on its interface so far."""
-        done = subprocess.run(
-            ["ip", "netns", "exec", self.name, "cat", "/proc/net/dev"], capture_output=True, text=True, check=True
-        )
+        done = self.call("cat", "/proc/net/dev")
         (line,) = [line for line in done.stdout.splitlines() if f"{self.bridge}i" in line]
         fields = line.split(":")[1].split()
         return int(fields[0]) + int(fields[8])
@@ -163,7 +171,7 @@ def network(count: int) -> Iterator[list[Host]]:
 
 def start_head(head: Host, num_cpus: int) -> None:
     # Ray would take the processes of the other hosts, which it can see here, for a head that runs already.
-    (Path(head.environment["RAY_TMPDIR"]) / "ray" / "ray_current_cluster").unlink(missing_ok=True)
+    (head.folder / "ray" / "ray_current_cluster").unlink(missing_ok=True)
     head.start("--head", f"--port={PORT}", "--dashboard-host=127.0.0.1", f"--num-cpus={num_cpus}")
 
 

@@ -5,7 +5,7 @@
 Sweeps run one after the other against an MLflow server over HTTP. At random moments a process of theirs is ended by
 SIGKILL; a driver that was killed is resumed, a tracking server that was killed comes back after some seconds. At the
 end every trial must have finished, with each epoch once on disk and in MLflow. Prints JSON: the kills, what was not
-accounted for, and the memory, open files and processes over time.
+accounted for, what is left of Ray (run it where no other Ray runs), and memory, open files and processes over time.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import psutil
@@ -28,6 +29,7 @@ from mlflow import MlflowClient
 from clray.train.session import read_metrics
 
 NUM_EPOCHS, NUM_TRIALS = 30, 4
+OF_RAY = ("raylet", "gcs_server", "ray::")
 VICTIMS = {"trial": "ImplicitFunc", "shard": "ShardActor", "service": "KMeansService"}
 SWEEP: dict[str, Any] = {
     "data": {"name": "digits", "max_train_images": 400, "max_test_images": 100},
@@ -98,8 +100,9 @@ class Soak:
             self._sweep(names[-1])
         self.end = 0.0
         lost = [problem for name in names for problem in self._audit(name)]
+        time.sleep(30)
         titles = [" ".join(each.info["cmdline"] or []) for each in psutil.process_iter(["cmdline"])]
-        num_left = sum(str(self.folder) in title and "mlflow" not in title for title in titles)
+        left = [title[:80] for title in titles if any(word in title for word in OF_RAY)]
         self.server.kill()
         return {
             "sweeps": len(names),
@@ -107,9 +110,8 @@ class Soak:
             "minutes": (time.monotonic() - self.started) / 60,
             "kills": self.kills,
             "not_accounted_for": lost,
-            "processes_left": num_left,
-            "first": self.samples[:3],
-            "last": self.samples[-3:],
+            "processes_left": left,
+            "every_ten_minutes": self._trend(),
             "peak_mib": max(sample["mib"] for sample in self.samples),
         }
 
@@ -171,6 +173,13 @@ class Soak:
                     continue
             self.samples.append(sample)
             time.sleep(20)
+
+    def _trend(self) -> list[dict[str, float]]:
+        """Means of the samples over each ten minutes."""
+        parts: dict[int, list[dict[str, float]]] = {}
+        for sample in self.samples:
+            parts.setdefault(int(sample["minute"] // 10), []).append(sample)
+        return [{key: round(mean(each[key] for each in part), 1) for key in part[0]} for part in parts.values()]
 
     def _audit(self, name: str) -> list[str]:
         """What is missing or doubled of a sweep."""

@@ -159,6 +159,20 @@ def test_a_sweep_goes_on_after_its_head_was_started_anew(hosts: list[Host], tmp_
     require_nothing_left(hosts)
 
 
+def test_a_sweep_of_worker_groups_spans_hosts(hosts: list[Host], tmp_path: Path) -> None:
+    config = write_config(
+        tmp_path,
+        clusters={"source": "labels"},
+        train={"num_workers": 2, "cpus_per_worker": 0.8},
+        search_space={"objective.temperature": {"grid_search": [0.1, 0.5]}},
+    )
+    run = start_sweep(hosts[0], config, tmp_path / "out")
+    printed, errors = run.communicate(timeout=500)
+    assert run.returncode == 0, errors
+    assert [trial["state"] for trial in json.loads(printed)["trials"]] == ["finished"] * 2
+    require_nothing_left(hosts)
+
+
 REFRESH = """
 import numpy as np, ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
