@@ -187,7 +187,8 @@ def measure_tracking() -> dict[str, Any]:
                 *filter(None, [uri]),
             ]
             start = time.perf_counter()
-            seconds = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+            printed = "\n" + subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+            seconds = json.loads(printed[printed.rindex("\n{") :])  # Ray prints to stdout before
             shares[store] = {**seconds, "wall_seconds": time.perf_counter() - start}
             shares[store]["share"] = seconds["writing_seconds"] / shares[store]["wall_seconds"]
             if server is not None:
