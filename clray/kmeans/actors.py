@@ -120,13 +120,15 @@ class RayShards:
         home: str = "",
         fan_in: int = FAN_IN,
     ) -> None:
-        """Args:
-        actors: the shards.
-        slices: an object reference or `FileSlice` per slice.
-        sizes: the number of vectors in each slice.
-        nodes: the node of each slice's actor, where what crosses the network is to be counted.
-        home: the node of this process.
-        fan_in: partial sums that one process adds.
+        """Give each slice its actor.
+
+        Args:
+            actors: the shards.
+            slices: an object reference or `FileSlice` per slice.
+            sizes: the number of vectors in each slice.
+            nodes: the node of each slice's actor, where what crosses the network is to be counted.
+            home: the node of this process.
+            fan_in: partial sums that one process adds.
         """
         self.actors = [actors[i % len(actors)] for i in range(len(slices))]
         self.slices = slices

@@ -339,6 +339,6 @@ def _is_metric(name: str, value: Any) -> bool:
 def _reason(folder: Path) -> str:
     """The trial's own error in one line; a process that was killed leaves none."""
     path = folder / ERROR_FILE
-    return (
-        path.read_text(encoding="utf-8") if path.exists() else "its process died, for want of memory or with its node"
-    )
+    if not path.exists():
+        return "its process died: of too little memory, or with its node"
+    return path.read_text(encoding="utf-8")

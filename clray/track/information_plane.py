@@ -104,7 +104,7 @@ def draw_information_plane(
     axes.set_ylabel("H(Z|T), bits: what the clusters hold besides")
     axes.set_title(title)
     axes.grid(alpha=0.25)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def draw_granularity(points: Sequence[Point], path: Path) -> Path:
@@ -128,12 +128,13 @@ def draw_granularity(points: Sequence[Point], path: Path) -> Path:
     if any(point.group for point in points):
         axes.legend(frameon=False)
     axes.grid(alpha=0.25)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, path: Path, dpi: int = 150) -> Path:
+    """Write a PNG in one piece, and let go of the figure."""
     partial = path.with_suffix(".partial.png")
-    figure.savefig(partial, dpi=150)
+    figure.savefig(partial, dpi=dpi)
     plt.close(figure)
     return partial.replace(path)
 

@@ -8,7 +8,6 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 
 from clray.config import Config
@@ -16,6 +15,7 @@ from clray.data.datasets import Dataset
 from clray.data.loaders import ordered_batches
 from clray.model.features import EMBEDDING_BATCH_SIZE, compute_features
 from clray.seeding import derive_seed
+from clray.track.information_plane import save_figure
 from clray.train.checkpoint import read_checkpoint
 from clray.train.export import load_model
 from clray.train.session import Metrics, default_device, read_metrics
@@ -61,7 +61,7 @@ def draw_path(history: Sequence[Metrics], path: Path) -> Path:
     axes.set_xlabel("I(Z;T), bits: what the clusters tell about the labels")
     axes.set_ylabel("H(Z|T), bits: what they hold besides")
     axes.margins(0.15)
-    return _save(figure, path)
+    return save_figure(figure, path, dpi=90)
 
 
 def draw_clusters(
@@ -101,11 +101,4 @@ def draw_clusters(
         axes[1, column].scatter(places[:, 0], places[:, 1], c=values[mapped] % 20, cmap="tab20", s=6, linewidths=0)
         axes[1, column].set(title=f"{len(mapped)} embeddings, {title}", xticks=[], yticks=[])
         axes[1, column].set_xlabel("the two directions of largest variance")
-    return _save(figure, path)
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    partial = path.with_suffix(".partial.png")
-    figure.savefig(partial, dpi=90)
-    plt.close(figure)
-    return partial.replace(path)
+    return save_figure(figure, path, dpi=90)
