@@ -4,6 +4,7 @@ torch, Ray and MLflow take seconds to import, so each command imports them after
 """
 
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,7 @@ from clray.start import (
     Verbose,
     again,
     close_tracker,
+    cluster_watched,
     prepare_data,
     prepare_store,
     print_places,
@@ -55,7 +57,8 @@ def main() -> None:
         sys.exit(130)
     except Exception as error:
         if "-v" in sys.argv or "--verbose" in sys.argv:
-            raise
+            sys.stderr.write(hide_credentials(traceback.format_exc()))
+            sys.exit(1)
         print_error("failed", hide_credentials(str(error)).strip() or type(error).__name__)
         err.print("Run again with -v for the whole traceback.")
         sys.exit(1)
@@ -101,9 +104,12 @@ def train(
         tracker = Tracker(store, folder)
         logger = tracker.start_run(kind="run", run_id=folder.name, name=folder.name, config=config)
         logger.log_dataset(data, config.data)
-    ended = "KILLED"
+    ended, command = "KILLED", again("train", path, assignments, config, folder)
     try:
-        with run_progress(config.train.num_epochs, quiet=as_json) as progress:
+        with (
+            cluster_watched(tracker, config, command),
+            run_progress(config.train.num_epochs, quiet=as_json) as progress,
+        ):
 
             def on_report(metrics: dict[str, float]) -> None:
                 logger(metrics)
@@ -120,7 +126,7 @@ def train(
         logger.finish(ended)
         close_tracker(tracker, config)
         if ended != "FINISHED":
-            err.print(f"Go on with: {again('train', path, assignments, config, folder)}", soft_wrap=True)
+            err.print(f"Go on with: {command}", soft_wrap=True)
     metrics = read_metrics(folder)[-1]
     if as_json:
         print_json({"folder": str(folder), "metrics": metrics})

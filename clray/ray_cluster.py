@@ -6,18 +6,26 @@ import os
 import signal
 import socket
 import threading
+import time
 import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 import ray
 from ray._private import ray_constants
 from ray._private import worker as ray_worker
+from ray._private.authentication.authentication_utils import is_token_auth_enabled
+from ray._raylet import GcsClient
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from clray.config import UserError
 
+log = logging.getLogger(__name__)
 CONNECT_TIMEOUT_SECONDS = 5.0
+HEAD_TIMEOUT_SECONDS = float(os.environ.get("RAY_gcs_rpc_server_reconnect_timeout_s", "60")) - 10  # noqa: SIM112
+"""How long the head of a joined cluster may be away; Ray ends the process ten seconds later."""
 
 
 def start_ray(*, needed_cpus: float = 1.0, dashboard: bool = False, verbose: bool = False) -> None:
@@ -42,12 +50,15 @@ def start_ray(*, needed_cpus: float = 1.0, dashboard: bool = False, verbose: boo
     if address:
         _require_answer(address)
         try:
-            ray.init(address=address, logging_level=logging.INFO if verbose else logging.ERROR, log_to_driver=verbose)
+            joined = ray.init(
+                address=address, logging_level=logging.INFO if verbose else logging.ERROR, log_to_driver=verbose
+            )
         except (ConnectionError, RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(
                 f"RAY_ADDRESS={address}: no Ray cluster answers there ({reason}); unset it to run here"
             ) from error
+        _warn_of_open_dashboard(joined.dashboard_url)
         _end_as_by_ctrl_c()
         return
     require_free_port()
@@ -63,6 +74,17 @@ def start_ray(*, needed_cpus: float = 1.0, dashboard: bool = False, verbose: boo
     _end_as_by_ctrl_c()
 
 
+def _warn_of_open_dashboard(url: str | None) -> None:
+    """Its job server runs whatever it is sent, for whoever reaches it where no token is asked for."""
+    host = (url or "").rpartition(":")[0]
+    if host not in ("", "127.0.0.1", "localhost", "[::1]") and not is_token_auth_enabled():
+        log.warning(
+            "the dashboard of the Ray cluster, %s, is open to its network without a token: who reaches it can run code "
+            "there. Start the head with --dashboard-host=127.0.0.1, or the cluster with RAY_AUTH_MODE=token",
+            url,
+        )
+
+
 def _end_as_by_ctrl_c() -> None:
     """Let SIGTERM, which `ray job stop` sends, do what Ctrl-C does; Ray's own handler would leave at once."""
 
@@ -71,6 +93,58 @@ def _end_as_by_ctrl_c() -> None:
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, interrupt)
+
+
+@contextmanager
+def head_watched(say: Callable[[str], None], leave: Callable[[str], None]) -> Iterator[None]:
+    """Follow the head of the cluster that this process joined, while the block runs.
+
+    A head that was started anew goes on with the work where its state persists (RAY_gcs_storage=rocksdb). Where it
+    stays away, Ray would end the process, and where it knows nothing of the work, wait or fail with words of its own.
+
+    Args:
+        say: is told, in a thread, when the head is away and when it is back.
+        leave: is told, in a thread, that the head is lost; it ends the process.
+    """
+    if not os.environ.get("RAY_ADDRESS"):
+        yield
+        return
+    over = threading.Event()
+    threading.Thread(target=_follow_head, args=(over, say, leave), daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def _follow_head(over: threading.Event, say: Callable[[str], None], leave: Callable[[str], None]) -> None:
+    address = ray.get_runtime_context().gcs_address
+    cluster, away_since = _cluster_id(address), None
+    while not over.wait(0.5):
+        try:
+            _connect(address)
+        except OSError:
+            if away_since is None:
+                away_since = time.monotonic()
+                say(f"the head of the Ray cluster, {address}, does not answer; waiting for it")
+            elif time.monotonic() - away_since > HEAD_TIMEOUT_SECONDS:
+                leave(f"the head of the Ray cluster, {address}, has not answered for {HEAD_TIMEOUT_SECONDS:.0f} s")
+                return
+            continue
+        if away_since is None:
+            continue
+        if _cluster_id(address) != cluster:
+            leave(
+                f"the head of the Ray cluster, {address}, was started anew and knows nothing of this work; with "
+                "RAY_gcs_storage=rocksdb and RAY_gcs_storage_path it would have gone on"
+            )
+            return
+        away_since = None
+        say("the head of the Ray cluster is back")
+
+
+def _cluster_id(address: str) -> str:
+    return GcsClient(address=address).cluster_id.hex()
 
 
 def require_shared_folder(folder: Path) -> None:
@@ -117,15 +191,20 @@ def _write_probe(path: str) -> str | None:
 
 def _require_answer(address: str) -> None:
     """Raise UserError where nothing listens at HOST:PORT; Ray itself would go on trying for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not port.isdigit():
+    if not address.rpartition(":")[2].isdigit():
         return
     try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_SECONDS).close()
+        _connect(address.removeprefix("ray://"))
     except OSError as error:
         raise UserError(
             f"RAY_ADDRESS={address}: no Ray cluster answers there ({error.strerror or error}); unset it to run here"
         ) from error
+
+
+def _connect(address: str) -> None:
+    """Raise OSError where nothing listens at HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_SECONDS).close()
 
 
 def _keep_to_loopback() -> None:

@@ -1,6 +1,9 @@
 """What `train` and `sweep` share: options, the resolved config, data and store, and what to type next."""
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,7 +11,7 @@ import typer
 
 from clray.config import Config, load_config, override
 from clray.redaction import hide_credentials
-from clray.terminal import err, log_to_file, print_note, print_values
+from clray.terminal import err, log_to_file, print_error, print_note, print_values
 
 if TYPE_CHECKING:
     from clray.data.datasets import Dataset
@@ -83,6 +86,22 @@ def close_tracker(tracker: "Tracker", config: Config) -> None:
             f"When it is back: clray upload {tracker.folder} --tracking-uri {hide_credentials(tracker.store.uri)}",
             soft_wrap=True,
         )
+
+
+@contextmanager
+def cluster_watched(tracker: "Tracker", config: Config, command: str) -> Iterator[None]:
+    """Where the head of the Ray cluster is lost meanwhile, say so and how to go on, and end the process."""
+    from clray.ray_cluster import head_watched
+
+    def leave(reason: str) -> None:
+        print_error("failed", reason)
+        tracker.end_open("KILLED")
+        close_tracker(tracker, config)
+        err.print(f"Go on with: {command}", soft_wrap=True)
+        os._exit(1)  # whatever asks the cluster on the way out would hang
+
+    with head_watched(print_note, leave):
+        yield
 
 
 def again(command: str, path: Path, assignments: list[str] | None, config: Config, folder: Path) -> str:

@@ -20,6 +20,7 @@ from clray.start import (
     Verbose,
     again,
     close_tracker,
+    cluster_watched,
     prepare_data,
     prepare_store,
     print_places,
@@ -86,8 +87,18 @@ def sweep(
     tracker = Tracker(store, folder)
     timing = {"start_up_seconds": time.monotonic() - started}
     running = override(config, {"sweep.fail_fast": True}) if fail_fast else config
-    with LiveTable(err if as_json else out, config, plan.num_trials) as display:
-        records, parent = run_sweep(running, plan, data, folder, num_at_once, tracker, display, watch)
+    command = again("sweep", path, assignments, config, folder)
+    try:
+        with (
+            cluster_watched(tracker, config, command),
+            LiveTable(err if as_json else out, config, plan.num_trials) as display,
+        ):
+            records, parent = run_sweep(running, plan, data, folder, num_at_once, tracker, display, watch)
+    except Exception:
+        tracker.end_open("FAILED")
+        close_tracker(tracker, config)
+        err.print(f"Go on with: {command}", soft_wrap=True)
+        raise
     timing["wall_seconds"] = time.monotonic() - started
     timing["trials_seconds"] = timing["wall_seconds"] - timing["start_up_seconds"]
     ranked = rank_records(records, config)
@@ -106,7 +117,6 @@ def sweep(
         if record.error is not None:
             print_error("failed", f"{record.point.name}: {record.error} {json.dumps(record.point.overrides)}")
     if num_open:
-        command = again("sweep", path, assignments, config, folder)
         err.print(f"{num_open} trials are open. Go on with: {command}", soft_wrap=True)
         raise typer.Exit(130)
     if not any(config.sweep.metric in record.metrics for record in records) or any(r.error for r in records):

@@ -1,13 +1,12 @@
-"""Hosts with addresses of their own on this machine: network namespaces on a bridge, each with a node of Ray.
+"""Hosts on this machine, each with an address, a name, processes and a Ray folder of its own: Linux namespaces.
 
-They share the file system, as nodes do that mount one, but for Ray's own folder. Needs root and iproute2.
+They share the rest of the file system, as nodes do that mount one. Needs root, iproute2 and util-linux.
 """
 
 import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ import psutil
 RAY = Path(sys.executable).parent / "ray"
 PORT = 6379
 SUBNET = "10.77.0"
+NAMESPACES = ("--net", "--pid", "--mount", "--uts", "--fork", "--kill-child", "--mount-proc")
 
 
 def missing() -> str | None:
@@ -29,11 +29,10 @@ def missing() -> str | None:
         return "network namespaces need root"
     if shutil.which("ip") is None:
         return "iproute2 is not installed"
-    probe = f"clray-probe-{os.getpid()}"
-    done = subprocess.run(["ip", "netns", "add", probe], capture_output=True, text=True, check=False)
+    probe = ("ip", "link", "add", "probe", "type", "bridge")
+    done = subprocess.run(["unshare", *NAMESPACES, *probe], capture_output=True, text=True, check=False)
     if done.returncode:
-        return f"network namespaces are not permitted: {done.stderr.strip()}"
-    run("ip", "netns", "del", probe)
+        return f"namespaces are not permitted: {done.stderr.strip()}"
     return None
 
 
@@ -43,48 +42,57 @@ def run(*words: str) -> None:
 
 @dataclass
 class Host:
-    """A namespace with one interface, and the node of Ray in it."""
+    """A set of namespaces with one interface, and the node of Ray in it."""
 
     number: int
     bridge: str
     environment: dict[str, str]
-    raylet: subprocess.Popen | None = None
     name: str = field(init=False)
     address: str = field(init=False)
+    first: subprocess.Popen | None = None
+    """Its process 1, with which all others end, and what they share with it."""
 
     def __post_init__(self) -> None:
-        self.name, self.address = f"{self.bridge}h{self.number}", f"{SUBNET}.{self.number}"
-
-    def create(self) -> None:
-        self.folder.mkdir()
-        inside, outside = f"{self.bridge}i{self.number}", f"{self.bridge}o{self.number}"
-        run("ip", "netns", "add", self.name)
-        run("ip", "link", "add", outside, "type", "veth", "peer", "name", inside)
-        run("ip", "link", "set", outside, "master", self.bridge, "up")
-        run("ip", "link", "set", inside, "netns", self.name)
-        for words in (("addr", "add", f"{self.address}/24", "dev", inside), ("link", "set", inside, "up"),
-                      ("link", "set", "lo", "up")):  # fmt: skip
-            run("ip", "-n", self.name, *words)
-        # Workers find each other by the address that a host's own name has.
-        names = Path("/etc/netns") / self.name
-        names.mkdir(parents=True, exist_ok=True)
-        (names / "hosts").write_text(f"127.0.0.1 localhost\n{self.address} {socket.gethostname()}\n")
-
-    def delete(self) -> None:
-        self.stop()
-        subprocess.run(["ip", "netns", "del", self.name], capture_output=True, check=False)
-        shutil.rmtree(Path("/etc/netns") / self.name, ignore_errors=True)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.name, self.address = f"host{self.number}", f"{SUBNET}.{self.number}"
 
     @property
     def folder(self) -> Path:
         """What Ray's folder is on this host, as seen from outside."""
         return Path(f"{self.environment['RAY_TMPDIR']}-{self.number}")
 
+    @property
+    def plug(self) -> str:
+        """The end of its cable that is in the bridge."""
+        return f"{self.bridge}h{self.number}"
+
+    def boot(self) -> None:
+        """Bring it up without a node; also after it was killed."""
+        self.folder.mkdir(exist_ok=True)
+        names = self.folder / "hosts"
+        names.write_text(f"127.0.0.1 localhost\n{self.address} {self.name}\n")
+        setup = (
+            f"hostname {self.name} && mount --bind {names} /etc/hosts && "
+            f"mount --bind {self.folder} {self.environment['RAY_TMPDIR']} && echo up && exec sleep infinity"
+        )
+        self.first = subprocess.Popen(
+            ["unshare", *NAMESPACES, "sh", "-c", setup], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+        assert self.first.stdout is not None
+        assert self.first.stdout.readline() == "up\n"
+        run("ip", "link", "add", self.plug, "type", "veth", "peer", "name", "eth0", "netns", str(self._pid_of_first()))
+        run("ip", "link", "set", self.plug, "master", self.bridge, "up")
+        for words in (f"addr add {self.address}/24 dev eth0", "link set eth0 up", "link set lo up"):
+            assert self.call("ip", *words.split()).returncode == 0
+
+    def _pid_of_first(self) -> int:
+        """As seen from outside: the child of `unshare`, which itself stays without."""
+        assert self.first is not None
+        (child,) = psutil.Process(self.first.pid).children()
+        return child.pid
+
     def _inside(self, words: tuple[object, ...]) -> list[str]:
-        """`ip netns exec` gives each process its own mounts, so that the folder is bound anew for each."""
-        bind = f'mount --bind {self.folder} {self.environment["RAY_TMPDIR"]} && exec "$@"'
-        return ["ip", "netns", "exec", self.name, "sh", "-c", bind, "sh", *map(str, words)]
+        return ["nsenter", f"--target={self._pid_of_first()}", "--net", "--pid", "--mount", "--uts", *map(str, words)]
 
     def popen(self, *words: object, **options: object) -> subprocess.Popen:
         """A process on this host."""
@@ -97,31 +105,35 @@ class Host:
 
     def start(self, *arguments: str) -> None:
         """Start its node, without waiting."""
-        self.raylet = self.popen(
+        self.popen(
             RAY, "start", f"--node-ip-address={self.address}", "--disable-usage-stats", "--block", *arguments,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
     def kill(self) -> None:
-        """End its node and all that runs there by SIGKILL, as when the power fails."""
-        for pid in self.pids():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        if self.raylet is not None:
-            self.raylet.wait()
-            self.raylet = None
+        """End all that runs there by SIGKILL, as when the power fails."""
+        if self.first is not None:
+            os.kill(self._pid_of_first(), signal.SIGKILL)
+            self.first.communicate()
+            self.first = None
+            # It goes with the namespace, but some time later.
+            subprocess.run(["ip", "link", "del", self.plug], capture_output=True, check=False)
 
-    def stop(self) -> None:
-        if self.raylet is not None:
-            os.killpg(self.raylet.pid, signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.raylet.wait(15)
+    def delete(self) -> None:
         self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def pids(self) -> list[int]:
-        """Of the processes on this host."""
-        done = subprocess.run(["ip", "netns", "pids", self.name], capture_output=True, text=True, check=False)
-        return [int(pid) for pid in done.stdout.split()]
+        """Of the processes on this host, as seen from outside."""
+        if self.first is None:
+            return []
+        space = Path(f"/proc/{self._pid_of_first()}/ns/pid").readlink()
+        found = []
+        for pid in psutil.pids():
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{pid}/ns/pid").readlink() == space:
+                    found.append(pid)
+        return found
 
     def titles(self) -> list[str]:
         """Command lines of the processes on this host."""
@@ -133,15 +145,15 @@ class Host:
 
     def cut(self) -> None:
         """Take it off the network."""
-        run("ip", "link", "set", f"{self.bridge}o{self.number}", "down")
+        run("ip", "link", "set", self.plug, "down")
 
     def join(self) -> None:
-        run("ip", "link", "set", f"{self.bridge}o{self.number}", "up")
+        run("ip", "link", "set", self.plug, "up")
 
     def num_bytes(self) -> int:
         """Sent and received on its interface so far."""
         done = self.call("cat", "/proc/net/dev")
-        (line,) = [line for line in done.stdout.splitlines() if f"{self.bridge}i" in line]
+        (line,) = [line for line in done.stdout.splitlines() if "eth0" in line]
         fields = line.split(":")[1].split()
         return int(fields[0]) + int(fields[8])
 
@@ -160,7 +172,7 @@ def network(count: int) -> Iterator[list[Host]]:
     hosts = [Host(number, bridge, environment) for number in range(1, count + 1)]
     try:
         for host in hosts:
-            host.create()
+            host.boot()
         yield hosts
     finally:
         for host in reversed(hosts):
@@ -170,9 +182,7 @@ def network(count: int) -> Iterator[list[Host]]:
 
 
 def start_head(head: Host, num_cpus: int) -> None:
-    # Ray would take the processes of the other hosts, which it can see here, for a head that runs already.
-    (head.folder / "ray" / "ray_current_cluster").unlink(missing_ok=True)
-    head.start("--head", f"--port={PORT}", "--dashboard-host=127.0.0.1", f"--num-cpus={num_cpus}")
+    head.start("--head", f"--port={PORT}", "--dashboard-host=0.0.0.0", f"--num-cpus={num_cpus}")
 
 
 def start_cluster(hosts: list[Host], num_cpus: int) -> str:

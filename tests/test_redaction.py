@@ -3,11 +3,13 @@
 import os
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from clray import cli
 from clray.config import dump_yaml, parse_config
 from clray.redaction import hide_credentials, hide_in_tree
 from clray.train.checkpoint import read_checkpoint
@@ -36,6 +38,23 @@ def test_a_config_is_dumped_without_passwords() -> None:
     config = parse_config({"tracking": tracking, "train": train})
     assert PLANTED not in dump_yaml(config)
     assert "s3://***@b" in dump_yaml(config)
+
+
+@pytest.mark.parametrize("option", ["-v", "--json"])
+def test_a_traceback_is_printed_without_passwords(
+    option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise RuntimeError(f"no answer from http://user:{PLANTED}@host")
+
+    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr(sys, "argv", ["clray", "sweep", option])
+    with pytest.raises(SystemExit):
+        cli.main()
+    printed = capsys.readouterr().err
+    assert "http://***@host" in printed
+    assert PLANTED not in printed
+    assert ("Traceback" in printed) == (option == "-v")
 
 
 @pytest.mark.slow

@@ -24,9 +24,9 @@ GAUGES = {
 """Metrics of a trial that are exported; Ray puts `ray_` before their names."""
 
 
-@ray.remote(num_cpus=0)
+@ray.remote(num_cpus=0, max_restarts=-1)
 class Board:
-    """Holds what a sweep says of itself; ends with the sweep."""
+    """Holds what a sweep says of itself; ends with the sweep, and moves where its node is lost."""
 
     def __init__(self) -> None:
         self.state: dict[str, Any] = {}

@@ -91,6 +91,13 @@ class Tracker:
         mlflow_id = self.writer.mlflow_ids.get(run_id)
         return None if mlflow_id is None else run_page(self.store, mlflow_id)
 
+    def end_open(self, status: str) -> None:
+        """End the runs that have begun and not ended, as FAILED or KILLED."""
+        last = {each["run"]: each["op"] for each in self.outbox.entries if each["op"] in ("start", "resume", "finish")}
+        for run_id, op in last.items():
+            if op != "finish":
+                self.outbox.add({"op": "finish", "run": run_id, "status": status, "time": _now()})
+
     def close(self, wait_seconds: float) -> int:
         """Write what is left; returns the number of entries that a store that is away did not take."""
         return self.outbox.close(wait_seconds)

@@ -21,7 +21,6 @@ from tests.hosts import Host, start_cluster, start_head, wait_for_nodes
 _missing = machines.missing()
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.long,
     pytest.mark.timeout(900),
     pytest.mark.skipif(_missing is not None, reason=str(_missing)),
 ]
@@ -75,14 +74,21 @@ def wait_for_epochs(run: subprocess.Popen, output: Path, count: int) -> None:
         time.sleep(0.05)
 
 
+def statuses(output: Path) -> dict[str, str]:
+    """Of the MLflow runs, by clray's own id."""
+    client = MlflowClient(f"sqlite:///{output}/mlflow.db")
+    runs = client.search_runs([each.experiment_id for each in client.search_experiments()])
+    return {run.data.tags["clray.id"]: run.info.status for run in runs}
+
+
 def require_whole(output: Path) -> None:
     """Every trial finished once, with every epoch once, on disk and in MLflow."""
     results = json.loads((output / "s" / "results.json").read_text())
     assert [trial["state"] for trial in results["trials"]] == ["finished"] * 4, results
     client = MlflowClient(f"sqlite:///{output}/mlflow.db")
     runs = client.search_runs([each.experiment_id for each in client.search_experiments()])
-    assert sorted(run.data.tags["clray.id"] for run in runs) == ["s", "s/0", "s/1", "s/2", "s/3"]
-    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert len(runs) == 5
+    assert statuses(output) == dict.fromkeys(("s", "s/0", "s/1", "s/2", "s/3"), "FINISHED")
     epochs = list(range(1, NUM_EPOCHS + 1))
     for run in runs:
         if run.data.tags["clray.kind"] == "trial":
@@ -115,9 +121,11 @@ def test_a_run_trains_over_two_hosts(hosts: list[Host], tmp_path: Path) -> None:
     metrics = read_metrics(tmp_path / "out" / "r")
     assert [each["epoch"] for each in metrics] == [1, 2, 3, 4]
     assert metrics[-1]["recluster/network_bytes"] > 0
+    assert "8265, is open to its network without a token" in done.stderr
     require_nothing_left(hosts)
 
 
+@pytest.mark.long
 def test_a_killed_host_costs_a_sweep_no_trial(hosts: list[Host], tmp_path: Path) -> None:
     run = start_sweep(hosts[0], sweep_config(tmp_path), tmp_path / "out")
     wait_for_epochs(run, tmp_path / "out", 20)
@@ -129,6 +137,7 @@ def test_a_killed_host_costs_a_sweep_no_trial(hosts: list[Host], tmp_path: Path)
     require_nothing_left(hosts)
 
 
+@pytest.mark.long
 def test_a_host_off_the_network_for_a_minute_costs_a_sweep_no_trial(hosts: list[Host], tmp_path: Path) -> None:
     run = start_sweep(hosts[0], sweep_config(tmp_path), tmp_path / "out")
     wait_for_epochs(run, tmp_path / "out", 20)
@@ -141,6 +150,7 @@ def test_a_host_off_the_network_for_a_minute_costs_a_sweep_no_trial(hosts: list[
     require_nothing_left(hosts)
 
 
+@pytest.mark.long
 def test_a_sweep_goes_on_after_its_head_was_started_anew(hosts: list[Host], tmp_path: Path) -> None:
     """The driver dies with the head's host; the other hosts find the new head, and the sweep is resumed there."""
     head, *others = hosts
@@ -149,6 +159,7 @@ def test_a_sweep_goes_on_after_its_head_was_started_anew(hosts: list[Host], tmp_
     wait_for_epochs(run, tmp_path / "out", 20)
     head.kill()
     run.communicate(timeout=30)
+    head.boot()
     start_head(head, 1)
     wait_for_nodes(head, 3)
     require_nothing_left(others)
@@ -159,6 +170,59 @@ def test_a_sweep_goes_on_after_its_head_was_started_anew(hosts: list[Host], tmp_
     require_nothing_left(hosts)
 
 
+@pytest.mark.long
+def test_a_driver_on_another_host_goes_on_with_a_head_that_remembers(hosts: list[Host], tmp_path: Path) -> None:
+    head, *others = hosts
+    run = start_sweep(others[0], sweep_config(tmp_path), tmp_path / "out")
+    wait_for_epochs(run, tmp_path / "out", 20)
+    head.kill()
+    head.boot()
+    start_head(head, 1)
+    _, errors = run.communicate(timeout=400)
+    assert run.returncode == 0, errors
+    assert "does not answer; waiting for it" in errors
+    assert "the head of the Ray cluster is back" in errors
+    require_whole(tmp_path / "out")
+    require_nothing_left(hosts)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("comes_back", "reason"),
+    [(False, "has not answered for 50 s"), (True, "was started anew and knows nothing of this")],
+)
+def test_a_driver_whose_head_is_lost_says_so_and_its_sweep_can_be_resumed(
+    hosts: list[Host], tmp_path: Path, comes_back: bool, reason: str
+) -> None:
+    head, *others = hosts
+    config = sweep_config(tmp_path)
+    run = start_sweep(others[0], config, tmp_path / "out")
+    wait_for_epochs(run, tmp_path / "out", 20)
+    head.kill()
+    if comes_back:
+        head.environment = {name: value for name, value in head.environment.items() if "gcs_storage" not in name}
+        head.boot()
+        start_head(head, 1)
+    _, errors = run.communicate(timeout=75)
+    assert run.returncode == 1
+    (failed,) = [line for line in errors.splitlines() if line.startswith("failed:")]
+    assert reason in failed
+    assert errors.splitlines()[-1].startswith("Go on with: clray sweep")
+    assert "Traceback" not in errors
+    assert set(statuses(tmp_path / "out").values()) <= {"KILLED", "FINISHED"}
+
+    for host in hosts:
+        host.kill()
+        host.boot()
+    start_cluster(hosts, num_cpus=1)
+    done = start_sweep(others[0], config, tmp_path / "out", "--resume")
+    _, errors = done.communicate(timeout=400)
+    assert done.returncode == 0, errors
+    require_whole(tmp_path / "out")
+    require_nothing_left(hosts)
+
+
+@pytest.mark.long
 def test_a_sweep_of_worker_groups_spans_hosts(hosts: list[Host], tmp_path: Path) -> None:
     config = write_config(
         tmp_path,
@@ -202,6 +266,7 @@ input()
 """
 
 
+@pytest.mark.long
 def test_a_refresh_costs_the_network_what_is_reported(hosts: list[Host]) -> None:
     """Counted on the interfaces, each byte where it leaves and where it arrives; Ray's own messages come on top."""
     script = hosts[0].popen(sys.executable, "-c", REFRESH, stdin=subprocess.PIPE, stdout=subprocess.PIPE)

@@ -109,6 +109,19 @@ def test_epochs_that_a_killed_driver_never_heard_of_are_recorded_when_the_run_go
     assert run[3] == [(epoch, float(epoch)) for epoch in range(1, 6)]
 
 
+def test_runs_that_are_open_are_ended_and_those_that_are_over_left_alone(
+    tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    store = open_store(TrackingConfig(), tmp_path)
+    for resumed in (False, True):
+        tracker = Tracker(store, tmp_path / "sweep")
+        runs = [tracker.start_run(kind="trial", run_id=f"s/{i}", name=f"k={i}", config=tiny_config()) for i in range(2)]
+        runs[0].finish("FAILED")
+        tracker.end_open("KILLED")
+        assert tracker.close(wait_seconds=5) == 0
+        assert [run[0] for _, run in sorted(contents(store.uri).items())] == ["FAILED", "KILLED"], resumed
+
+
 def test_the_address_of_the_store_is_not_among_what_is_recorded(tiny_config: MakeConfig, tmp_path: Path) -> None:
     config = tiny_config(tracking={"uri": "http://user:secret@127.0.0.1:9"})
     tracker = Tracker(open_store(TrackingConfig(), tmp_path), tmp_path / "run")
