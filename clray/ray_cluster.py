@@ -6,10 +6,7 @@ import os
 import signal
 import socket
 import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -17,15 +14,12 @@ import ray
 from ray._private import ray_constants
 from ray._private import worker as ray_worker
 from ray._private.authentication.authentication_utils import is_token_auth_enabled
-from ray._raylet import GcsClient
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from clray.config import UserError
 
 log = logging.getLogger(__name__)
 CONNECT_TIMEOUT_SECONDS = 5.0
-HEAD_TIMEOUT_SECONDS = float(os.environ.get("RAY_gcs_rpc_server_reconnect_timeout_s", "60")) - 10  # noqa: SIM112
-"""How long the head of a joined cluster may be away; Ray ends the process ten seconds later."""
 
 
 def start_ray(*, needed_cpus: float = 1.0, dashboard: bool = False, verbose: bool = False) -> None:
@@ -95,58 +89,6 @@ def _end_as_by_ctrl_c() -> None:
         signal.signal(signal.SIGTERM, interrupt)
 
 
-@contextmanager
-def head_watched(say: Callable[[str], None], leave: Callable[[str], None]) -> Iterator[None]:
-    """Follow the head of the cluster that this process joined, while the block runs.
-
-    A head that was started anew goes on with the work where its state persists (RAY_gcs_storage=rocksdb). Where it
-    stays away, Ray would end the process, and where it knows nothing of the work, wait or fail with words of its own.
-
-    Args:
-        say: is told, in a thread, when the head is away and when it is back.
-        leave: is told, in a thread, that the head is lost; it ends the process.
-    """
-    if not os.environ.get("RAY_ADDRESS"):
-        yield
-        return
-    over = threading.Event()
-    threading.Thread(target=_follow_head, args=(over, say, leave), daemon=True).start()
-    try:
-        yield
-    finally:
-        over.set()
-
-
-def _follow_head(over: threading.Event, say: Callable[[str], None], leave: Callable[[str], None]) -> None:
-    address = ray.get_runtime_context().gcs_address
-    cluster, away_since = _cluster_id(address), None
-    while not over.wait(0.5):
-        try:
-            _connect(address)
-        except OSError:
-            if away_since is None:
-                away_since = time.monotonic()
-                say(f"the head of the Ray cluster, {address}, does not answer; waiting for it")
-            elif time.monotonic() - away_since > HEAD_TIMEOUT_SECONDS:
-                leave(f"the head of the Ray cluster, {address}, has not answered for {HEAD_TIMEOUT_SECONDS:.0f} s")
-                return
-            continue
-        if away_since is None:
-            continue
-        if _cluster_id(address) != cluster:
-            leave(
-                f"the head of the Ray cluster, {address}, was started anew and knows nothing of this work; with "
-                "RAY_gcs_storage=rocksdb and RAY_gcs_storage_path it would have gone on"
-            )
-            return
-        away_since = None
-        say("the head of the Ray cluster is back")
-
-
-def _cluster_id(address: str) -> str:
-    return GcsClient(address=address).cluster_id.hex()
-
-
 def require_shared_folder(folder: Path) -> None:
     """Check that every node of the cluster writes into the folder that this process reads.
 
@@ -194,14 +136,14 @@ def _require_answer(address: str) -> None:
     if not address.rpartition(":")[2].isdigit():
         return
     try:
-        _connect(address.removeprefix("ray://"))
+        connect(address.removeprefix("ray://"))
     except OSError as error:
         raise UserError(
             f"RAY_ADDRESS={address}: no Ray cluster answers there ({error.strerror or error}); unset it to run here"
         ) from error
 
 
-def _connect(address: str) -> None:
+def connect(address: str) -> None:
     """Raise OSError where nothing listens at HOST:PORT."""
     host, _, port = address.rpartition(":")
     socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_SECONDS).close()
@@ -239,6 +181,17 @@ def require_resources(needed: dict[str, float], purpose: str) -> None:
                 "train.num_workers, train.cpus_per_worker or train.gpus_per_worker, kmeans.num_shards, "
                 "kmeans.cpus_per_shard or kmeans.gpus_per_shard"
             )
+
+
+def warn_of_unused_gpus(gpus_per_worker: float) -> None:
+    """Where the cluster has GPUs and the workers ask for none, they would share one unknown to Ray, or use none."""
+    num_gpus = ray.cluster_resources().get("GPU", 0.0)
+    if num_gpus and not gpus_per_worker:
+        log.warning(
+            "the Ray cluster has %g GPUs and the workers ask for none; set train.gpus_per_worker=1, or a fraction for "
+            "small trials that share one",
+            num_gpus,
+        )
 
 
 def require_labels(wanted: dict[str, str], purpose: str) -> None:

@@ -91,7 +91,7 @@ def close_tracker(tracker: "Tracker", config: Config) -> None:
 @contextmanager
 def cluster_watched(tracker: "Tracker", config: Config, command: str) -> Iterator[None]:
     """Where the head of the Ray cluster is lost meanwhile, say so and how to go on, and end the process."""
-    from clray.ray_cluster import head_watched
+    from clray.ray_head import head_watched
 
     def leave(reason: str) -> None:
         print_error("failed", reason)

@@ -40,7 +40,7 @@ def run(*words: str) -> None:
     subprocess.run(words, check=True, capture_output=True)
 
 
-@dataclass
+@dataclass(eq=False)
 class Host:
     """A set of namespaces with one interface, and the node of Ray in it."""
 
@@ -181,22 +181,22 @@ def network(count: int) -> Iterator[list[Host]]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def start_head(head: Host, num_cpus: int) -> None:
-    head.start("--head", f"--port={PORT}", "--dashboard-host=0.0.0.0", f"--num-cpus={num_cpus}")
+def start_head(head: Host, num_cpus: int, *arguments: str) -> None:
+    head.start("--head", f"--port={PORT}", "--dashboard-host=0.0.0.0", f"--num-cpus={num_cpus}", *arguments)
 
 
-def start_cluster(hosts: list[Host], num_cpus: int) -> str:
-    """A head on the first host, a node on each other; returns the cluster's address once all are there."""
-    head, *others = hosts
-    address = f"{head.address}:{PORT}"
+def start_cluster(
+    hosts: list[Host], num_cpus: int, *, head: tuple[str, ...] = (), others: tuple[str, ...] = ()
+) -> None:
+    """A head on the first host, a node on each other, with further arguments of `ray start`; waits for all."""
+    address = f"{hosts[0].address}:{PORT}"
     for host in hosts:
         host.environment = host.environment | {"RAY_ADDRESS": address}
-    start_head(head, num_cpus)
-    wait_for_nodes(head, 1)
-    for number, host in enumerate(others, start=2):
-        host.start(f"--address={address}", f"--num-cpus={num_cpus}")
-        wait_for_nodes(head, number)
-    return address
+    start_head(hosts[0], num_cpus, *head)
+    wait_for_nodes(hosts[0], 1)
+    for number, host in enumerate(hosts[1:], start=2):
+        host.start(f"--address={address}", f"--num-cpus={num_cpus}", *others)
+        wait_for_nodes(hosts[0], number)
 
 
 COUNT = "import ray; ray.init(logging_level='ERROR'); print(sum(node['Alive'] for node in ray.nodes()))"

@@ -20,7 +20,7 @@ from ray.tune.experiment import Trial
 from clray.config import Config, UserError, override
 from clray.data.datasets import Dataset
 from clray.kmeans.actors import shard_resources
-from clray.ray_cluster import require_resources, start_ray
+from clray.ray_cluster import require_resources, start_ray, warn_of_unused_gpus
 from clray.redaction import hide_credentials
 from clray.sweep.book import TrialBook
 from clray.sweep.schedulers import Judge, build_scheduler
@@ -74,6 +74,7 @@ def start_for_sweep(config: Config, points: list[SweepPoint], *, verbose: bool) 
     # The cleaner that frees the placement groups of worker groups asks the dashboard's State API.
     start_ray(needed_cpus=needed["CPU"] + pool["CPU"], dashboard=_is_group(points), verbose=verbose)
     require_resources({name: needed[name] + pool[name] for name in needed}, "one trial and the k-means shards")
+    warn_of_unused_gpus(needed["GPU"])
     total = ray.cluster_resources()
     fits = [int((total.get(name, 0.0) - pool[name] + 1e-6) / amount) for name, amount in needed.items() if amount > 0]
     limit = max(1, min(fits))

@@ -22,7 +22,7 @@ from clray.config import Config, UserError
 from clray.data.datasets import Dataset
 from clray.kmeans.actors import shard_resources
 from clray.kmeans.service import KMeansClient, KMeansService
-from clray.ray_cluster import require_labels, require_resources, start_ray
+from clray.ray_cluster import require_labels, require_resources, start_ray, warn_of_unused_gpus
 from clray.sections import KMeansConfig
 from clray.train.checkpoint import CHECKPOINT_FILE, GROUP_FOLDER, keep_best, read_checkpoint, write_checkpoint
 from clray.train.epoch import TrainingError
@@ -69,6 +69,7 @@ def start_for_run(config: Config, *, verbose: bool) -> Any | None:
         needed = {name: amount + shard_resources(config.kmeans)[name] for name, amount in needed.items()}
     start_ray(needed_cpus=needed["CPU"], verbose=verbose)
     require_resources(needed, "the run's workers and k-means shards")
+    warn_of_unused_gpus(config.train.gpus_per_worker)
     return start_service(config.kmeans) if has_shards else None
 
 
