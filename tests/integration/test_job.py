@@ -130,6 +130,7 @@ def test_a_stopped_job_leaves_a_sweep_that_goes_on(head: Head, config: Path, tmp
     assert done.returncode == 0, done.stdout + done.stderr
     assert "[2/2] t=0.5: eval/linear_accuracy" in done.stdout, "its log is followed"
     assert TOKEN not in done.stdout + done.stderr
+    assert "open to its network" not in done.stdout
     assert statuses() == {"s": "FINISHED", "s/0": "FINISHED", "s/1": "FINISHED"}
     metrics = read_metrics(output / "s" / "trials" / "0000")
     assert [each["epoch"] for each in metrics] == list(range(1, 301))
