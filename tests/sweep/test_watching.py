@@ -1,5 +1,7 @@
 """What a sweep tells of itself, read back where others read it."""
 
+import os
+import signal
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -59,3 +61,19 @@ def test_the_board_and_prometheus_show_the_trials(
     assert values["samples_per_second"] == [123.0]
     assert values["cluster_age_epochs"] == [2.0]
     assert sum(values["trials"]) == 3
+
+
+def test_a_board_whose_process_dies_is_written_anew(
+    watch: Watch, tiny_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = tiny_config(search_space=[{"clusters.num_clusters": {"grid_search": [2, 3]}}])
+    records = TrialBook(config, plan_sweep(config), tmp_path).records
+    watch.update(records, records[0])
+    assert [board["pending"] for board in read_boards()] == [3]
+    os.kill(ray.get(watch.board.__ray_call__.remote(lambda _: os.getpid())), signal.SIGKILL)
+    records[1].state = "running"
+    deadline = time.monotonic() + 60
+    while [board["running"] for board in read_boards()] != [1]:
+        assert time.monotonic() < deadline, "the board stays away"
+        watch.update(records, records[1])
+        time.sleep(0.2)
