@@ -95,12 +95,14 @@ def train(
         from clray.train.resources import needs_ray
         from clray.train.run import check_against_data
         from clray.train.session import read_metrics
+        from clray.train.storage import keep_results
 
         check_against_data(config, data)
         service = start_for_run(config, verbose=verbose)
         if needs_ray(config):
             require_shared_folder(folder)
         write_config(config, folder)
+        keep_results(config, folder, folder.name)
         tracker = Tracker(store, folder)
         logger = tracker.start_run(kind="run", run_id=folder.name, name=folder.name, config=config)
         logger.log_dataset(data, config.data)
@@ -118,6 +120,7 @@ def train(
 
             launch(config, data, folder, service=service, on_report=on_report, on_step=progress.step)
         log_result(logger, folder, config, data)
+        keep_results(config, folder, folder.name)
         ended = "FINISHED"
     except Exception:
         ended = "FAILED"

@@ -306,8 +306,8 @@ class TrainConfig(Section):
     num_checkpoints: PositiveInt = 2
     """The newest so many are kept, beside the best by linear accuracy."""
     storage_path: str | None = None
-    """Where checkpoints go besides the output folder, and come from where that is lost: a folder that all nodes see, or
-    `s3://bucket/runs` and the like."""
+    """Where checkpoints and results go besides the output folder, and come from where that is lost: a folder that all
+    nodes see, or `s3://bucket/runs` and the like."""
     timeout_seconds: PositiveFloat = 600.0
     """How long the workers of a group wait for one that no longer answers."""
     max_failures: NonNegativeInt = 1

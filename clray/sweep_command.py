@@ -80,9 +80,11 @@ def sweep(
         return
     from clray.ray_cluster import require_shared_folder
     from clray.sweep.watching import Watch
+    from clray.train.storage import keep_results
 
     require_shared_folder(folder)
     write_config(config, folder)
+    keep_results(config, folder, folder.name)
     watch = Watch(folder.name, plan.num_trials, config.sweep.metric)
     tracker = Tracker(store, folder)
     timing = {"start_up_seconds": time.monotonic() - started}
@@ -105,6 +107,7 @@ def sweep(
     num_open = sum(record.is_open for record in records) + plan.num_trials - len(records)
     with status("writing results, pictures and the best model", quiet=as_json):
         places = conclude(config, ranked, data, folder, tracker, parent, timing)
+        keep_results(config, folder, folder.name)
         parent.finish("KILLED" if num_open else "FINISHED")
         close_tracker(tracker, config)
 

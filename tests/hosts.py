@@ -165,8 +165,10 @@ def network(count: int) -> Iterator[list[Host]]:
     bridge = f"c{os.getpid() % 100000}"
     run("ip", "link", "add", bridge, "type", "bridge")
     run("ip", "link", "set", bridge, "up")
+    # What other tests of this process have told their Ray is not for these.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     environment = {
-        **os.environ, "PATH": f"{RAY.parent}:{os.environ['PATH']}", "COLUMNS": "200",
+        **inherited, "PATH": f"{RAY.parent}:{os.environ['PATH']}", "COLUMNS": "200",
         "RAY_TMPDIR": folder, "RAY_AUTH_MODE": "disabled",
     }  # fmt: skip
     hosts = [Host(number, bridge, environment) for number in range(1, count + 1)]

@@ -9,7 +9,7 @@ from clray.clusters.statistics import entropy_bits
 from clray.config import Config, dump_yaml, flatten, override
 from clray.data.datasets import Dataset
 from clray.sweep.search_space import split_name
-from clray.sweep.trials import TrialRecord
+from clray.sweep.trials import TrialRecord, storage_name
 from clray.sweep.tuner import start_trial_run
 from clray.track.information_plane import Point, draw_granularity, draw_information_plane
 from clray.track.models import write_model
@@ -18,6 +18,7 @@ from clray.track.report import describe_best, summarize
 from clray.track.results import Sweep, TrialResult
 from clray.track.runs import RunLogger, Tracker
 from clray.train.session import read_metrics
+from clray.train.storage import fetch_checkpoints
 
 RESULTS_FILE, BEST_FILE, PAGE_FILE = "results.json", "best.yaml", "report.html"
 PICTURE_FILE, GRANULARITY_FILE = "information_plane.png", "granularity.png"
@@ -102,6 +103,7 @@ def _log_best(
             record.mlflow = start_trial_run(tracker, record, parent.run_id)
         if config.tracking.models != "none":
             try:
+                fetch_checkpoints(config, record.folder, storage_name(record))
                 record.mlflow.log_model(write_model(record.folder, record.point.config, data))
             except Exception as error:  # such as an encoder of the user's that torch cannot export
                 log.warning("no MLflow model of %s: %s", record.point.name, error)

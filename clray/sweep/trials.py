@@ -85,6 +85,12 @@ def trial_folder(sweep_folder: Path, point: SweepPoint) -> Path:
     return sweep_folder / "trials" / f"{point.index:04d}"
 
 
+def storage_name(record: TrialRecord) -> str:
+    """The trial's folder in a storage, as in the output folder."""
+    folder = record.folder
+    return str(folder.relative_to(folder.parents[2]))
+
+
 def rank_records(records: list[TrialRecord], config: Config) -> list[TrialRecord]:
     """Trials with the sweep's metric, best first, then those without it."""
     return sorted(records, key=lambda record: -record.metrics.get(config.sweep.metric, -math.inf))

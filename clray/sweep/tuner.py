@@ -26,7 +26,7 @@ from clray.sweep.book import TrialBook
 from clray.sweep.schedulers import Judge, build_scheduler
 from clray.sweep.search_space import SweepPlan, SweepPoint
 from clray.sweep.searchers import COST, BookSearcher, build_searcher
-from clray.sweep.trials import TrialRecord, write_outcome
+from clray.sweep.trials import TrialRecord, storage_name, write_outcome
 from clray.sweep.watching import Watch
 from clray.track.pictures import CLUSTERS_FILE, PATH_FILE, draw_run
 from clray.track.runs import RunLogger, Tracker
@@ -36,7 +36,7 @@ from clray.train.launch import error_line, start_service, train_in_group, train_
 from clray.train.resources import required_resources
 from clray.train.run import check_against_data
 from clray.train.session import Metrics, read_metrics
-from clray.train.storage import Storage, storage_of
+from clray.train.storage import Storage, keep_results, storage_of
 
 ERROR_FILE = "error.txt"
 DONE_FILE = "done"
@@ -168,20 +168,31 @@ def _train_trial(
     if config.sweep.scheduler == "pbt":
         overrides["train.checkpoint_every_epochs"] = 1  # each may be handed to another trial
     config = override(config, overrides)
-    storage = storage_of(config, f"{folder.name}/{index:04d}")
-    folder = folder / "trials" / f"{index:04d}"
+    sweep, folder = folder, folder / "trials" / f"{index:04d}"
+    storage = storage_of(config, str(folder.relative_to(sweep.parent)))
+    if storage is not None and not folder.exists():
+        storage.download(folder, checkpoints=False)
     if (folder / DONE_FILE).exists():
-        tune.report(read_metrics(folder)[-1])
+        _report_again(folder)
         return
     folder.mkdir(parents=True, exist_ok=True)
     (folder / ERROR_FILE).unlink(missing_ok=True)
     try:
+        num_known = len(read_metrics(folder))
         _train(config, folder, data, service, storage)
+        if len(read_metrics(folder)) == num_known:  # it was killed after its last epoch
+            _draw(config, folder, ray.get(data[0]))
+            _report_again(folder)
         (folder / DONE_FILE).touch()
     except Exception as error:
         # The driver shows this line; Tune's own account of the error reaches its callbacks too late.
         (folder / ERROR_FILE).write_text(hide_credentials(error_line(error)), encoding="utf-8")
         raise
+
+
+def _report_again(folder: Path) -> None:
+    """Tell Tune, which has not heard of it, what a trial with nothing left to train came to."""
+    tune.report({**read_metrics(folder)[-1], COST: _cost_seconds(folder)})
 
 
 def _train(config: Config, folder: Path, data: list[Any], service: Any | None, storage: Storage | None) -> None:
@@ -298,6 +309,8 @@ class _Reporter(Callback):
             record.mlflow.finish(status)
         if state in ("finished", "pruned"):
             write_outcome(record)  # last: with it, a resumed sweep leaves the trial alone
+        keep_results(self.book.config, self.folder, self.folder.name)
+        keep_results(self.book.config, record.folder, storage_name(record))
         self._show(record)
 
     def _log_end(self, record: TrialRecord, logger: RunLogger) -> None:

@@ -13,6 +13,8 @@ CONFIG_FILE = "config.yaml"
 def claim_folder(config: Config, config_path: Path, name: str | None, resume: bool) -> Path:
     """`<output>/<name>`, by default named after the config file and the time; checked, not created.
 
+    With `resume` a run whose folder is lost is fetched from `train.storage_path`.
+
     Raises:
         UserError: a folder that holds another run, or with `resume` one that holds none or one of another config.
     """
@@ -23,6 +25,11 @@ def claim_folder(config: Config, config_path: Path, name: str | None, resume: bo
         raise UserError(f"output: {output} is a file; choose a folder with --output")
     folder = output.resolve() / (name or f"{config_path.stem}-{time.strftime('%Y%m%d-%H%M%S')}")
     if resume:
+        if config.train.storage_path is not None and not (folder / CONFIG_FILE).exists():
+            from clray.train.storage import Storage
+
+            Storage(config.train.storage_path, "").check()
+            Storage(config.train.storage_path, folder.name).download(folder, checkpoints=False)
         if not (folder / CONFIG_FILE).exists():
             raise UserError(f"--resume: {folder} holds no run to go on with")
         _require_same_config(config, folder / CONFIG_FILE)

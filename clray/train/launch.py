@@ -30,6 +30,7 @@ from clray.train.heartbeat import Heartbeat, is_timeout
 from clray.train.resources import needs_ray, required_resources
 from clray.train.run import run
 from clray.train.session import (
+    METRICS_FILE,
     LocalSession,
     Metrics,
     OnReport,
@@ -190,9 +191,9 @@ def _train_worker(arguments: dict[str, Any]) -> None:
 class _ReportCallback(ray.train.UserCallback):
     """Runs in Ray Train's controller: keeps worker 0's metrics, equal on all, in the run's files."""
 
-    def __init__(self, folder: Path, is_remote: bool) -> None:
+    def __init__(self, folder: Path, storage: Storage | None) -> None:
         self.folder = folder
-        self.is_remote = is_remote
+        self.storage = storage
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:  # noqa: ARG002
         if not metrics[0]:
@@ -202,9 +203,11 @@ class _ReportCallback(ray.train.UserCallback):
             # The group was restarted from an earlier checkpoint.
             truncate_metrics(self.folder, metrics[0]["epoch"] - 1)
         append_metrics(self.folder, metrics[0])
+        if self.storage is not None:
+            self.storage.upload(self.folder / METRICS_FILE)
         if checkpoint is not None:
             with checkpoint.as_directory() as source:
-                if self.is_remote:
+                if self.storage is not None:
                     shutil.copyfile(Path(source) / CHECKPOINT_FILE, self.folder / CHECKPOINT_FILE)
                 if is_best(self.folder):
                     keep_best(self.folder, Path(source) / CHECKPOINT_FILE)
@@ -250,7 +253,7 @@ def train_in_group(
             storage_path=path,
             failure_config=ray.train.FailureConfig(max_failures=train.max_failures, controller_failure_limit=3),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=train.num_checkpoints),
-            callbacks=[_ReportCallback(folder, storage is not None), *callbacks],
+            callbacks=[_ReportCallback(folder, storage), *callbacks],
         ),
     )
     try:

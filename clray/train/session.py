@@ -15,7 +15,6 @@ import torch
 import torch.distributed as dist
 
 from clray.kmeans.lloyd import Clustering
-from clray.redaction import hide_credentials
 from clray.train.checkpoint import BEST_FILE, CHECKPOINT_FILE, keep_best, newest_checkpoint, write_checkpoint
 from clray.train.storage import Storage
 
@@ -122,17 +121,8 @@ class LocalSession:
             self._upload(CHECKPOINT_FILE)
 
     def _upload(self, name: str) -> None:
-        if self.storage is None:
-            return
-        try:
+        if self.storage is not None:
             self.storage.upload(self.folder / name)
-        except OSError as error:  # the file here is good, and the next one may go through
-            log.warning(
-                "%s was not copied to %s: %s",
-                self.folder / name,
-                hide_credentials(self.storage.uri),
-                hide_credentials(str(error)),
-            )
 
 
 def default_device() -> torch.device:

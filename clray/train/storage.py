@@ -1,20 +1,42 @@
-"""Storage beyond this machine for a run's files: S3, GCS, a mounted folder, or whatever fsspec can write to."""
+"""Storage beyond this machine for a run's files: S3, GCS, a mounted folder, or whatever fsspec can write to.
 
+It has the layout of the output folder: a run's or sweep's files in a folder of its name, those of trials below it.
+"""
+
+import logging
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pyarrow import fs
 
 from clray.config import Config, UserError
+from clray.redaction import hide_credentials
 
 PROBE_FILE = ".clray-probe"
+NOT_RESULTS = (".pt", ".partial", ".outbox.jsonl", ".sent")
+"""Endings of files that are no results: checkpoints, which go by themselves, and what only this machine needs."""
+log = logging.getLogger(__name__)
 
 
 def storage_of(config: Config, name: str) -> "Storage | None":
     """The run's folder in `train.storage_path`, where that is set."""
     return None if config.train.storage_path is None else Storage(config.train.storage_path, name)
+
+
+def keep_results(config: Config, folder: Path, name: str) -> None:
+    """Copy the results in a run's folder to `train.storage_path`, where that is set."""
+    storage = storage_of(config, name)
+    if storage is not None and folder.is_dir():
+        storage.upload_results(folder)
+
+
+def fetch_checkpoints(config: Config, folder: Path, name: str) -> None:
+    """Fetch a run's files from `train.storage_path`, where that is set and the folder has none of its checkpoints."""
+    storage = storage_of(config, name)
+    if storage is not None and not any(folder.glob("*.pt")):
+        storage.download(folder)
 
 
 @dataclass(frozen=True)
@@ -51,26 +73,43 @@ class Storage:
         except Exception as error:
             raise UserError(f"train.storage_path: {self.uri} cannot be written ({_first_line(error)})") from error
 
-    def upload(self, file: Path) -> None:
-        """Copy a file of the run there, under its own name; a reader finds the old one or the new one whole."""
+    @cached_property
+    def _folder(self) -> tuple[Any, str]:
+        """`place`, once the folder is there."""
         system, path = self.place
-        partial = f"{path}/{file.name}.partial"
-        with file.open("rb") as source, system.open_output_stream(partial) as target:
-            while block := source.read(2**22):
-                target.write(block)
-        system.move(partial, f"{path}/{file.name}")
+        system.create_dir(path, recursive=True)
+        return system, path
 
-    def download(self, folder: Path) -> None:
-        """Fetch the run's files, where it has any, into a folder."""
+    def upload(self, file: Path) -> None:
+        """Copy a file of the run there, under its own name; a reader finds the old one or the new one whole.
+
+        Where that fails a warning says so: the file here is good, and the next one may go through.
+        """
+        try:
+            system, path = self._folder
+            partial = f"{path}/{file.name}.partial"
+            with file.open("rb") as source, system.open_output_stream(partial) as target:
+                while block := source.read(2**22):
+                    target.write(block)
+            system.move(partial, f"{path}/{file.name}")
+        except OSError as error:
+            log.warning("%s was not copied to %s: %s", file, hide_credentials(self.uri), hide_credentials(str(error)))
+
+    def upload_results(self, folder: Path) -> None:
+        """Copy what a run, a sweep or a trial has left in its folder, but for checkpoints and folders in it."""
+        for file in sorted(folder.iterdir()):
+            if file.is_file() and not file.name.endswith(NOT_RESULTS):
+                self.upload(file)
+
+    def download(self, folder: Path, *, checkpoints: bool = True) -> None:
+        """Fetch the run's files and those below it, where it has any; with `checkpoints` off its results only."""
         system, path = self.place
-        folder.mkdir(parents=True, exist_ok=True)
-        found = system.get_file_info(fs.FileSelector(path, allow_not_found=True))
-        for each in found:
-            if each.is_file and not each.base_name.endswith(".partial"):
-                fs.copy_files(
-                    each.path, str(folder / each.base_name), source_filesystem=system,
-                    destination_filesystem=fs.LocalFileSystem(),
-                )  # fmt: skip
+        for each in system.get_file_info(fs.FileSelector(path, allow_not_found=True, recursive=True)):
+            if not each.is_file or each.path.endswith(NOT_RESULTS if not checkpoints else NOT_RESULTS[1:]):
+                continue
+            target = folder / PurePosixPath(each.path).relative_to(path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            fs.copy_files(each.path, str(target), source_filesystem=system, destination_filesystem=fs.LocalFileSystem())
 
 
 def _of_fsspec(uri: str, error: Exception) -> tuple[Any, str]:

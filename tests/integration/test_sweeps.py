@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -55,6 +56,35 @@ def test_early_stopping_ends_trials_and_says_why(clray: Clray, tmp_path: Path) -
     experiments = [each.experiment_id for each in client.search_experiments()]
     (run,) = client.search_runs(experiments, "tags.`clray.state` = 'pruned'")
     assert run.data.tags["clray.reason"] == ended["reason"]
+
+
+def test_a_sweep_whose_output_folder_is_lost_goes_on_from_the_storage(clray: Clray, tmp_path: Path) -> None:
+    """One trial was over, the other had written its last checkpoint, when the machine with the output folder went."""
+    kept = tmp_path / "kept" / "s"
+    config = write_config(
+        tmp_path,
+        clusters={"source": "labels"},
+        train={"storage_path": str(kept.parent)},
+        tracking={"models": "best"},
+        search_space={"objective.temperature": {"grid_search": [0.1, 0.5]}},
+    )
+    first = results_of(clray("sweep", config, "-o", tmp_path / "here", "--name", "s", "--json"))
+    here = tmp_path / "here" / "s"
+    for name in ("config.yaml", "results.json", "report.html", "best.yaml", "information_plane.png"):
+        assert (kept / name).read_bytes() == (here / name).read_bytes()
+    for trial in ("0000", "0001"):
+        for name in ("checkpoint.pt", "best.pt", "metrics.jsonl", "outcome.json"):
+            assert (kept / "trials" / trial / name).read_bytes() == (here / "trials" / trial / name).read_bytes()
+    (kept / "trials" / "0001" / "outcome.json").unlink()
+    (kept / "trials" / "0001" / "done").unlink()
+    shutil.rmtree(tmp_path / "here")
+
+    done = clray("sweep", config, "-o", tmp_path / "there", "--name", "s", "--json", "--resume")
+    again = results_of(done)
+    assert again["t=0.1"]["seconds"] == first["t=0.1"]["seconds"], "it was not run again"
+    for name, trial in first.items():
+        assert again[name]["metrics"] == trial["metrics"], "no epoch was trained again"
+    assert "no MLflow model" not in done.stderr
 
 
 @pytest.mark.long
