@@ -1,5 +1,6 @@
 """Checkpoints in a folder, in memory through fsspec, and in a server that speaks S3, on loopback."""
 
+import shutil
 import socket
 import subprocess
 import sys
@@ -66,6 +67,23 @@ def test_a_run_whose_folder_is_lost_goes_on_from_the_storage(
     assert resumed["train/loss"] == whole["train/loss"]
     first, second = (read_checkpoint(tmp_path / name)["model"] for name in ("whole", "there"))
     assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_a_worker_group_whose_output_folder_is_lost_goes_on_from_the_storage(
+    clray: Callable[..., subprocess.CompletedProcess], tiny_yaml: Callable[..., Path], tmp_path: Path
+) -> None:
+    train = {"num_workers": 2, "cpus_per_worker": 0.5, "storage_path": str(tmp_path / "kept")}
+    config = tiny_yaml(clusters={"source": "labels"}, train=train)
+    first = clray("train", config, "-o", tmp_path / "here", "--name", "r", "--json")
+    assert first.returncode == 0, first.stderr
+    whole = read_metrics(tmp_path / "here" / "r")
+    assert [each["epoch"] for each in whole] == [1, 2, 3]
+    shutil.rmtree(tmp_path / "here")
+    done = clray("train", config, "-o", tmp_path / "there", "--name", "r", "--json", "--resume")
+    assert done.returncode == 0, done.stderr
+    assert read_metrics(tmp_path / "there" / "r") == whole
 
 
 def test_a_storage_that_cannot_be_written_is_refused_before_training(tmp_path: Path) -> None:
