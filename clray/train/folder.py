@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from clray.config import Config, UserError, dump_yaml, flatten, load_config
-from clray.redaction import hide_in_tree
+from clray.redaction import hide_credentials, hide_in_tree
 
 CONFIG_FILE = "config.yaml"
 
@@ -16,7 +16,8 @@ def claim_folder(config: Config, config_path: Path, name: str | None, resume: bo
     With `resume` a run whose folder is lost is fetched from `train.storage_path`.
 
     Raises:
-        UserError: a folder that holds another run, or with `resume` one that holds none or one of another config.
+        UserError: a folder or storage that holds another run, or with `resume` one that holds none or one of another
+            config.
     """
     if resume and name is None:
         raise UserError("--resume: name the run to go on with, for example --name quickstart-20260101-120000")
@@ -24,17 +25,25 @@ def claim_folder(config: Config, config_path: Path, name: str | None, resume: bo
     if output.exists() and not output.is_dir():
         raise UserError(f"output: {output} is a file; choose a folder with --output")
     folder = output.resolve() / (name or f"{config_path.stem}-{time.strftime('%Y%m%d-%H%M%S')}")
-    if resume:
-        if config.train.storage_path is not None and not (folder / CONFIG_FILE).exists():
-            from clray.train.storage import Storage
+    storage = None
+    if config.train.storage_path is not None:
+        from clray.train.storage import Storage
 
-            Storage(config.train.storage_path, "").check()
-            Storage(config.train.storage_path, folder.name).download(folder, checkpoints=False)
+        Storage(config.train.storage_path, "").check()
+        storage = Storage(config.train.storage_path, folder.name)
+    if resume:
+        if storage is not None and not (folder / CONFIG_FILE).exists():
+            storage.download(folder, checkpoints=False)
         if not (folder / CONFIG_FILE).exists():
             raise UserError(f"--resume: {folder} holds no run to go on with")
         _require_same_config(config, folder / CONFIG_FILE)
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} holds another run; go on with it with --resume, or choose another --name")
+    elif storage is not None and not storage.is_empty():
+        raise UserError(
+            f"train.storage_path: {hide_credentials(storage.uri)} holds another run {folder.name}; go on with it with "
+            "--resume, or choose another --name"
+        )
     return folder
 
 

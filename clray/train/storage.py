@@ -73,6 +73,11 @@ class Storage:
         except Exception as error:
             raise UserError(f"train.storage_path: {self.uri} cannot be written ({_first_line(error)})") from error
 
+    def is_empty(self) -> bool:
+        """Whether nothing is kept of a run of this name."""
+        system, path = self.place
+        return not system.get_file_info(fs.FileSelector(path, allow_not_found=True))
+
     @cached_property
     def _folder(self) -> tuple[Any, str]:
         """`place`, once the folder is there."""

@@ -78,6 +78,9 @@ def test_a_sweep_whose_output_folder_is_lost_goes_on_from_the_storage(clray: Clr
     (kept / "trials" / "0001" / "outcome.json").unlink()
     (kept / "trials" / "0001" / "done").unlink()
     shutil.rmtree(tmp_path / "here")
+    refused = clray("sweep", config, "-o", tmp_path / "there", "--name", "s")
+    assert refused.returncode == 2
+    assert f"{kept.parent} holds another run s; go on with it with --resume" in refused.stderr
 
     done = clray("sweep", config, "-o", tmp_path / "there", "--name", "s", "--json", "--resume")
     again = results_of(done)
