@@ -69,7 +69,7 @@ class _Head:
             try:
                 cluster = self._ask()
             except (OSError, ray.exceptions.RpcError):
-                self._is_away()
+                self._note_absence()
                 return False
             if cluster != self.cluster:
                 self.leave(
@@ -81,7 +81,7 @@ class _Head:
                 self.say("the head of the Ray cluster is back")
             return True
 
-    def _is_away(self) -> None:
+    def _note_absence(self) -> None:
         if self.away_since is None:
             self.away_since = time.monotonic()
             self.say(f"the head of the Ray cluster, {self.address}, does not answer; waiting for it")

@@ -61,10 +61,6 @@ def prepare_data(config: Config, verbose: bool) -> "Dataset":
     for note in data.notes:
         print_note(note)
     output.mkdir(parents=True, exist_ok=True)
-    if config.train.storage_path is not None:
-        from clray.train.storage import Storage
-
-        Storage(config.train.storage_path, "").check()
     if not verbose:
         log_to_file(_log_file(config), "ray", "mlflow", "alembic", "clray")
     return data

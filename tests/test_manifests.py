@@ -12,6 +12,7 @@ import yaml
 from tests.conftest import REPOSITORY
 
 CLUSTER = REPOSITORY / "scripts" / "cluster"
+LIMIT_OF_NAMES = 63
 KUBERNETES = "1.28"
 """The release that KubeRay's reference refers to."""
 
@@ -80,6 +81,7 @@ def test_the_ray_job_has_the_fields_that_kuberay_documents() -> None:
     assert spec["rayClusterSpec"]["rayVersion"] == ray.__version__
     for group in spec["rayClusterSpec"]["workerGroupSpecs"]:
         assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+    assert all(len(document["metadata"]["name"]) <= LIMIT_OF_NAMES for document in documents())
 
 
 def test_what_is_kubernetes_own_follows_its_schemas() -> None:

@@ -103,7 +103,7 @@ def _log_best(
             record.mlflow = start_trial_run(tracker, record, parent.run_id)
         if config.tracking.models != "none":
             try:
-                fetch_checkpoints(config, record.folder, storage_name(record))
+                fetch_checkpoints(config, record.folder, storage_name(record.folder))
                 record.mlflow.log_model(write_model(record.folder, record.point.config, data))
             except Exception as error:  # such as an encoder of the user's that torch cannot export
                 log.warning("no MLflow model of %s: %s", record.point.name, error)

@@ -85,9 +85,8 @@ def trial_folder(sweep_folder: Path, point: SweepPoint) -> Path:
     return sweep_folder / "trials" / f"{point.index:04d}"
 
 
-def storage_name(record: TrialRecord) -> str:
-    """The trial's folder in a storage, as in the output folder."""
-    folder = record.folder
+def storage_name(folder: Path) -> str:
+    """A trial's folder as it is called in a storage: SWEEP/trials/NUMBER, as below the output folder."""
     return str(folder.relative_to(folder.parents[2]))
 
 

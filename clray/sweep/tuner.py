@@ -1,13 +1,7 @@
-"""A sweep: its points as trials of Ray Tune, reported to a display and to MLflow.
+"""A sweep: its points as trials of Ray Tune, reported to a display and to MLflow."""
 
-A trial that needs one worker trains inside Tune's own trial process, which the next trial takes over; a trial that
-needs several launches a worker group.
-"""
-
-import logging
 import os
 import shutil
-import tempfile
 import time
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,26 +15,20 @@ from clray.config import Config, UserError, override
 from clray.data.datasets import Dataset
 from clray.kmeans.actors import shard_resources
 from clray.ray_cluster import require_resources, start_ray, warn_of_unused_gpus
-from clray.redaction import hide_credentials
 from clray.sweep.book import TrialBook
 from clray.sweep.schedulers import Judge, build_scheduler
 from clray.sweep.search_space import SweepPlan, SweepPoint
-from clray.sweep.searchers import COST, BookSearcher, build_searcher
+from clray.sweep.searchers import BookSearcher, build_searcher
+from clray.sweep.trainable import ERROR_FILE, train_trial
 from clray.sweep.trials import TrialRecord, storage_name, write_outcome
 from clray.sweep.watching import Watch
-from clray.track.pictures import CLUSTERS_FILE, PATH_FILE, draw_run
+from clray.track.pictures import CLUSTERS_FILE, PATH_FILE
 from clray.track.runs import RunLogger, Tracker
-from clray.train.checkpoint import CHECKPOINT_FILE
 from clray.train.health import warn_of_collapse
-from clray.train.launch import error_line, start_service, train_in_group, train_in_process
+from clray.train.launch import start_service
 from clray.train.resources import required_resources
 from clray.train.run import check_against_data
-from clray.train.session import Metrics, read_metrics
-from clray.train.storage import Storage, keep_results, storage_of
-
-ERROR_FILE = "error.txt"
-DONE_FILE = "done"
-log = logging.getLogger(__name__)
+from clray.train.storage import keep_results
 
 
 class Display(Protocol):
@@ -125,7 +113,7 @@ def run_sweep(
     # trials at once is bounded by what the workers need.
     per_trial = {"CPU": 0.01} if is_group else {name: amount for name, amount in needed.items() if amount > 0}
     trainable = tune.with_parameters(
-        _train_trial, config=override(config, {"search_space": []}), folder=folder, data=[ray.put(data)],
+        train_trial, config=override(config, {"search_space": []}), folder=folder, data=[ray.put(data)],
         service=start_service(config.kmeans) if has_shards else None,
     )  # fmt: skip
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
@@ -158,92 +146,6 @@ def run_sweep(
         # Tune's own state; a sweep is resumed from the folders of its trials.
         shutil.rmtree(folder / "tune", ignore_errors=True)
     return book.records, reporter.parent
-
-
-def _train_trial(
-    parameters: dict[str, Any], *, config: Config, folder: Path, data: list[Any], service: Any | None
-) -> None:
-    index = parameters["point"]
-    overrides = {key: value for key, value in parameters.items() if key != "point"}
-    if config.sweep.scheduler == "pbt":
-        overrides["train.checkpoint_every_epochs"] = 1  # each may be handed to another trial
-    config = override(config, overrides)
-    sweep, folder = folder, folder / "trials" / f"{index:04d}"
-    storage = storage_of(config, str(folder.relative_to(sweep.parent)))
-    if storage is not None and not folder.exists():
-        storage.download(folder, checkpoints=False)
-    if (folder / DONE_FILE).exists():
-        _report_again(folder)
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / ERROR_FILE).unlink(missing_ok=True)
-    try:
-        num_known = len(read_metrics(folder))
-        _train(config, folder, data, service, storage)
-        if len(read_metrics(folder)) == num_known:  # it was killed after its last epoch
-            _draw(config, folder, ray.get(data[0]))
-            _report_again(folder)
-        (folder / DONE_FILE).touch()
-    except Exception as error:
-        # The driver shows this line; Tune's own account of the error reaches its callbacks too late.
-        (folder / ERROR_FILE).write_text(hide_credentials(error_line(error)), encoding="utf-8")
-        raise
-
-
-def _report_again(folder: Path) -> None:
-    """Tell Tune, which has not heard of it, what a trial with nothing left to train came to."""
-    tune.report({**read_metrics(folder)[-1], COST: _cost_seconds(folder)})
-
-
-def _train(config: Config, folder: Path, data: list[Any], service: Any | None, storage: Storage | None) -> None:
-    if config.train.num_workers > 1:
-        from ray.tune.integration.ray_train import TuneReportCallback
-
-        train_in_group(
-            config, data[0], folder, service=service, storage=storage, callbacks=(TuneReportCallback(),)
-        )  # fmt: skip
-        _draw(config, folder, ray.get(data[0]))
-        return
-    images = ray.get(data[0])
-    changes_while_running = config.sweep.scheduler == "pbt"
-    if changes_while_running:
-        _take_over_checkpoint(folder)
-
-    def on_report(metrics: Metrics) -> None:
-        if metrics["epoch"] == config.train.num_epochs:
-            _draw(config, folder, images)
-        metrics = {**metrics, COST: _cost_seconds(folder)}
-        if not changes_while_running:
-            tune.report(metrics)
-            return
-        with tempfile.TemporaryDirectory() as kept:
-            shutil.copyfile(folder / CHECKPOINT_FILE, Path(kept) / CHECKPOINT_FILE)
-            tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(kept))
-
-    train_in_process(config, images, folder, on_report, service, storage)
-
-
-def _take_over_checkpoint(folder: Path) -> None:
-    """Go on from the checkpoint that the scheduler chose, which may be another trial's."""
-    checkpoint = tune.get_checkpoint()
-    if checkpoint is not None:
-        with checkpoint.as_directory() as chosen:
-            shutil.copyfile(Path(chosen) / CHECKPOINT_FILE, folder / CHECKPOINT_FILE)
-
-
-def _draw(config: Config, folder: Path, data: Dataset) -> None:
-    if config.tracking.pictures == "none":
-        return
-    try:
-        draw_run(folder, config, data)
-    except Exception as error:  # a trial is not lost over its picture
-        log.warning("no pictures of %s: %s", folder, error)
-
-
-def _cost_seconds(folder: Path) -> float:
-    """What the trial has cost so far, also before an interruption."""
-    names = ("train/seconds", "recluster/seconds", "eval/seconds")
-    return sum(metrics.get(name, 0.0) for metrics in read_metrics(folder) for name in names)
 
 
 class _Reporter(Callback):
@@ -310,7 +212,7 @@ class _Reporter(Callback):
         if state in ("finished", "pruned"):
             write_outcome(record)  # last: with it, a resumed sweep leaves the trial alone
         keep_results(self.book.config, self.folder, self.folder.name)
-        keep_results(self.book.config, record.folder, storage_name(record))
+        keep_results(self.book.config, record.folder, storage_name(record.folder))
         self._show(record)
 
     def _log_end(self, record: TrialRecord, logger: RunLogger) -> None:

@@ -15,7 +15,8 @@ from clray.config import Config, UserError
 from clray.redaction import hide_credentials
 
 PROBE_FILE = ".clray-probe"
-NOT_RESULTS = (".pt", ".partial", ".outbox.jsonl", ".sent")
+CHECKPOINT, PARTIAL = ".pt", ".partial"
+NOT_RESULTS = (CHECKPOINT, PARTIAL, ".outbox.jsonl", ".sent")
 """Endings of files that are no results: checkpoints, which go by themselves, and what only this machine needs."""
 log = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ class Storage:
         """
         try:
             system, path = self._folder
-            partial = f"{path}/{file.name}.partial"
+            partial = f"{path}/{file.name}{PARTIAL}"
             with file.open("rb") as source, system.open_output_stream(partial) as target:
                 while block := source.read(2**22):
                     target.write(block)
@@ -110,7 +111,7 @@ class Storage:
         """Fetch the run's files and those below it, where it has any; with `checkpoints` off its results only."""
         system, path = self.place
         for each in system.get_file_info(fs.FileSelector(path, allow_not_found=True, recursive=True)):
-            if not each.is_file or each.path.endswith(NOT_RESULTS if not checkpoints else NOT_RESULTS[1:]):
+            if not each.is_file or each.path.endswith(PARTIAL if checkpoints else (PARTIAL, CHECKPOINT)):
                 continue
             target = folder / PurePosixPath(each.path).relative_to(path)
             target.parent.mkdir(parents=True, exist_ok=True)

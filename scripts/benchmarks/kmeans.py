@@ -206,7 +206,7 @@ def memory(num_vectors: int) -> dict[str, Any]:
         initial = shards.take(np.arange(k) * (num_vectors // k))
         with Peaks(pids) as peaks:
             options = LloydOptions(num_iterations=passes, tolerance=-1.0)
-            seconds, (ours,) = timed(lambda: lloyd(shards, [k], options, initial=[initial]))
+            seconds, (ours,) = timed(partial(lloyd, shards, [k], options, initial=[initial]))
         del shards, actors
         np.save(Path(folder) / "initial.npy", initial)
         script = Path(__file__).with_name("partial_fit.py")
