@@ -10,7 +10,8 @@ them into a run; `track` (MLflow) and `sweep` (Ray Tune) are the edges; `cli` pa
 
 from typing import TYPE_CHECKING, Any
 
-from clray.config import Config, UserError, load_config
+from clray.config import Config, load_config
+from clray.errors import UserError
 
 if TYPE_CHECKING:
     from clray.kmeans.engine import ClusterResult, cluster

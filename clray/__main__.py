@@ -1,5 +1,5 @@
 """`python -m clray`."""
 
-from clray.cli import main
+from clray.cli.app import main
 
 main()

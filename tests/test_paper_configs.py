@@ -10,7 +10,7 @@ import yaml
 from clray.config import load_config, load_tree, with_overrides
 from clray.sweep.search_space import plan_sweep
 from tests.conftest import REPOSITORY
-from tests.data.published.layouts import write_cub, write_imagenet, write_wider, write_zappos
+from tests.data.readers.published.layouts import write_cub, write_imagenet, write_wider, write_zappos
 
 IN_EVERY_RUN = ("imagenet100_kmeans", "cub200_attributes")
 CONFIGS = sorted((REPOSITORY / "tune_configs" / "paper").glob("*.yaml"))

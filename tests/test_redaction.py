@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from clray import cli
+from clray.cli import app as cli
 from clray.config import dump_yaml, parse_config
 from clray.redaction import hide_credentials, hide_in_tree
 from clray.train.checkpoint import read_checkpoint

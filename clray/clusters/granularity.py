@@ -13,7 +13,7 @@ from clray.clusters.hierarchy import hierarchy_clusters, read_tree
 from clray.clusters.known import attribute_clusters, rank_attributes
 from clray.clusters.saved import ASSIGNMENTS_FILE, SUMMARY_FILE, granularity_folder
 from clray.clusters.statistics import ClusterStatistics, cluster_statistics
-from clray.config import UserError
+from clray.errors import UserError
 
 TABLE_FILE = "clusters.parquet"
 

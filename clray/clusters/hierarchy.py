@@ -13,7 +13,7 @@ import yaml
 from jaxtyping import Int
 
 from clray.clusters.assignment import ClusterAssignment
-from clray.config import UserError
+from clray.errors import UserError
 
 
 def read_tree(path: Path) -> dict[str, str | None]:

@@ -10,8 +10,8 @@ from clray.clusters.hierarchy import hierarchy_clusters, read_tree
 from clray.clusters.saved import read_assignment
 from clray.clusters.statistics import entropy_bits
 from clray.clusters.synthetic import synthetic_clusters
-from clray.config import UserError
-from clray.sections import ClustersConfig
+from clray.config.sections import ClustersConfig
+from clray.errors import UserError
 from clray.seeding import derive_seed
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clray.config import UserError
+from clray.errors import UserError
 
 SUMMARY_FILE = "clustering.json"
 ASSIGNMENTS_FILE = "assignments.npy"

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int
 
 from clray.clusters.assignment import ClusterAssignment
-from clray.config import UserError
+from clray.errors import UserError
 
 
 def synthetic_clusters(

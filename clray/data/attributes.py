@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from clray.data.metadata import encode_names
-from clray.sections import DataConfig
+from clray.config.sections import DataConfig
+from clray.data.readers.tables import encode_names
 
 MAX_DISTINCT = 20
 """A column of fractions with more different values than this is continuous."""

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from clray.sections import AugmentationConfig
+from clray.config.sections import AugmentationConfig
 
 
 def build_augmentation(config: AugmentationConfig, image_size: int, num_channels: int) -> nn.Module:

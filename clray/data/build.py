@@ -20,12 +20,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from clray.config import UserError
-from clray.data.datasets import read_splits
-from clray.data.images import EncodedImages, decode_image
-from clray.data.readers import Split
-from clray.data.stream import StreamedImages
-from clray.sections import DataConfig
+from clray.config.sections import DataConfig
+from clray.data.images.encoded import EncodedImages, decode_image
+from clray.data.images.streamed import StreamedImages
+from clray.data.load import read_splits
+from clray.data.readers.registry import Split
+from clray.errors import UserError
 
 MANIFEST_FILE, BAD_FILE = "build.json", "bad_images.csv"
 ROWS_PER_FILE, ROWS_PER_GROUP = 10_000, 1_000

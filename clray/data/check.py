@@ -7,11 +7,11 @@ from functools import partial
 
 import numpy as np
 
-from clray.config import UserError
-from clray.data.images import EncodedImages, decode_image
-from clray.data.published import SOURCES
-from clray.data.readers import READERS, Split
-from clray.sections import DataConfig
+from clray.config.sections import DataConfig
+from clray.data.images.encoded import EncodedImages, decode_image
+from clray.data.readers.published import SOURCES
+from clray.data.readers.registry import READERS, Split
+from clray.errors import UserError
 
 MAX_PROBLEMS = 20
 OnImage = Callable[[int, int], None]

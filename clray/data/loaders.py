@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from clray.data.datasets import ImageSet
-from clray.data.images import EncodedImages
-from clray.data.stream import StreamedImages
-from clray.sections import DataConfig
+from clray.config.sections import DataConfig
+from clray.data.images.encoded import EncodedImages
+from clray.data.images.streamed import StreamedImages
+from clray.data.load import ImageSet
 
 Batch = tuple[Tensor, Tensor]
 """Images, uint8 [B, C, H, W], and their dataset indices, int64 [B]."""

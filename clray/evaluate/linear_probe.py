@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Float, Int
 from torch.nn import functional as F
 
-from clray.sections import EvaluateConfig
+from clray.config.sections import EvaluateConfig
 
 
 def linear_probe_accuracy(

@@ -14,16 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from clray.config import UserError
+from clray.config.sections import KMeansConfig
+from clray.errors import UserError
 from clray.kmeans.balance import balance
 from clray.kmeans.lloyd import Clustering, Descent, LloydOptions, Shards, lloyd
 from clray.kmeans.memory import available_bytes, format_bytes, parse_bytes
 from clray.kmeans.nested import check_levels, coarsen
-from clray.kmeans.opening import local_shards, ray_shards
 from clray.kmeans.output import check_disk, check_output, read_state, write_clusterings, write_state
-from clray.kmeans.shard import FAISS_VERSION, AssignMethod, InitMethod
-from clray.kmeans.vectors import Vectors, as_vectors, check_num_clusters, open_vectors
-from clray.sections import KMeansConfig
+from clray.kmeans.shards.faiss_shard import FAISS_VERSION, AssignMethod, InitMethod
+from clray.kmeans.shards.opening import local_shards, ray_shards
+from clray.kmeans.vectors.source import Vectors, as_vectors, check_num_clusters, open_vectors
 
 
 @dataclass(frozen=True)

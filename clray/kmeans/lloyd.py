@@ -11,8 +11,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Int
 
-from clray.kmeans.shard import InitMethod, PartialSums, spread_centroids
-from clray.kmeans.vectors import check_num_clusters
+from clray.kmeans.shards.faiss_shard import InitMethod, PartialSums, spread_centroids
+from clray.kmeans.vectors.source import check_num_clusters
 
 SAMPLE_PER_CLUSTER = 64
 

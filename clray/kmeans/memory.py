@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clray.config import UserError
+from clray.errors import UserError
 
 MAX_BLOCK_BYTES = 2**23
 """Larger reads gain nothing, as the next one is under way while the last one is searched."""

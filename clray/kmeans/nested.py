@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Int
 
-from clray.config import UserError
+from clray.errors import UserError
 from clray.kmeans.lloyd import Clustering, LloydOptions, LocalShards, lloyd
-from clray.kmeans.shard import FaissShard
+from clray.kmeans.shards.faiss_shard import FaissShard
 
 MIN_REDOS = 5
 """Starts of each coarser level: it has few points, so that this costs little."""

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clray.clusters.saved import ASSIGNMENTS_FILE, SUMMARY_FILE, granularity_folder
-from clray.config import UserError
+from clray.errors import UserError
 from clray.kmeans.lloyd import Clustering, Descent
 from clray.kmeans.memory import format_bytes
-from clray.kmeans.vectors import Vectors
+from clray.kmeans.vectors.source import Vectors
 
 STATE_FILE = "state.npz"
 PARENTS_FILE = "parents.npy"

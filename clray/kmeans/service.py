@@ -14,12 +14,12 @@ import numpy as np
 import ray
 from jaxtyping import Float
 
-from clray.kmeans.actors import RayShards, fetch, start_shard_actors
+from clray.config.sections import KMeansConfig
 from clray.kmeans.lloyd import Clustering, LloydOptions, lloyd
 from clray.kmeans.nested import coarsen
-from clray.kmeans.placement import nearest_shards
-from clray.kmeans.vectors import split_rows
-from clray.sections import KMeansConfig
+from clray.kmeans.shards.actors import RayShards, fetch, start_shard_actors
+from clray.kmeans.shards.placement import nearest_shards
+from clray.kmeans.vectors.source import split_rows
 
 RENDEZVOUS_TIMEOUT_SECONDS = 1800.0
 
@@ -77,7 +77,7 @@ class KMeansService:
             key: names the attempt of a run and the clustering; equal on all ranks.
             config: the run's iterations, redos and spherical mode; the shards are those of the service.
             slices: of this rank, in row order.
-            nested, initial: as for `clray.train.session.Cluster`.
+            nested, initial: as for `clray.train.workers.session.Cluster`.
 
         Raises:
             TimeoutError: another rank did not come.

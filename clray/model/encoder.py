@@ -10,9 +10,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clray.config import Config, UserError
+from clray.config import Config
+from clray.config.sections import EncoderConfig
+from clray.errors import UserError
 from clray.model.heads import build_head
-from clray.sections import EncoderConfig
 
 
 def _small_cnn(width: int, num_channels: int) -> tuple[nn.Module, int]:

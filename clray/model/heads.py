@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from clray.sections import HeadConfig
+from clray.config.sections import HeadConfig
 
 
 def build_head(config: HeadConfig, representation_dim: int) -> nn.Module:

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from clray.data.datasets import Dataset
+from clray.data.load import Dataset
 from clray.data.loaders import num_steps, shard_indices
 from clray.sweep.search_space import SweepPlan, SweepPoint
-from clray.train.resources import required_resources
 from clray.train.timing import time_steps
+from clray.train.workers.resources import required_resources
 
 MAX_ROWS = 50
 

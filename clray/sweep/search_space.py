@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from clray.config import Config, UserError, check_key, override
-from clray.sections import OBJECTIVE_SOURCES, ClustersConfig, ObjectiveConfig
+from clray.config import Config, check_key, override
+from clray.config.sections import OBJECTIVE_SOURCES, ClustersConfig, ObjectiveConfig
+from clray.errors import UserError
 from clray.seeding import derive_seed
 
 NUM_ARGUMENTS = {"grid_search": None, "choice": None, "uniform": 2, "loguniform": 2, "quniform": 3, "randint": 2,

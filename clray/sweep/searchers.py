@@ -8,7 +8,8 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from clray.config import Config, UserError
+from clray.config import Config
+from clray.errors import UserError
 from clray.seeding import derive_seed
 from clray.sweep.book import TrialBook
 from clray.sweep.search_space import SweepPlan, tune_domain

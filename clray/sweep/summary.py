@@ -7,18 +7,18 @@ from pathlib import Path
 
 from clray.clusters.statistics import entropy_bits
 from clray.config import Config, dump_yaml, flatten, override
-from clray.data.datasets import Dataset
+from clray.data.load import Dataset
+from clray.report.information_plane import Point, draw_granularity, draw_information_plane
+from clray.report.page import write_page
+from clray.report.results import Sweep, TrialResult
+from clray.report.summary import describe_best, summarize
 from clray.sweep.search_space import split_name
 from clray.sweep.trials import TrialRecord, storage_name
 from clray.sweep.tuner import start_trial_run
-from clray.track.information_plane import Point, draw_granularity, draw_information_plane
 from clray.track.models import write_model
-from clray.track.page import write_page
-from clray.track.report import describe_best, summarize
-from clray.track.results import Sweep, TrialResult
 from clray.track.runs import RunLogger, Tracker
-from clray.train.session import read_metrics
 from clray.train.storage import fetch_checkpoints
+from clray.train.workers.session import read_metrics
 
 RESULTS_FILE, BEST_FILE, PAGE_FILE = "results.json", "best.yaml", "report.html"
 PICTURE_FILE, GRANULARITY_FILE = "information_plane.png", "granularity.png"

@@ -14,15 +14,15 @@ import ray
 from ray import tune
 
 from clray.config import Config, override
-from clray.data.datasets import Dataset
+from clray.data.load import Dataset
 from clray.redaction import hide_credentials
+from clray.report.pictures import draw_run
 from clray.sweep.searchers import COST
 from clray.sweep.trials import storage_name
-from clray.track.pictures import draw_run
 from clray.train.checkpoint import CHECKPOINT_FILE
-from clray.train.launch import error_line, train_in_group, train_in_process
-from clray.train.session import Metrics, read_metrics
 from clray.train.storage import Storage, storage_of
+from clray.train.workers.launch import error_line, train_in_group, train_in_process
+from clray.train.workers.session import Metrics, read_metrics
 
 ERROR_FILE = "error.txt"
 DONE_FILE = "done"

@@ -9,7 +9,7 @@ from typing import Any
 from clray.config import Config
 from clray.sweep.search_space import SweepPoint
 from clray.track.runs import RunLogger
-from clray.train.session import Metrics
+from clray.train.workers.session import Metrics
 
 OUTCOME_FILE = "outcome.json"
 

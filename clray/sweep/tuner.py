@@ -11,10 +11,12 @@ from ray import tune
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
-from clray.config import Config, UserError, override
-from clray.data.datasets import Dataset
-from clray.kmeans.actors import shard_resources
-from clray.ray_cluster import require_resources, start_ray, warn_of_unused_gpus
+from clray.config import Config, override
+from clray.data.load import Dataset
+from clray.errors import UserError
+from clray.kmeans.shards.actors import shard_resources
+from clray.ray_runtime.cluster import require_resources, start_ray, warn_of_unused_gpus
+from clray.report.pictures import CLUSTERS_FILE, PATH_FILE
 from clray.sweep.book import TrialBook
 from clray.sweep.schedulers import Judge, build_scheduler
 from clray.sweep.search_space import SweepPlan, SweepPoint
@@ -22,13 +24,12 @@ from clray.sweep.searchers import BookSearcher, build_searcher
 from clray.sweep.trainable import ERROR_FILE, train_trial
 from clray.sweep.trials import TrialRecord, storage_name, write_outcome
 from clray.sweep.watching import Watch
-from clray.track.pictures import CLUSTERS_FILE, PATH_FILE
 from clray.track.runs import RunLogger, Tracker
 from clray.train.health import warn_of_collapse
-from clray.train.launch import start_service
-from clray.train.resources import required_resources
-from clray.train.run import check_against_data
 from clray.train.storage import keep_results
+from clray.train.trainer import check_against_data
+from clray.train.workers.launch import start_service
+from clray.train.workers.resources import required_resources
 
 
 class Display(Protocol):

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clray.config import UserError, flatten
-from clray.sections import TrackingConfig
+from clray.config import flatten
+from clray.config.sections import TrackingConfig
+from clray.errors import UserError
 from clray.track.outbox import Entry, Unreachable
 
 STORE_FILE = "mlflow.db"

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from clray.config import Config
-from clray.data.datasets import Dataset
+from clray.data.load import Dataset
 from clray.data.loaders import ordered_batches
 from clray.train.checkpoint import BEST_FILE, read_checkpoint
 from clray.train.export import load_model

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from clray.config import Config, dump_yaml, flatten
-from clray.data.datasets import Dataset
+from clray.config.sections import DataConfig
+from clray.data.load import Dataset
 from clray.redaction import hide_in_tree
-from clray.sections import DataConfig
 from clray.track.mlflow import POINT_TAG, Store, StoreWriter, run_page
 from clray.track.outbox import Outbox
-from clray.train.session import Metrics, read_metrics
+from clray.train.workers.session import Metrics, read_metrics
 
 VERSIONED = ("clray", "torch", "ray", "faiss-gpu", "faiss-cpu", "mlflow", "numpy")
 

@@ -4,9 +4,9 @@ import logging
 from pathlib import Path
 
 from clray.config import Config
-from clray.data.datasets import Dataset
+from clray.data.load import Dataset
+from clray.report.pictures import draw_run
 from clray.track.models import write_model
-from clray.track.pictures import draw_run
 from clray.track.runs import RunLogger
 
 log = logging.getLogger(__name__)

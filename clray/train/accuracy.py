@@ -8,16 +8,16 @@ import numpy as np
 
 from clray.clusters.statistics import cluster_statistics
 from clray.config import Config
-from clray.data.datasets import Dataset, ImageSet
+from clray.data.load import Dataset, ImageSet
 from clray.data.loaders import ordered_batches, shard_indices
+from clray.errors import TrainingError
 from clray.evaluate.linear_probe import linear_probe_accuracy
 from clray.evaluate.nearest_neighbors import nearest_neighbor_accuracy
 from clray.model.encoder import ContrastiveModel
 from clray.model.features import EMBEDDING_BATCH_SIZE, compute_features
 from clray.seeding import derive_seed
-from clray.train.epoch import TrainingError
 from clray.train.export import load_model
-from clray.train.session import LocalSession, Metrics, Session, default_device, gather
+from clray.train.workers.session import LocalSession, Metrics, Session, default_device, gather
 
 
 def evaluate(config: Config, model: ContrastiveModel, data: Dataset, session: Session) -> Metrics:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from clray.config import UserError
+from clray.errors import UserError
 
 CHECKPOINT_FILE = "checkpoint.pt"
 BEST_FILE = "best.pt"

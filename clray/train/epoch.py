@@ -12,11 +12,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from clray.data.augmentation import draw_views
+from clray.errors import TrainingError
 from clray.train.state import TrainState
-
-
-class TrainingError(RuntimeError):
-    """Training that cannot go on, such as a loss that is no longer finite."""
 
 
 @dataclass

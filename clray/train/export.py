@@ -7,12 +7,13 @@ from typing import Any, Literal
 import numpy as np
 from safetensors.torch import save_file
 
-from clray.config import Config, UserError
-from clray.data.datasets import ImageSet
+from clray.config import Config
+from clray.data.load import ImageSet
 from clray.data.loaders import ordered_batches
+from clray.errors import UserError
 from clray.model.encoder import ContrastiveModel
 from clray.model.features import EMBEDDING_BATCH_SIZE, compute_features
-from clray.train.session import default_device
+from clray.train.workers.session import default_device
 
 
 def load_model(checkpoint: dict[str, Any], config: Config) -> ContrastiveModel:

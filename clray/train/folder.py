@@ -4,7 +4,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from clray.config import Config, UserError, dump_yaml, flatten, load_config
+from clray.config import Config, dump_yaml, flatten, load_config
+from clray.errors import UserError
 from clray.redaction import hide_credentials, hide_in_tree
 
 CONFIG_FILE = "config.yaml"

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clray.config import Config
+from clray.config.sections import ObjectiveConfig
 from clray.model.encoder import ContrastiveModel
 from clray.objective.contrastive import (
     ObjectiveValue,
@@ -23,7 +24,6 @@ from clray.objective.contrastive import (
 )
 from clray.objective.gather import all_gather
 from clray.objective.prototypes import proto_nce
-from clray.sections import ObjectiveConfig
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from clray.sections import TrainConfig
+from clray.config.sections import TrainConfig
 from clray.train.lars import LARS
 
 

@@ -8,14 +8,14 @@ import torch
 
 from clray.clusters.assignment import ClusterAssignment
 from clray.config import Config
-from clray.data.datasets import Dataset, ImageSet
+from clray.data.load import Dataset, ImageSet
 from clray.data.loaders import ordered_batches, shard_indices
 from clray.kmeans.lloyd import Clustering
 from clray.model.features import EMBEDDING_BATCH_SIZE, compute_features
 from clray.objective.prototypes import concentrations
 from clray.seeding import derive_seed
-from clray.train.session import Metrics, PendingClustering, Session, agree, gather
 from clray.train.state import TrainState
+from clray.train.workers.session import Metrics, PendingClustering, Session, agree, gather
 
 
 @dataclass

@@ -15,10 +15,11 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 
 from clray.clusters.assignment import ClusterAssignment
-from clray.config import Config, UserError
+from clray.config import Config
+from clray.config.sections import TrainConfig
+from clray.errors import UserError
 from clray.model.encoder import ContrastiveModel
 from clray.redaction import hide_in_tree
-from clray.sections import TrainConfig
 from clray.seeding import derive_seed
 from clray.train.bank import EmbeddingBank
 from clray.train.objectives import Objective, build_objective

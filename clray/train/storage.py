@@ -11,7 +11,8 @@ from typing import Any
 
 from pyarrow import fs
 
-from clray.config import Config, UserError
+from clray.config import Config
+from clray.errors import UserError
 from clray.redaction import hide_credentials
 
 PROBE_FILE = ".clray-probe"

@@ -10,12 +10,12 @@ from statistics import median
 import numpy as np
 
 from clray.config import Config, override
-from clray.data.datasets import Dataset
+from clray.data.load import Dataset
 from clray.kmeans.lloyd import Clustering, LloydOptions, LocalShards, lloyd
 from clray.kmeans.nested import coarsen
-from clray.kmeans.shard import FaissShard
-from clray.train.run import run
-from clray.train.session import LocalSession, default_device
+from clray.kmeans.shards.faiss_shard import FaissShard
+from clray.train.trainer import run
+from clray.train.workers.session import LocalSession, default_device
 
 NUM_TIMED = 4
 

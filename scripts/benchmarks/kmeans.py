@@ -27,15 +27,15 @@ import psutil
 import ray
 
 from clray.config import parse_config
-from clray.data.datasets import load_dataset
-from clray.kmeans.actors import RayShards, start_shard_actors
+from clray.config.sections import KMeansConfig
+from clray.data.load import load_dataset
 from clray.kmeans.lloyd import Clustering, LloydOptions, LocalShards, lloyd
-from clray.kmeans.shard import FaissShard
-from clray.kmeans.vectors import open_vectors, split_rows
-from clray.ray_cluster import start_ray
-from clray.sections import KMeansConfig
-from clray.train.run import run
-from clray.train.session import LocalSession, default_device
+from clray.kmeans.shards.actors import RayShards, start_shard_actors
+from clray.kmeans.shards.faiss_shard import FaissShard
+from clray.kmeans.vectors.source import open_vectors, split_rows
+from clray.ray_runtime.cluster import start_ray
+from clray.train.trainer import run
+from clray.train.workers.session import LocalSession, default_device
 
 NUM_CORES = os.cpu_count() or 1
 Timed = Callable[[], tuple[float, Any]]

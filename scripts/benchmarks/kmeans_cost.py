@@ -35,10 +35,10 @@ import numpy as np
 import ray
 from kmeans import ray_kmeans, start_two, unit_vectors
 
-from clray.kmeans.actors import FAN_IN
 from clray.kmeans.lloyd import LloydOptions
-from clray.kmeans.shard import FaissShard
-from clray.ray_cluster import start_ray
+from clray.kmeans.shards.actors import FAN_IN
+from clray.kmeans.shards.faiss_shard import FaissShard
+from clray.ray_runtime.cluster import start_ray
 
 
 @dataclass(frozen=True)

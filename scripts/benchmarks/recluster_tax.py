@@ -19,10 +19,10 @@ from pathlib import Path
 from statistics import median, stdev
 
 from clray.config import Config, override, parse_config
-from clray.data.datasets import Dataset, load_dataset
-from clray.ray_cluster import start_ray
-from clray.train.launch import start_service, train_in_process
-from clray.train.session import Metrics, read_metrics
+from clray.data.load import Dataset, load_dataset
+from clray.ray_runtime.cluster import start_ray
+from clray.train.workers.launch import start_service, train_in_process
+from clray.train.workers.session import Metrics, read_metrics
 
 WAYS = {
     "none": {"clusters.source": "instance"},

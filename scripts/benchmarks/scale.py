@@ -56,9 +56,9 @@ def measure_shards(counts: list[int]) -> list[dict[str, Any]]:
     """Time and bytes of one iteration over the same vectors in more and more shards."""
     import ray
 
-    from clray.kmeans.actors import RayShards, start_shard_actors
-    from clray.ray_cluster import start_ray
-    from clray.sections import KMeansConfig
+    from clray.config.sections import KMeansConfig
+    from clray.kmeans.shards.actors import RayShards, start_shard_actors
+    from clray.ray_runtime.cluster import start_ray
 
     start_ray(needed_cpus=2)
     vectors = np.random.default_rng(0).normal(size=(100_000, 64)).astype(np.float32)

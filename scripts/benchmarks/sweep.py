@@ -127,10 +127,10 @@ def run_nested(path: Path, output: Path) -> dict[str, Any]:
     from ray.tune.integration.ray_train import TuneReportCallback
 
     from clray.config import load_config
-    from clray.data.datasets import load_dataset
-    from clray.ray_cluster import start_ray
+    from clray.data.load import load_dataset
+    from clray.ray_runtime.cluster import start_ray
     from clray.sweep.search_space import plan_sweep
-    from clray.train.launch import start_service, train_in_group
+    from clray.train.workers.launch import start_service, train_in_group
 
     config = load_config(path)
     points = plan_sweep(config).points
@@ -199,7 +199,7 @@ def measure_tracking() -> dict[str, Any]:
 def run_tracked(path: Path, output: Path, uri: str | None) -> dict[str, float]:
     """A sweep in this process, with its outbox in sight."""
     from clray.config import load_config
-    from clray.data.datasets import load_dataset
+    from clray.data.load import load_dataset
     from clray.sweep.search_space import plan_sweep
     from clray.sweep.summary import conclude
     from clray.sweep.trials import rank_records

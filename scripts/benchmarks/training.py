@@ -22,13 +22,13 @@ from torch import nn
 
 from clray.config import Config, override, parse_config
 from clray.data.augmentation import build_augmentation, draw_views
-from clray.data.datasets import Dataset, load_dataset
+from clray.data.load import Dataset, load_dataset
 from clray.data.loaders import training_batches
-from clray.ray_cluster import start_ray
-from clray.train.launch import launch
-from clray.train.run import start_clusters
-from clray.train.session import read_metrics
+from clray.ray_runtime.cluster import start_ray
 from clray.train.state import create_state
+from clray.train.trainer import start_clusters
+from clray.train.workers.launch import launch
+from clray.train.workers.session import read_metrics
 
 
 def config_for(options: argparse.Namespace) -> Config:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from clray.clusters.hierarchy import hierarchy_clusters, read_tree
-from clray.config import UserError
+from clray.errors import UserError
 
 TREE = """
 vehicle:

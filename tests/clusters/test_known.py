@@ -5,10 +5,10 @@ import pytest
 
 from clray.clusters.assignment import ClusterAssignment
 from clray.clusters.known import attribute_clusters, instance_clusters, known_clusters, rank_attributes
-from clray.config import UserError
+from clray.config.sections import ClustersConfig
+from clray.errors import UserError
 from clray.kmeans.lloyd import Clustering
 from clray.kmeans.output import write_clusterings
-from clray.sections import ClustersConfig
 
 RNG = np.random.default_rng(0)
 ATTRIBUTES = {

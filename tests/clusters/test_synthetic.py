@@ -3,7 +3,7 @@ import pytest
 
 from clray.clusters.statistics import ClusterStatistics, cluster_statistics
 from clray.clusters.synthetic import synthetic_clusters
-from clray.config import UserError
+from clray.errors import UserError
 
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(8), 500))
 

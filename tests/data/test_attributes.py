@@ -1,8 +1,8 @@
 import numpy as np
 import pandas as pd
 
+from clray.config.sections import DataConfig
 from clray.data.attributes import encode_attributes
-from clray.sections import DataConfig
 
 
 def test_a_column_of_lists_becomes_an_attribute_for_each_value() -> None:

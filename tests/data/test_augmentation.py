@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from clray.config.sections import AugmentationConfig
 from clray.data.augmentation import build_augmentation, draw_views
-from clray.sections import AugmentationConfig
 
 
 @pytest.mark.parametrize(("name", "channels"), [("simclr", 3), ("simclr", 1), ("digits", 1)])

@@ -5,12 +5,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from clray.config import UserError
+from clray.config.sections import DataConfig
 from clray.data import build
 from clray.data.build import build_parquet
-from clray.data.datasets import load_dataset
-from clray.sections import DataConfig
-from tests.data.published.layouts import write_cub, write_imagenet, write_wider, write_zappos
+from clray.data.load import load_dataset
+from clray.errors import UserError
+from tests.data.readers.published.layouts import write_cub, write_imagenet, write_wider, write_zappos
 
 WRITERS = {
     "zappos50k": write_zappos,

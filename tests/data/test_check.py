@@ -3,11 +3,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from clray.config.sections import DataConfig
 from clray.data.check import check_data
-from clray.data.datasets import load_dataset
-from clray.sections import DataConfig
+from clray.data.load import load_dataset
 from tests.conftest import png
-from tests.data.published.layouts import write_cub, write_imagenet, write_wider, write_zappos
+from tests.data.readers.published.layouts import write_cub, write_imagenet, write_wider, write_zappos
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clray.data.datasets import ImageSet, load_dataset
+from clray.config.sections import DataConfig
+from clray.data.load import ImageSet, load_dataset
 from clray.data.loaders import num_steps, ordered_batches, shard_indices, training_batches
-from clray.sections import DataConfig
 from tests.conftest import png
-from tests.data.test_datasets import write_parquet
+from tests.data.test_load import write_parquet
 
 
 def images(count: int) -> ImageSet:

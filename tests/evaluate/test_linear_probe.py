@@ -4,8 +4,8 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
+from clray.config.sections import EvaluateConfig
 from clray.evaluate.linear_probe import choose_labelled, linear_probe_accuracy
-from clray.sections import EvaluateConfig
 
 CPU = torch.device("cpu")
 

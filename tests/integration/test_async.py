@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clray.train.session import read_metrics
+from clray.train.workers.session import read_metrics
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 

@@ -15,7 +15,7 @@ import yaml
 from mlflow import MlflowClient
 
 from clray.train.checkpoint import read_checkpoint
-from clray.train.session import read_metrics
+from clray.train.workers.session import read_metrics
 from tests.conftest import TINY
 
 pytestmark = [pytest.mark.slow, pytest.mark.fault]

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import yaml
 
-from clray.checkpoint_commands import embed
-from clray.config import UserError
+from clray.cli.checkpoint import embed
+from clray.errors import UserError
+from tests.cli.test_app import GRID, runs_in
 from tests.conftest import ALL_ARTIFACTS, TINY, png
-from tests.data.test_datasets import write_parquet
-from tests.test_cli import GRID, runs_in
+from tests.data.test_load import write_parquet
 
 pytestmark = pytest.mark.slow
 Clray = Callable[..., object]

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from clray.train.session import read_metrics
+from clray.train.workers.session import read_metrics
 from tests import hosts as machines
 from tests.conftest import TINY
 from tests.hosts import Host, start_cluster, start_head, wait_for_nodes
@@ -274,7 +274,7 @@ REFRESH = """
 import numpy as np, ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
 from clray.kmeans.service import KMeansClient, KMeansService
-from clray.sections import KMeansConfig
+from clray.config.sections import KMeansConfig
 
 ray.init(logging_level="ERROR")
 here = ray.get_runtime_context().get_node_id()

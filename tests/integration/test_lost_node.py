@@ -11,13 +11,13 @@ import ray
 from ray.cluster_utils import Cluster
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from clray.config import UserError
-from clray.kmeans.actors import RayShards, start_shard_actors
+from clray.config.sections import KMeansConfig
+from clray.errors import UserError
 from clray.kmeans.lloyd import Clustering
 from clray.kmeans.service import KMeansClient, KMeansService
-from clray.kmeans.vectors import open_vectors
-from clray.sections import KMeansConfig
-from clray.train.launch import start_service
+from clray.kmeans.shards.actors import RayShards, start_shard_actors
+from clray.kmeans.vectors.source import open_vectors
+from clray.train.workers.launch import start_service
 
 pytestmark = [pytest.mark.slow, pytest.mark.fault]
 DIM, NUM_CLUSTERS = 16, 50

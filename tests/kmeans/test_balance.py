@@ -3,8 +3,8 @@ import pytest
 
 from clray.kmeans.balance import balance
 from clray.kmeans.lloyd import Clustering, LloydOptions, LocalShards, lloyd
-from clray.kmeans.shard import FaissShard
-from clray.kmeans.vectors import split_rows
+from clray.kmeans.shards.faiss_shard import FaissShard
+from clray.kmeans.vectors.source import split_rows
 
 RNG = np.random.default_rng(0)
 VECTORS = (RNG.normal(size=(4000, 6)) * RNG.exponential(size=(4000, 1))).astype(np.float32)

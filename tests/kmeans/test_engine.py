@@ -10,9 +10,9 @@ import ray
 import torch
 
 import clray
-from clray import ray_cluster
-from clray.config import UserError
+from clray.errors import UserError
 from clray.kmeans.engine import Progress, cluster
+from clray.ray_runtime import cluster as ray_cluster
 
 VECTORS = np.random.default_rng(0).normal(size=(600, 8)).astype(np.float32)
 

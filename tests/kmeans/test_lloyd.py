@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
-from clray.config import UserError
+from clray.errors import UserError
 from clray.kmeans.lloyd import (
     Clustering,
     Descent,
@@ -18,8 +18,8 @@ from clray.kmeans.lloyd import (
     start_centroids,
     update_centroids,
 )
-from clray.kmeans.shard import FaissShard, PartialSums
-from clray.kmeans.vectors import split_rows
+from clray.kmeans.shards.faiss_shard import FaissShard, PartialSums
+from clray.kmeans.vectors.source import split_rows
 
 
 def blobs(num_vectors: int = 3000, dim: int = 16, num_blobs: int = 20) -> np.ndarray:

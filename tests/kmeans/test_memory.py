@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from clray.config import UserError
+from clray.errors import UserError
 from clray.kmeans.memory import format_bytes, parse_bytes, plan_blocks, process_bytes
 
 MB = 10**6

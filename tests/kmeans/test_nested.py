@@ -5,7 +5,7 @@ from clray.clusters.statistics import cluster_statistics
 from clray.kmeans.engine import cluster
 from clray.kmeans.lloyd import LloydOptions, LocalShards, lloyd
 from clray.kmeans.nested import coarsen
-from clray.kmeans.shard import FaissShard
+from clray.kmeans.shards.faiss_shard import FaissShard
 
 RNG = np.random.default_rng(0)
 COARSE_CENTERS = RNG.normal(size=(4, 8)) * 20

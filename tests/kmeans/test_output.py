@@ -7,10 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from clray.clusters.saved import read_assignment
-from clray.config import UserError
+from clray.errors import UserError
 from clray.kmeans.lloyd import Clustering, Descent
 from clray.kmeans.output import check_disk, check_output, read_state, write_clusterings, write_state
-from clray.kmeans.vectors import open_vectors
+from clray.kmeans.vectors.source import open_vectors
 
 IDS = np.array([0, 2, 1, -1, 2], np.int32)
 FINE, COARSE = (

@@ -2,9 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from clray.config import UserError, parse_config
+from clray.config import parse_config
+from clray.config.sections import EncoderConfig
+from clray.errors import UserError
 from clray.model.encoder import ContrastiveModel, Outputs, build_encoder
-from clray.sections import EncoderConfig
 
 
 def outputs(size: int, channels: int = 1, **sections: dict) -> tuple[ContrastiveModel, Outputs]:

@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 
 from clray.config import Config
-from clray.data.datasets import load_dataset
+from clray.data.load import load_dataset
 from clray.sweep.dry_run import estimate
 from clray.sweep.search_space import plan_sweep
 

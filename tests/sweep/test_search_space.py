@@ -1,6 +1,7 @@
 import pytest
 
-from clray.config import UserError, parse_config
+from clray.config import parse_config
+from clray.errors import UserError
 from clray.sweep.search_space import plan_sweep, split_name
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 from ray.tune.search import Searcher
 
-from clray.config import Config, UserError, parse_config
+from clray.config import Config, parse_config
+from clray.errors import UserError
 from clray.sweep.book import TrialBook
 from clray.sweep.search_space import plan_sweep
 from clray.sweep.searchers import COST, BookSearcher, build_searcher

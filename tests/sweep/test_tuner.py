@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 import pytest
 import ray
 
-from clray.config import Config, UserError
+from clray.config import Config
+from clray.errors import UserError
 from clray.sweep.search_space import plan_sweep
 from clray.sweep.tuner import start_for_sweep
 

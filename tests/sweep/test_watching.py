@@ -11,7 +11,7 @@ import pytest
 import ray
 
 from clray.config import Config
-from clray.ray_cluster import start_ray
+from clray.ray_runtime.cluster import start_ray
 from clray.sweep.book import TrialBook
 from clray.sweep.search_space import plan_sweep
 from clray.sweep.watching import Watch, read_boards

@@ -10,12 +10,12 @@ from PIL import Image
 
 from clray.config import Config
 from clray.data.augmentation import to_float
-from clray.data.datasets import load_dataset
+from clray.data.load import load_dataset
+from clray.report.pictures import draw_run
 from clray.track.models import write_model
-from clray.track.pictures import draw_run
 from clray.train.checkpoint import BEST_FILE, read_checkpoint
 from clray.train.export import load_model
-from clray.train.launch import train_in_process
+from clray.train.workers.launch import train_in_process
 
 LOAD = """
 import sys

@@ -14,13 +14,13 @@ import pytest
 from mlflow import MlflowClient
 
 from clray.config import Config
-from clray.data.datasets import load_dataset
-from clray.sections import TrackingConfig
+from clray.config.sections import TrackingConfig
+from clray.data.load import load_dataset
 from clray.track.mlflow import StoreWriter, open_store
 from clray.track.outbox import read_entries
 from clray.track.results import read_sweep
 from clray.track.runs import Tracker
-from clray.train.session import append_metrics, read_metrics
+from clray.train.workers.session import append_metrics, read_metrics
 
 pytestmark = pytest.mark.slow
 MakeConfig = Callable[..., Config]

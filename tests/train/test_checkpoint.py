@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from clray.config import UserError
+from clray.errors import UserError
 from clray.train.checkpoint import CHECKPOINT_FILE, newest_checkpoint, read_checkpoint, write_checkpoint
 
 CHECKPOINT = {"cluster_ids": torch.arange(4), "epoch": 2}

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from clray.config import Config, parse_config
-from clray.data.datasets import ImageSet
+from clray.data.load import ImageSet
 from clray.model.encoder import ContrastiveModel
 from clray.train.export import embed, export_encoder
 

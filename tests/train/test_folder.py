@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from clray.config import Config, UserError, override
+from clray.config import Config, override
+from clray.errors import UserError
 from clray.train.folder import claim_folder, write_config
 
 CONFIG_PATH = Path("some/quick.yaml")

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from clray.sections import TrainConfig
+from clray.config.sections import TrainConfig
 from clray.train.optim import build_optimizer, build_schedule
 
 

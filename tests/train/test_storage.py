@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from clray.config import Config, UserError
-from clray.data.datasets import load_dataset
+from clray.config import Config
+from clray.data.load import load_dataset
+from clray.errors import UserError
 from clray.train.checkpoint import read_checkpoint
-from clray.train.run import run
-from clray.train.session import LocalSession, Metrics, read_metrics
 from clray.train.storage import Storage
+from clray.train.trainer import run
+from clray.train.workers.session import LocalSession, Metrics, read_metrics
 
 MakeConfig = Callable[..., Config]
 

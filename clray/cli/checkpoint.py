@@ -1,0 +1,102 @@
+"""clray evaluate | export | embed: what is done with a checkpoint; parsing and printing only."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from clray.cli.terminal import print_values, status
+from clray.config import Config, override, parse_assignment
+from clray.errors import UserError
+
+if TYPE_CHECKING:
+    from clray.config.sections import DataConfig
+
+Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint.pt, or the folder of a run.")]
+Assignments = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a config key.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
+
+
+class Layer(StrEnum):
+    """Which output of the model."""
+
+    h = "h"
+    z = "z"
+
+
+def evaluate(checkpoint: Checkpoint, assignments: Assignments = None, as_json: AsJson = False) -> None:
+    """Linear probe and nearest neighbours of a checkpoint; --set evaluate.* or data.* changes the protocol."""
+    with status("evaluating", quiet=as_json):
+        saved, config = _read(checkpoint, assignments or [])
+        from clray.data.load import check_files, load_dataset
+        from clray.train.accuracy import evaluate_checkpoint
+
+        check_files(config.data)
+        metrics = evaluate_checkpoint(saved, config, load_dataset(config.data))
+    print_values(metrics, as_json=as_json)
+
+
+def export(
+    checkpoint: Checkpoint,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file.")] = Path(
+        "encoder.safetensors"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Write the encoder as a plain state_dict (safetensors), with what is needed to build it."""
+    _refuse_existing(output)
+    saved, config = _read(checkpoint, [])
+    from clray.train.export import export_encoder
+
+    metadata = export_encoder(saved, config, output)
+    print_values({"encoder": str(output), **metadata}, as_json=as_json)
+
+
+def embed(
+    checkpoint: Checkpoint,
+    data: Annotated[Path | None, typer.Argument(help="Parquet, CSV or folder of class folders.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .npy file.")] = Path("embeddings.npy"),
+    layer: Annotated[Layer, typer.Option(help="The representation h, or the projection head's z.")] = Layer.h,
+    assignments: Assignments = None,
+    as_json: AsJson = False,
+) -> None:
+    """Embed every image of a data set, in its order; without DATA the training images of the run."""
+    _refuse_existing(output)
+    saved, config = _read(checkpoint, assignments or [])
+    with status("embedding", quiet=as_json):
+        from clray.data.load import check_files, load_dataset, load_images
+        from clray.train import export as exports
+
+        if data is None:
+            check_files(config.data)
+            images = load_dataset(config.data).train
+        else:
+            chosen = _data_config(config.data, data)
+            check_files(chosen)
+            images = load_images(chosen)
+        shape = exports.embed(saved, config, images, output, layer.value)
+    print_values({"embeddings": str(output), "rows": shape[0], "dim": shape[1]}, as_json=as_json)
+
+
+def _read(checkpoint: Path, assignments: list[str]) -> tuple[dict[str, Any], Config]:
+    if not checkpoint.exists():
+        raise UserError(f"{checkpoint}: no such checkpoint; give a checkpoint.pt or the folder of a run")
+    overrides = dict(map(parse_assignment, assignments))
+    from clray.train.checkpoint import read_checkpoint
+
+    saved = read_checkpoint(checkpoint)
+    return saved, override(Config.model_validate(saved["config"]), overrides)
+
+
+def _data_config(config: "DataConfig", path: Path) -> "DataConfig":
+    """The run's columns and image size, for another file or folder."""
+    name = {".parquet": "parquet", ".csv": "csv"}.get(path.suffix, "imagefolder" if path.is_dir() else None)
+    if name is None:
+        raise UserError(f"{path}: expected a .parquet file, a .csv file or a folder of class folders")
+    return config.model_copy(update={"name": name, "train_path": str(path), "test_path": None})
+
+
+def _refuse_existing(path: Path) -> None:
+    if path.exists():
+        raise UserError(f"{path} exists; choose another file with --output")

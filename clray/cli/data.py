@@ -1,0 +1,194 @@
+"""clray data check | build and clray clusters build: images as they are, as Parquet, and as clusters; printing only."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clray.cli.terminal import compact_table, err, out, print_json, print_note, print_values, progress, status
+from clray.config import parse_assignment
+from clray.config.sections import PUBLISHED, DataConfig
+from clray.errors import UserError
+
+data_app = typer.Typer(help="Look at a data set, or write it as Parquet.", no_args_is_help=True)
+clusters_app = typer.Typer(help="Clusters from what is known of the images.", no_args_is_help=True)
+
+DataName = Annotated[
+    str, typer.Argument(metavar="DATA", help="A data.name, such as cub200, with --root; or a file or folder.")
+]
+Root = Annotated[Path | None, typer.Option(help="The folder of the data set (data.train_path).")]
+Assignments = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A data.* key, such as data.image_size=64.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
+Threads = Annotated[int, typer.Option(min=1, help="Threads that decode images.")]
+
+
+def describe_data(data: str, root: Path | None, assignments: list[str] | None) -> DataConfig:
+    """The data section that the arguments mean.
+
+    Raises:
+        UserError: neither a data set's name nor a path, or a key outside `data.`.
+    """
+    from clray.config import parse_config, with_overrides
+    from clray.data.check import require_known
+
+    path = Path(data)
+    if path.exists() and root is None:
+        name = _kind_of(path)
+        tree = {"data.name": name, "data.train_path": data}
+    else:
+        require_known(data)
+        tree = {"data.name": data} | ({} if root is None else {"data.train_path": str(root)})
+        if root is None and data in PUBLISHED:
+            raise UserError(f"--root is required for {data}: the folder that holds its files")
+    for text in assignments or []:
+        key, value = parse_assignment(text)
+        if not key.startswith("data."):
+            raise UserError(f"--set {text}: only data.* keys are used here")
+        tree[key] = value
+    config = parse_config(with_overrides({}, tree)).data
+    from clray.data.load import check_files
+
+    check_files(config)
+    return config
+
+
+def _kind_of(path: Path) -> str:
+    if path.suffix == ".csv":
+        return "csv"
+    if path.suffix == ".parquet" or (path.is_dir() and any(path.glob("*.parquet"))):
+        return "parquet"
+    if path.is_dir() and any(child.is_dir() for child in path.iterdir()):
+        return "imagefolder"
+    raise UserError(f"{path}: expected a .parquet file, a folder of them, a .csv, or a folder of class folders")
+
+
+@data_app.command()
+def check(
+    data: DataName, root: Root = None, assignments: Assignments = None, threads: Threads = 4, as_json: AsJson = False
+) -> None:
+    """Count what is there beside what was published, decode every image, and say what is missing."""
+    config = describe_data(data, root, assignments)
+    from clray.data.check import check_data
+
+    with progress("image", 1, quiet=as_json) as show:
+        report = check_data(config, num_threads=threads, on_image=lambda done, total: show(done / total, f"of {total}"))
+    if as_json:
+        print_json(asdict(report))
+    else:
+        table = compact_table(("", "left"), ("found", "right"), ("published", "right"), ("", "left"))
+        for each in report.findings:
+            published = "" if each.published is None else f"{each.published:,}"
+            table.add_row(each.name, f"{each.found:,}", published, "" if each.is_right else "[red]differs[/red]")
+        out.print(table)
+        for problem in report.problems:
+            out.print(f"bad image: {problem}", markup=False, highlight=False, soft_wrap=True)
+        if report.num_bad > len(report.problems):
+            out.print(f"and {report.num_bad - len(report.problems)} more bad images")
+        for note in report.notes:
+            print_note(note)
+        if report.obtained is not None:
+            out.print(f"obtained from: {report.obtained}", markup=False, highlight=False, soft_wrap=True)
+    if not report.is_whole:
+        raise typer.Exit(1)
+
+
+@data_app.command("build")
+def build_data(
+    data: DataName,
+    output: Annotated[Path, typer.Option("--output", "-o", help="A new folder, or that of a build to go on with.")],
+    root: Root = None,
+    assignments: Assignments = None,
+    threads: Threads = 4,
+    as_json: AsJson = False,
+) -> None:
+    """Write a data set as Parquet: images, label and attributes, in train/ and test/."""
+    config = describe_data(data, root, assignments)
+    from clray.data.build import build_parquet
+
+    with progress("image", 1, quiet=as_json) as show:
+        built = build_parquet(
+            config, output, num_threads=threads, on_image=lambda done, total: show(done / total, f"of {total}")
+        )
+    if as_json:
+        print_json({key: str(value) if isinstance(value, Path) else value for key, value in asdict(built).items()})
+        return
+    print_values({"training images": built.num_train, "test images": built.num_test, "left out": built.num_bad})
+    if built.num_bad:
+        out.print(f"reasons: {output / 'bad_images.csv'}", soft_wrap=True, highlight=False)
+    train, test = output / "train", output / "test"
+    out.print(
+        f"train on it: --set data.name=parquet --set data.train_path={train} --set data.test_path={test}",
+        soft_wrap=True, highlight=False,
+    )  # fmt: skip
+
+
+@clusters_app.command("build")
+def build_clusters(
+    data: DataName,
+    output: Annotated[Path, typer.Option("--output", "-o", help="A new folder for the clusters.")],
+    root: Root = None,
+    source: Annotated[str, typer.Option(help="attributes, or hierarchy.")] = "attributes",
+    top_k: Annotated[str, typer.Option("--top-k", help="Numbers of attributes, as in 3,5,7,10.")] = "3",
+    tree: Annotated[Path | None, typer.Option(help="Of the hierarchy: YAML, parent-child lines or data.noun.")] = None,
+    levels: Annotated[str, typer.Option(help="Levels of the hierarchy, as in 1,2,3.")] = "1",
+    assignments: Assignments = None,
+    as_json: AsJson = False,
+) -> None:
+    """Clusters of the training samples at several granularities, with what they tell about the labels, in bits."""
+    config = describe_data(data, root, assignments)
+    if source not in ("attributes", "hierarchy"):
+        raise UserError(f"--source must be attributes or hierarchy; got {source!r}")
+    if source == "hierarchy" and tree is None:
+        raise UserError("--tree is required for --source hierarchy")
+    numbers = _numbers("--top-k", top_k) if source == "attributes" else _numbers("--levels", levels)
+    with status("reading", quiet=as_json):
+        from clray.clusters import granularity as builds
+        from clray.data.attributes import encode_attributes
+        from clray.data.load import read_descriptions_of
+        from clray.data.readers.tables import encode_names
+
+        values, columns = read_descriptions_of(config)
+        labels, names = encode_names(values)
+        if source == "attributes":
+            attributes = {name: codes for name, (codes, _) in encode_attributes(columns, config).items()}
+            found = builds.build_attribute_clusters(attributes, labels, numbers)
+        else:
+            assert tree is not None, "checked above"
+            found = builds.build_hierarchy_clusters(labels, names, tree, numbers)
+        builds.write_clusters(output, found, values)
+    if as_json:
+        print_json(
+            [{"number": each.number, "attributes": each.attributes, **each.statistics.as_metrics()} for each in found]
+        )
+        return
+    heading = "attributes" if source == "attributes" else "level"
+    names_of = ("clusters", "H(Z)", "I(Z;T)", "H(Z|T)", "H(T|Z)")
+    table = compact_table((heading, "right"), *((name, "right") for name in names_of))
+    for each in found:
+        numbers_of = each.statistics
+        bits = (
+            numbers_of.entropy_bits, numbers_of.mutual_information_bits, numbers_of.conditional_entropy_bits,
+            numbers_of.label_conditional_entropy_bits,
+        )  # fmt: skip
+        table.add_row(str(each.number), str(each.assignment.num_clusters), *(f"{value:.4f}" for value in bits))
+    out.print(table)
+    if source == "attributes":
+        for rank, (name, entropy) in enumerate(found[-1].attributes, start=1):
+            out.print(f"{rank:3}. {name}  {entropy:.4f} bits", markup=False, highlight=False, soft_wrap=True)
+    counts = sorted({each.assignment.num_clusters for each in found})
+    err.print(
+        f"train on it: --set clusters.source=clustering --set clusters.path={output} "
+        f"--set clusters.num_clusters={counts[0]}" + (f" (or {', '.join(map(str, counts[1:]))})" if counts[1:] else ""),
+        soft_wrap=True, highlight=False,
+    )  # fmt: skip
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"{option}: expected numbers such as 3,5,7; got {text!r}") from None
+    return sorted(set(numbers))

@@ -1,0 +1,75 @@
+"""What is installed and reachable: one line per check, nothing changed."""
+
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+
+PACKAGES = ("clray", "torch", "torchvision", "ray", "mlflow", "kornia", "numpy")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding; `ok` is False for what must be put right."""
+
+    name: str
+    finding: str
+    ok: bool = True
+
+
+def examine(tracking_uri: str | None) -> list[Check]:
+    """Versions, GPUs, the FAISS build, and whether Ray and MLflow can be reached."""
+    checks = [Check("python", platform.python_version())]
+    for package in PACKAGES:
+        try:
+            checks.append(Check(package, metadata.version(package)))
+        except metadata.PackageNotFoundError:
+            checks.append(Check(package, "missing; install clray with pip again", ok=False))
+    probes: dict[str, Callable[[], str]] = {
+        "faiss": _faiss,
+        "gpus": _gpus,
+        "ray cluster": _ray_cluster,
+        "tracking": lambda: _tracking(tracking_uri),
+    }
+    for name, probe in probes.items():
+        try:
+            checks.append(Check(name, probe()))
+        except Exception as error:  # whatever is broken is what this reports
+            lines = str(error).strip().splitlines()
+            checks.append(Check(name, f"broken: {lines[0] if lines else type(error).__name__}", ok=False))
+    return checks
+
+
+def _faiss() -> str:
+    import faiss
+
+    return f"{faiss.__version__}, {faiss.get_num_gpus()} GPUs, {faiss.omp_get_max_threads()} threads"
+
+
+def _gpus() -> str:
+    import torch
+    import torchvision  # noqa: F401  (a pair of torch and torchvision that do not match fails here)
+
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return ", ".join(names) or "none (CPU only)"
+
+
+def _ray_cluster() -> str:
+    import ray
+
+    from clray.ray_runtime.cluster import start_ray
+
+    start_ray()
+    resources = ray.cluster_resources()
+    where = os.environ.get("RAY_ADDRESS") or "a local cluster starts"
+    return f"{where}: {resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs"
+
+
+def _tracking(uri: str | None) -> str:
+    from clray.track.mlflow import check_server
+
+    if uri is None:
+        return "SQLite in the output folder"
+    check_server(uri)
+    return f"{uri} answers"

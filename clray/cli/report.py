@@ -1,0 +1,94 @@
+"""clray report and clray upload: sweeps as an MLflow store holds them, and what a store has not got yet."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clray.cli.start import AsJson, TrackingUri
+from clray.cli.terminal import compact_table, err, out, print_json, status
+from clray.errors import UserError
+from clray.redaction import hide_credentials
+
+
+def report(
+    name: Annotated[
+        str, typer.Argument(metavar="SWEEP", help="Name or MLflow run id of a sweep, or latest.")
+    ] = "latest",
+    compare: Annotated[str | None, typer.Option(metavar="SWEEP", help="A second sweep, beside the first.")] = None,
+    output: Annotated[str, typer.Option("--output", "-o", help="Folder that holds the store.")] = "outputs",
+    tracking_uri: TrackingUri = None,
+    html: Annotated[Path | None, typer.Option(help="The page to write; by default SWEEP.html here.")] = None,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown; no page.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """A sweep as a table and one HTML page; reads the MLflow store alone."""
+    from clray.track.mlflow import check_server, existing_store_uri
+
+    uri = existing_store_uri(tracking_uri, Path(output))
+    check_server(uri)
+    with status("reading the store", quiet=as_json or as_markdown):
+        from clray.track import report as reports
+        from clray.track.results import read_sweep
+
+        sweeps = [read_sweep(uri, each) for each in (name, compare) if each is not None]
+        summaries = reports.summarize(sweeps[0].trials)
+    correlations = reports.correlations(summaries)
+    if as_json:
+        tree = {"points": [asdict(each) for each in summaries], "correlations": [asdict(each) for each in correlations]}
+        print_json(tree)
+        return
+    if as_markdown:
+        sys.stdout.write(reports.as_markdown(summaries))
+        return
+    table = compact_table(*((heading, "left" if heading == "point" else "right") for heading in reports.HEADER))
+    table.columns[0].overflow = "fold"
+    for row in reports.as_rows(summaries):
+        table.add_row(*row)
+    out.print(table)
+    for each in correlations:
+        out.print(reports.describe(each), highlight=False, soft_wrap=True)
+    with status("drawing the page"):
+        from clray.report.page import comparison_rows, write_page
+
+        page = write_page(sweeps, html or Path(f"{sweeps[0].name}.html"))
+    if len(sweeps) == 2:
+        differences = compact_table(
+            ("point", "left"), (sweeps[0].name, "right"), (sweeps[1].name, "right"), ("difference", "right")
+        )
+        for cells in comparison_rows(*sweeps):
+            differences.add_row(*cells)
+        out.print(differences)
+    out.print(f"page: {page.resolve()}", highlight=False, soft_wrap=True)
+
+
+def upload(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Of a sweep or run whose store was away.")],
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Write to MLflow what a run kept on disk while its store was away."""
+    from clray.config import load_config
+    from clray.train.folder import CONFIG_FILE
+
+    if not (folder / CONFIG_FILE).exists():
+        raise UserError(f"{folder}: no run or sweep of clray")
+    from clray.track.mlflow import check_server, open_store, store_uri
+    from clray.track.outbox import OUTBOX_FILE
+
+    if not (folder / OUTBOX_FILE).exists():
+        raise UserError(f"{folder}: nothing is kept there for MLflow")
+    tracking = load_config(folder / CONFIG_FILE).tracking
+    tracking = tracking if tracking_uri is None else tracking.model_copy(update={"uri": tracking_uri})
+    check_server(store_uri(tracking, folder.parent))
+    with status("uploading"):
+        from clray.track.runs import Tracker
+
+        tracker = Tracker(open_store(tracking, folder.parent), folder)
+        before = tracker.outbox.progress.num_entries - tracker.outbox.progress.num_sent
+        left = tracker.close(wait_seconds=10)
+    store = hide_credentials(tracker.store.uri)
+    err.print(f"{before - left} entries written to {store}, {left} left", soft_wrap=True)
+    if left:
+        raise typer.Exit(1)

@@ -1,0 +1,161 @@
+"""Encoded images to uint8 arrays of one size.
+
+Must not know where the bytes came from beyond the row name it is given for its error messages.
+"""
+
+import io
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from clray.errors import UserError
+
+NUM_THREADS = 4
+Payload = bytes | Path
+"""An encoded image, or the file that holds one."""
+
+
+class BadImageError(UserError):
+    """An image that cannot be decoded, named with its row."""
+
+
+def decode_image(payload: Payload, size: int | None) -> np.ndarray:
+    """One image as uint8 [3, H, W] in RGB, its shorter side resized to `size` and centre-cropped to a square.
+
+    EXIF rotation is applied; palette, CMYK, grey and 16-bit images become RGB; an animation is its first frame.
+
+    Raises:
+        ValueError: with the decoder's reason.
+    """
+    try:
+        with Image.open(io.BytesIO(payload) if isinstance(payload, bytes) else payload) as file:
+            image = _as_rgb(ImageOps.exif_transpose(file))
+            if size is not None and image.size != (size, size):
+                image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+            return np.asarray(image).transpose(2, 0, 1)
+    except Exception as error:  # PIL's decoders raise whatever a damaged file leads them to
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    """16-bit pixels keep their high byte; PIL itself would cut them off at 255."""
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image, np.float64)
+        scale = 255 / 65535 if values.max(initial=0) > 255 else 1.0
+        image = Image.fromarray(np.clip(values * scale, 0, 255).astype(np.uint8))
+    return image.convert("RGB")
+
+
+def decode_payload(payload: Payload | None, size: int | None, name: str) -> np.ndarray:
+    """Like `decode_image`; raises BadImageError with the row's name."""
+    if payload is None:
+        raise BadImageError(f"{name}: no image (null)")
+    try:
+        return decode_image(payload, size)
+    except ValueError as error:
+        raise BadImageError(
+            f"{name}: cannot decode the image ({error}). "
+            "Repair it, or count and leave out bad images with --set data.on_bad_image=skip"
+        ) from error
+
+
+@dataclass(frozen=True)
+class EncodedImages:
+    """Images that are decoded when they are asked for.
+
+    `payloads` holds one entry per image (a pyarrow binary array or a list of paths); `rows` its name for messages.
+    """
+
+    payloads: Sequence
+    rows: tuple[str, ...]
+    size: int | None
+
+    def __len__(self) -> int:
+        return len(self.payloads)
+
+    def payload(self, index: int) -> Payload:
+        item = self.payloads[index]
+        return item if isinstance(item, Path) else item.as_py()
+
+    def decode(self, index: int) -> np.ndarray:
+        """Image `index` as uint8 [3, H, W]; raises BadImageError naming its row."""
+        return decode_payload(self.payload(index), self.size, self.rows[index])
+
+    def select(self, indices: np.ndarray) -> "EncodedImages":
+        """The images at `indices`, in that order."""
+        if isinstance(self.payloads, list):
+            payloads: Sequence = [self.payloads[i] for i in indices]
+        else:
+            payloads = self.payloads.take(indices)
+        return EncodedImages(payloads, tuple(self.rows[i] for i in indices), self.size)
+
+    def decoded_bytes(self) -> int:
+        """Size of all images once decoded, judged by the first that can be."""
+        for index in range(len(self)):
+            try:
+                return len(self) * self.decode(index).nbytes
+            except BadImageError:
+                continue
+        return 0
+
+
+def check_headers(images: EncodedImages, on_bad: str) -> tuple[np.ndarray, list[str]]:
+    """Rows whose header can be read, found without decoding, and the reasons of the others.
+
+    Raises:
+        BadImageError: for the first bad image where `on_bad` is "error".
+    """
+
+    def verify(index: int) -> None:
+        payload = images.payload(index)
+        if payload is None:
+            raise BadImageError(f"{images.rows[index]}: no image (null)")
+        try:
+            with Image.open(io.BytesIO(payload) if isinstance(payload, bytes) else payload) as file:
+                file.verify()
+        except Exception as error:  # as in decode_image
+            raise BadImageError(f"{images.rows[index]}: cannot read the image ({error})") from error
+
+    good, _, reasons = _for_each(len(images), verify, on_bad)
+    return good, reasons
+
+
+def decode_all(images: EncodedImages, on_bad: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """All images as uint8 [N, 3, H, W], the rows kept, and the reasons of those left out.
+
+    Raises:
+        BadImageError: for the first bad image where `on_bad` is "error".
+        UserError: images of different sizes without `data.image_size`.
+    """
+    good, decoded, reasons = _for_each(len(images), images.decode, on_bad)
+    shapes = {image.shape for image in decoded}
+    if len(shapes) > 1:
+        odd = next(i for i, image in enumerate(decoded) if image.shape != decoded[0].shape)
+        first, other = decoded[0].shape[1:], decoded[odd].shape[1:]
+        raise UserError(
+            f"{images.rows[good[odd]]}: the image is {other[1]}x{other[0]} pixels where the first is "
+            f"{first[1]}x{first[0]}. Bring them to one size with --set data.image_size={min(first)}"
+        )
+    return np.stack(decoded) if decoded else np.zeros((0, 3, 1, 1), np.uint8), good, reasons
+
+
+def _for_each(count: int, work: Callable[[int], object], on_bad: str) -> tuple[np.ndarray, list, list[str]]:
+    """Call `work` on every row in threads (PIL releases the interpreter lock); keep what succeeds."""
+
+    def attempt(index: int) -> object:
+        try:
+            return work(index)
+        except BadImageError as error:
+            if on_bad == "error":
+                raise
+            return error
+
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        results = list(pool.map(attempt, range(count)))
+    good = [i for i, result in enumerate(results) if not isinstance(result, BadImageError)]
+    reasons = [str(result) for result in results if isinstance(result, BadImageError)]
+    return np.array(good, np.int64), [results[i] for i in good], reasons

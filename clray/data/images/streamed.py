@@ -1,0 +1,139 @@
+"""Parquet files larger than memory: images read by row groups, of which a worker holds a few at a time."""
+
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clray.data.images.encoded import BadImageError, decode_payload
+
+READ_AHEAD_BATCHES = 3
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """Where a run of rows lies; `start` is its first row among all files."""
+
+    path: Path
+    number: int
+    start: int
+    num_rows: int
+    num_bytes: int
+    """Of its image column, uncompressed."""
+
+
+@dataclass(frozen=True)
+class StreamedImages:
+    """Encoded images in Parquet files; holds their places only, so it travels to any worker that can read the files.
+
+    Attributes:
+        rows: the row among all files of each image, int64 [N], ascending.
+        column: the image column, or its field of bytes (`image.bytes`).
+    """
+
+    groups: tuple[RowGroup, ...]
+    rows: np.ndarray
+    column: str
+    size: int | None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def select(self, indices: np.ndarray) -> "StreamedImages":
+        """The images at `indices`, which must ascend."""
+        return StreamedImages(self.groups, self.rows[indices], self.column, self.size)
+
+    def blocks(self) -> list[np.ndarray]:
+        """The indices of the images of each row group that holds any."""
+        bounds = np.searchsorted(self.rows, [group.start for group in self.groups[1:]])
+        return [block for block in np.split(np.arange(len(self)), bounds) if len(block)]
+
+    def batches(
+        self, chunks: list[np.ndarray], *, num_threads: int, num_buffered: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Decoded images, uint8 [B, 3, H, W], and their indices, for each chunk of indices.
+
+        Reads and decodes some batches ahead, and keeps the `num_buffered` row groups used last.
+        """
+        reader = _Reader(self, num_buffered)
+        with ThreadPoolExecutor(max(1, num_threads)) as pool:
+            ahead: list[tuple[np.ndarray, list[Future]]] = []
+            for chunk in chunks:
+                ahead.append((chunk, [pool.submit(self._decode, row, reader.payload(row)) for row in self.rows[chunk]]))
+                if len(ahead) > READ_AHEAD_BATCHES:
+                    yield _collect(*ahead.pop(0))
+            for each in ahead:
+                yield _collect(*each)
+
+    def bad_rows(self) -> tuple[np.ndarray, list[str]]:
+        """One pass over everything: the indices of the images that can be decoded, and why the others cannot."""
+        reader, good, reasons = _Reader(self, 1), [], []
+        for index, row in enumerate(self.rows):
+            try:
+                self._decode(row, reader.payload(row))
+                good.append(index)
+            except BadImageError as error:
+                reasons.append(str(error))
+        return np.array(good, np.int64), reasons
+
+    def _decode(self, row: int, payload: bytes | None) -> np.ndarray:
+        group = self.groups[_group_of(self.groups, row)]
+        return decode_payload(payload, self.size, f"{group.path}, row {row}")
+
+
+def _collect(chunk: np.ndarray, decoded: list[Future]) -> tuple[np.ndarray, np.ndarray]:
+    return np.stack([each.result() for each in decoded]), chunk
+
+
+class _Reader:
+    """Reads whole row groups and keeps those used last."""
+
+    def __init__(self, images: StreamedImages, num_kept: int) -> None:
+        self.images, self.num_kept = images, num_kept
+        self.kept: OrderedDict[int, pa.Array] = OrderedDict()
+
+    def payload(self, row: int) -> bytes | None:
+        groups = self.images.groups
+        number = _group_of(groups, row)
+        if number not in self.kept:
+            while len(self.kept) >= self.num_kept:
+                self.kept.popitem(last=False)
+            group = groups[number]
+            with pq.ParquetFile(group.path) as file:
+                column = file.read_row_group(group.number, columns=[self.images.column])
+            self.kept[number] = image_bytes(column.column(0).combine_chunks())
+        self.kept.move_to_end(number)
+        return self.kept[number][int(row) - groups[number].start].as_py()
+
+
+def _group_of(groups: tuple[RowGroup, ...], row: int) -> int:
+    return bisect_right(groups, row, key=lambda group: group.start) - 1
+
+
+def image_bytes(column: pa.Array) -> pa.Array:
+    """The encoded images of a column that holds them plainly or as `struct<bytes, path>`."""
+    return column.field("bytes") if pa.types.is_struct(column.type) else column
+
+
+def find_row_groups(files: list[Path], column: str) -> tuple[RowGroup, ...]:
+    """The row groups of the files that hold rows; `column` is the name of the column or of its field."""
+    groups, start = [], 0
+    for path in files:
+        metadata = pq.read_metadata(path)
+        for number in range(metadata.num_row_groups):
+            group = metadata.row_group(number)
+            sizes = [
+                group.column(i).total_uncompressed_size
+                for i in range(group.num_columns)
+                if group.column(i).path_in_schema == column
+            ]
+            if group.num_rows:
+                groups.append(RowGroup(path.resolve(), number, start, group.num_rows, sum(sizes)))
+                start += group.num_rows
+    return tuple(groups)

@@ -1,0 +1,1 @@
+"""Slices of the vectors that are searched: here, or in Ray actors."""

@@ -1,0 +1,249 @@
+"""Shards as Ray actors: each search runs where its slice of the vectors lies.
+
+An actor keeps nothing that it could not read again: a slice of an array travels as an object reference (mapped without
+a copy on the same node), a slice of files as their names. A killed actor is therefore restarted by Ray, on another node
+where its own is lost, and simply repeats the call; the result is the same.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import ray
+from jaxtyping import Float, Int
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
+
+from clray.config.sections import KMeansConfig
+from clray.errors import UserError
+from clray.kmeans.lloyd import add_sums, join_assignments, rows_by_slice
+from clray.kmeans.memory import plan_blocks, process_bytes
+from clray.kmeans.shards.faiss_shard import AssignMethod, FaissShard, PartialSums
+from clray.kmeans.shards.placement import crossing
+from clray.kmeans.vectors.source import FileSlice
+
+FAN_IN = 8
+"""Partial sums that one process adds; above it they are reduced in a tree."""
+
+MAX_REPEATS = 3
+LOST_NODE_SECONDS = 120.0
+"""How long actors may be out of reach: Ray takes up to a minute to find that a node is lost and to move its actors."""
+
+
+class ShardError(RuntimeError):
+    """A shard actor died more often than it is restarted, or cannot be reached."""
+
+    is_out_of_reach = False
+
+
+@ray.remote(max_restarts=-1, max_task_retries=MAX_REPEATS)
+class ShardActor:
+    """Searches whichever slice of vectors a call brings along; keeps the last slice of files that fits its memory."""
+
+    def __init__(self, num_threads: int, use_gpu: bool, assign_method: AssignMethod, memory_bytes: int | None) -> None:
+        self.options = {"num_threads": num_threads, "use_gpu": use_gpu, "assign_method": assign_method}
+        self.memory_bytes = memory_bytes
+        self.process_bytes = process_bytes()
+        self.key: tuple[object, ...] | None = None
+        self.shard: FaissShard | None = None
+
+    def node(self) -> str:
+        """The node it is on, which changes where Ray restarts it elsewhere."""
+        return ray.get_runtime_context().get_node_id()
+
+    def prepare(self, vectors: FileSlice | np.ndarray, num_clusters: Sequence[int]) -> Int[np.ndarray, " m"]:
+        """Check that the memory suffices, and read the slice once; returns its rows with NaN or infinity."""
+        return self._open(vectors, num_clusters).nonfinite_rows()
+
+    def take(self, vectors: FileSlice | np.ndarray, rows: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m dim"]:
+        return FaissShard(vectors).take(rows)
+
+    def accumulate(self, vectors: FileSlice | np.ndarray, centroids: list[np.ndarray]) -> list[PartialSums]:
+        return self._open(vectors, [len(each) for each in centroids]).accumulate(centroids)
+
+    def assign(self, vectors: FileSlice | np.ndarray, centroids: list[np.ndarray]) -> list[tuple[np.ndarray, float]]:
+        return self._open(vectors, [len(each) for each in centroids]).assign(centroids)
+
+    def add(self, *parts: list[PartialSums]) -> list[PartialSums]:
+        return add_sums(parts)
+
+    def _open(self, vectors: FileSlice | np.ndarray, num_clusters: Sequence[int]) -> FaissShard:
+        if isinstance(vectors, np.ndarray):
+            return FaissShard(vectors, **self.options)
+        if self.shard is None or self.key != vectors.key:
+            plan = None
+            if self.memory_bytes is not None:
+                plan = plan_blocks(
+                    len(vectors),
+                    vectors.dim,
+                    num_clusters,
+                    memory_bytes=self.memory_bytes,
+                    process_bytes=self.process_bytes,
+                )
+            self.shard, self.key = FaissShard(vectors, plan=plan, **self.options), vectors.key
+        return self.shard
+
+
+def shard_resources(config: KMeansConfig) -> dict[str, float]:
+    """CPUs and GPUs of the k-means shard actors, which all trials of a sweep share."""
+    return {"CPU": config.num_shards * config.cpus_per_shard, "GPU": config.num_shards * config.gpus_per_shard}
+
+
+def start_shard_actors(
+    config: KMeansConfig, *, assign_method: AssignMethod = "exact", memory_bytes: int | None = None
+) -> list[Any]:
+    """`num_shards` actors, spread over the nodes that carry the labels asked for.
+
+    Args:
+        assign_method: how the nearest centroid is found.
+        memory_bytes: bound on each actor's own memory while it reads slices of files; None keeps them in memory.
+    """
+    resources = {"num_cpus": config.cpus_per_shard, "num_gpus": config.gpus_per_shard}
+    num_threads = max(1, int(config.cpus_per_shard))
+    options = ShardActor.options(scheduling_strategy="SPREAD", label_selector=config.node_labels, **resources)
+    return [
+        options.remote(num_threads, config.gpus_per_shard > 0, assign_method, memory_bytes)
+        for _ in range(config.num_shards)
+    ]
+
+
+class RayShards:
+    """The `Shards` of Lloyd's algorithm over actors; slice i is searched by actor i modulo their number."""
+
+    def __init__(
+        self,
+        actors: Sequence[Any],
+        slices: Sequence[Any],
+        sizes: Sequence[int],
+        *,
+        nodes: Sequence[str] | None = None,
+        home: str = "",
+        fan_in: int = FAN_IN,
+    ) -> None:
+        """Give each slice its actor.
+
+        Args:
+            actors: the shards.
+            slices: an object reference or `FileSlice` per slice.
+            sizes: the number of vectors in each slice.
+            nodes: the node of each slice's actor, where what crosses the network is to be counted.
+            home: the node of this process.
+            fan_in: partial sums that one process adds.
+        """
+        self.actors = [actors[i % len(actors)] for i in range(len(slices))]
+        self.slices = slices
+        self.nodes, self.home = list(nodes) if nodes is not None else [home] * len(slices), home
+        self.fan_in = fan_in
+        self.received_bytes = 0
+        """Bytes of centroids that each shard received in the last iteration; K x dim, whatever the vectors."""
+        self.sent_bytes = 0
+        """Bytes of sums and counts that each shard sent in the last iteration."""
+        self.network_bytes = 0
+        """Bytes between nodes so far, without those of the vectors on their way to the shards."""
+        self._starts = np.cumsum([0, *sizes])
+
+    @property
+    def num_vectors(self) -> int:
+        return int(self._starts[-1])
+
+    def nonfinite_rows(self, num_clusters: Sequence[int]) -> list[np.ndarray]:
+        """For each slice its rows with NaN or infinity; raises UserError where a shard's memory is too small."""
+        return self._on_all(lambda actor, vectors: actor.prepare.remote(vectors, num_clusters))
+
+    def take(self, rows: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m dim"]:
+        parts = rows_by_slice(rows, self._starts)
+        taken = _until_reached(
+            lambda: [a.take.remote(v, part) for a, v, part in zip(self.actors, self.slices, parts, strict=True)]
+        )
+        self._count(each.nbytes for each in taken)
+        return np.concatenate(taken)
+
+    def accumulate(self, centroids: Sequence[np.ndarray]) -> list[PartialSums]:
+        shared = ray.put(list(centroids))
+
+        def start() -> list[Any]:
+            partial = [a.accumulate.remote(v, shared) for a, v in zip(self.actors, self.slices, strict=True)]
+            while len(partial) > self.fan_in:
+                groups = range(0, len(partial), self.fan_in)
+                partial = [self.actors[i].add.remote(*partial[i : i + self.fan_in]) for i in groups]
+            return partial
+
+        sums = add_sums(_until_reached(start))
+        self.received_bytes = sum(each.nbytes for each in centroids)
+        self.sent_bytes = sum(each.num_bytes for each in sums)
+        self.network_bytes += self._num_away_nodes * self.received_bytes + self._num_away_sums * self.sent_bytes
+        return sums
+
+    def assign(self, centroids: Sequence[np.ndarray]) -> list[tuple[np.ndarray, float]]:
+        shared = ray.put(list(centroids))
+        parts = self._on_all(lambda actor, vectors: actor.assign.remote(vectors, shared))
+        self.network_bytes += self._num_away_nodes * sum(each.nbytes for each in centroids)
+        self._count(sum(ids.nbytes for ids, _ in part) for part in parts)
+        return join_assignments(parts)
+
+    @property
+    def _num_away_nodes(self) -> int:
+        """Nodes that fetch what this process shares: once each, for all their actors."""
+        return len(set(self.nodes) - {self.home})
+
+    @property
+    def _num_away_sums(self) -> int:
+        """Partial sums that cross the network on their way up the tree to this process, in each iteration."""
+        nodes, crossed = self.nodes, 0
+        while len(nodes) > self.fan_in:
+            groups = range(0, len(nodes), self.fan_in)
+            crossed += sum(crossing(nodes[i : i + self.fan_in], self.nodes[i]) for i in groups)
+            nodes = [self.nodes[i] for i in groups]
+        return crossed + crossing(nodes, self.home)
+
+    def _count(self, num_bytes: Iterable[int]) -> None:
+        """Add what each slice's actor sends to this process."""
+        self.network_bytes += sum(each for each, node in zip(num_bytes, self.nodes, strict=True) if node != self.home)
+
+    def _on_all(self, call: Callable[[Any, Any], Any]) -> list[Any]:
+        """What the call returns for each slice."""
+        return _until_reached(lambda: [call(a, v) for a, v in zip(self.actors, self.slices, strict=True)])
+
+
+def _until_reached(start: Callable[[], list[Any]]) -> list[Any]:
+    """Start calls and fetch their results, again and again while an actor is out of reach, as on a lost node."""
+    deadline = time.monotonic() + LOST_NODE_SECONDS
+    while True:
+        try:
+            return fetch(start())
+        except ShardError as error:
+            if not error.is_out_of_reach or time.monotonic() > deadline:
+                raise
+            time.sleep(1.0)
+
+
+def fetch(refs: Any) -> Any:
+    """`ray.get`, with the error of the remote code itself instead of a nest of remote tracebacks.
+
+    Raises:
+        UserError: raised by the remote code.
+        ShardError: an actor that died again and again.
+    """
+    try:
+        return ray.get(refs)
+    except RayTaskError as error:
+        cause = error.cause
+        while isinstance(cause, RayTaskError):
+            cause = cause.cause
+        if isinstance(cause, UserError):
+            raise UserError(str(cause)) from None
+        if isinstance(cause, RayError):
+            raise _shard_error(cause) from None
+        raise
+    except RayActorError as error:
+        raise _shard_error(error) from None
+
+
+def _shard_error(error: BaseException) -> ShardError:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    found = ShardError(
+        f"a k-means shard died and could not repeat its part {MAX_REPEATS} times ({lines[-1] if lines else error}). "
+        "If its node ran out of memory, lower --memory-per-shard or use more shards"
+    )
+    found.is_out_of_reach = isinstance(error, ActorUnavailableError)
+    return found

@@ -1,0 +1,203 @@
+"""Files of vectors, `.npy` and Parquet: checked by their headers, read in blocks, never whole.
+
+Plain reads instead of memory maps: mapped pages count as the reader's memory, and a shard promises a bound on its own.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clray.errors import UserError
+
+FLOAT_LISTS = "a list or fixed-size list of float16, float32 or float64"
+
+
+class VectorFile(Protocol):
+    """A file of vectors; describes it, holds no open handle."""
+
+    path: str
+    num_rows: int
+    dim: int
+    itemsize: int
+
+    def blocks(self, start: int, stop: int, num_rows: int) -> Iterator[np.ndarray]:
+        """Rows start..stop in order, float32 [at most num_rows, dim] each."""
+        ...
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """Copies of ascending rows, float32 [m, dim]."""
+        ...
+
+
+@dataclass(frozen=True)
+class NpyFile:
+    """A `.npy` file; two-byte voids are read as bfloat16, which NumPy itself cannot name.
+
+    Attributes:
+        dtype: NumPy's type string.
+        offset: bytes before the first vector.
+    """
+
+    path: str
+    num_rows: int
+    dim: int
+    dtype: str
+    offset: int
+
+    @property
+    def itemsize(self) -> int:
+        return np.dtype(self.dtype).itemsize
+
+    def blocks(self, start: int, stop: int, num_rows: int) -> Iterator[np.ndarray]:
+        with Path(self.path).open("rb") as file:
+            file.seek(self.offset + start * self.dim * self.itemsize)
+            for row in range(start, stop, num_rows):
+                count = (min(row + num_rows, stop) - row) * self.dim
+                yield to_float32(np.fromfile(file, self.dtype, count).reshape(-1, self.dim))
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        mapped = np.memmap(self.path, self.dtype, "r", self.offset, (self.num_rows, self.dim))
+        return to_float32(mapped[rows])
+
+
+@dataclass(frozen=True)
+class ParquetFile:
+    """A list column of a Parquet file, as Hugging Face `datasets` and pyarrow write it."""
+
+    path: str
+    num_rows: int
+    dim: int
+    itemsize: int
+    column: str
+
+    @cached_property
+    def _first_rows(self) -> np.ndarray:
+        """First row of each row group, and the number of rows."""
+        metadata = pq.read_metadata(self.path)
+        return np.cumsum([0, *(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))])
+
+    def blocks(self, start: int, stop: int, num_rows: int) -> Iterator[np.ndarray]:
+        first, last = np.searchsorted(self._first_rows, [start, stop - 1], side="right") - 1
+        row = int(self._first_rows[first])
+        # Without pre-buffering pages are read as they are needed, so a large row group costs no more memory.
+        with pq.ParquetFile(self.path, pre_buffer=False, buffer_size=1 << 20) as file:
+            for batch in file.iter_batches(
+                num_rows, row_groups=range(first, last + 1), columns=[self.column], use_threads=False
+            ):
+                vectors = self._to_array(batch.column(0), row)
+                yield np.ascontiguousarray(vectors[max(start - row, 0) : max(stop - row, 0)])
+                row += batch.num_rows
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        taken = []
+        groups = np.searchsorted(self._first_rows, rows, side="right") - 1
+        for group in np.unique(groups):
+            start, stop = int(self._first_rows[group]), int(self._first_rows[group + 1])
+            here = rows[groups == group]
+            for block in self.blocks(start, stop, 8192):
+                inside = here[(here >= start) & (here < start + len(block))] - start
+                taken.append(block[inside])
+                start += len(block)
+        return np.concatenate(taken)
+
+    def _to_array(self, column: Any, first_row: int) -> np.ndarray:
+        if column.null_count:
+            row = first_row + int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
+            raise UserError(f"{self.path}: column {self.column!r} is empty in row {row}")
+        lengths = np.asarray(column.value_lengths())
+        if (lengths != self.dim).any():
+            row = int(np.argmax(lengths != self.dim))
+            raise UserError(
+                f"{self.path}: row {first_row + row} of column {self.column!r} has {lengths[row]} dimensions, "
+                f"the rows before it have {self.dim}"
+            )
+        return to_float32(column.flatten().to_numpy(zero_copy_only=False).reshape(-1, self.dim))
+
+
+def open_npy(path: Path) -> NpyFile:
+    """Read the header of a `.npy` file of vectors [N, dim].
+
+    Raises:
+        UserError: a file that is none, is truncated, or holds another shape, order or type.
+    """
+    try:
+        with path.open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else _read_header_2
+            shape, is_fortran, dtype = read_header(file)
+            offset = file.tell()
+    except (ValueError, OSError, EOFError) as error:
+        raise UserError(f"{path}: not a .npy file, or one without a complete header: {error}") from error
+    is_bfloat16 = dtype.kind == "V" and dtype.itemsize == 2 and dtype.names is None
+    if len(shape) != 2 or shape[1] == 0:
+        raise UserError(f"{path}: expected vectors of shape [N, dim]; got {list(shape)}")
+    if dtype.kind != "f" and not is_bfloat16:
+        raise UserError(f"{path}: expected float16, bfloat16, float32 or float64; got {dtype}")
+    if is_fortran and shape[0] > 1:
+        raise UserError(
+            f"{path}: stored column by column (Fortran order), which cannot be read in blocks of rows. "
+            "Write it again with numpy.save(path, numpy.ascontiguousarray(vectors))"
+        )
+    expected = offset + shape[0] * shape[1] * dtype.itemsize
+    if path.stat().st_size < expected:
+        raise UserError(
+            f"{path}: truncated; its header promises {shape[0]} x {shape[1]} {dtype} ({expected} bytes), "
+            f"the file has {path.stat().st_size} bytes"
+        )
+    return NpyFile(str(path.resolve()), shape[0], shape[1], dtype.str, offset)
+
+
+def open_parquet(path: Path, column: str | None = None) -> ParquetFile:
+    """Read the schema of a Parquet file with a column of vectors, and the first row for their dimension.
+
+    Raises:
+        UserError: a file that is none, a missing column, one of another type, or a choice that is not clear.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            schema, num_rows = file.schema_arrow, file.metadata.num_rows
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{path}: not a complete Parquet file: {error}") from error
+    candidates = [field.name for field in schema if _holds_floats(field.type)]
+    if column is None and len(candidates) != 1:
+        raise UserError(f"{path}: name the column of vectors with --column; candidates: {_listed(candidates)}")
+    name = column or candidates[0]
+    if name not in schema.names:
+        raise UserError(f"{path}: no column {name!r}; columns that hold vectors: {_listed(candidates)}")
+    kind = schema.field(name).type
+    if not _holds_floats(kind):
+        raise UserError(f"{path}: column {name!r} is {kind}; expected {FLOAT_LISTS}")
+    dim = kind.list_size if pa.types.is_fixed_size_list(kind) else 0
+    if dim == 0 and num_rows:
+        with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
+            first = next(file.iter_batches(1, columns=[name])).column(0)
+        dim = len(first[0]) if first[0].is_valid else 0
+    if num_rows and dim == 0:
+        raise UserError(f"{path}: row 0 of column {name!r} is empty")
+    return ParquetFile(str(path.resolve()), num_rows, dim, kind.value_type.bit_width // 8, name)
+
+
+def to_float32(values: np.ndarray) -> np.ndarray:
+    """Any of the accepted types as float32, C order; bfloat16 arrives as two-byte voids."""
+    if values.dtype.kind == "V":
+        return (values.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+    return np.ascontiguousarray(values, dtype=np.float32)
+
+
+def _read_header_2(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+    return np.lib.format.read_array_header_2_0(file)
+
+
+def _holds_floats(kind: pa.DataType) -> bool:
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return is_list and pa.types.is_floating(kind.value_type)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names) or "none"

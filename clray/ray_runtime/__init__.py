@@ -1,0 +1,1 @@
+"""Joining or starting Ray, and what becomes of its head."""

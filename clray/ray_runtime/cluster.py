@@ -1,0 +1,216 @@
+"""The Ray cluster that the work runs on: joining one or starting one on this machine, and what it has room for."""
+
+import logging
+import math
+import os
+import signal
+import socket
+import threading
+import uuid
+from pathlib import Path
+from types import FrameType
+
+import ray
+from ray._private import ray_constants
+from ray._private import worker as ray_worker
+from ray._private.authentication.authentication_utils import is_token_auth_enabled
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from clray.errors import UserError
+
+log = logging.getLogger(__name__)
+CONNECT_TIMEOUT_SECONDS = 5.0
+
+
+def start_ray(*, needed_cpus: float = 1.0, dashboard: bool = False, verbose: bool = False) -> None:
+    """Connect to the cluster in RAY_ADDRESS (as under `ray job submit`), or start one on this machine.
+
+    A local cluster listens on loopback only. It offers at least `needed_cpus`, so that a run with more workers than
+    cores goes on, slower. `dashboard` is needed where worker groups run inside trials: the cleaner that frees their
+    placement groups asks its State API.
+
+    Raises:
+        UserError: a cluster that does not answer, or no free port.
+    """
+    if ray.is_initialized():
+        return
+    # Warnings of the raylet are printed whatever log_to_driver says (Ray 2.60).
+    ray_worker._worker_logs_enabled = verbose
+    # Ray 2.60 warns in every process about a future default of this variable.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    address = os.environ.get("RAY_ADDRESS")
+    if address:
+        _require_answer(address)
+        try:
+            joined = ray.init(
+                address=address, logging_level=logging.INFO if verbose else logging.ERROR, log_to_driver=verbose
+            )
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"RAY_ADDRESS={address}: no Ray cluster answers there ({reason}); unset it to run here"
+            ) from error
+        _warn_of_open_dashboard(joined.dashboard_url)
+        _end_as_by_ctrl_c()
+        return
+    require_free_port()
+    _keep_to_loopback()
+    ray.init(
+        address="local",
+        num_cpus=max(os.cpu_count() or 1, math.ceil(needed_cpus - 1e-6)),
+        include_dashboard=dashboard,
+        dashboard_host="127.0.0.1",
+        logging_level=logging.INFO if verbose else logging.ERROR,
+        log_to_driver=verbose,
+    )
+    _end_as_by_ctrl_c()
+
+
+def _warn_of_open_dashboard(url: str | None) -> None:
+    """Its job server runs whatever it is sent, for whoever reaches it where no token is asked for."""
+    host = (url or "").rpartition(":")[0]
+    if host not in ("", "127.0.0.1", "localhost", "[::1]") and not is_token_auth_enabled():
+        log.warning(
+            "the dashboard of the Ray cluster, %s, is open to its network without a token: who reaches it can run code "
+            "there. Start the head with --dashboard-host=127.0.0.1, or the cluster with RAY_AUTH_MODE=token",
+            url,
+        )
+
+
+def _end_as_by_ctrl_c() -> None:
+    """Let SIGTERM, which `ray job stop` sends, do what Ctrl-C does; Ray's own handler would leave at once."""
+
+    def interrupt(_: int, __: FrameType | None) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, interrupt)
+
+
+def require_shared_folder(folder: Path) -> None:
+    """Check that every node of the cluster writes into the folder that this process reads.
+
+    Raises:
+        UserError: a node's file does not arrive here, or cannot be written there; names the nodes.
+    """
+    nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+    if len(nodes) < 2:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = f".clray-probe-{uuid.uuid4().hex}"
+    written = {
+        node: _write_probe.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
+            str(folder / f"{probe}-{node}")
+        )
+        for node in nodes
+    }
+    missing = []
+    for node, reference in written.items():
+        reason = ray.get(reference)
+        file = folder / f"{probe}-{node}"
+        if reason is not None or not file.exists():
+            missing.append(f"{nodes[node]} ({reason or 'its file is not to be seen from here'})")
+        file.unlink(missing_ok=True)
+    if missing:
+        raise UserError(
+            f"output: {folder} is not one folder on all {len(nodes)} nodes; not on {', '.join(missing)}. Set output to "
+            "a folder that all nodes share, such as one on NFS"
+        )
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _write_probe(path: str) -> str | None:
+    """Write an empty file; returns why not, in a line."""
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).touch()
+    except OSError as error:
+        return str(error.strerror)
+    return None
+
+
+def _require_answer(address: str) -> None:
+    """Raise UserError where nothing listens at HOST:PORT; Ray itself would go on trying for minutes."""
+    if not address.rpartition(":")[2].isdigit():
+        return
+    try:
+        connect(address.removeprefix("ray://"))
+    except OSError as error:
+        raise UserError(
+            f"RAY_ADDRESS={address}: no Ray cluster answers there ({error.strerror or error}); unset it to run here"
+        ) from error
+
+
+def connect(address: str) -> None:
+    """Raise OSError where nothing listens at HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_SECONDS).close()
+
+
+def _keep_to_loopback() -> None:
+    """Make the local cluster that is started next listen on 127.0.0.1 only.
+
+    Ray 2.60 replaces a node address of 127.0.0.1 by that of the network interface and then listens on every interface,
+    unless this switch, which it keeps for the firewalls of other systems, says that there is only this machine.
+    """
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # read when Ray is imported: for the processes it starts
+    ray_constants.ENABLE_RAY_CLUSTER = False
+
+
+def require_free_port() -> None:
+    """Raise UserError where no port can be bound on loopback, which Ray would only report as a time-out."""
+    try:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+    except OSError as error:
+        raise UserError(
+            f"no free port on 127.0.0.1 ({error.strerror}); Ray needs about ten. End processes that hold ports, or "
+            "connect to a running cluster with RAY_ADDRESS"
+        ) from error
+
+
+def require_resources(needed: dict[str, float], purpose: str) -> None:
+    """Raise UserError where the cluster as a whole can never offer what is needed; it would wait for ever."""
+    total = ray.cluster_resources()
+    for name, amount in needed.items():
+        if amount > total.get(name, 0.0) + 1e-6:
+            raise UserError(
+                f"{purpose} need {amount:g} {name}s and the Ray cluster has {total.get(name, 0.0):g}. Lower "
+                "train.num_workers, train.cpus_per_worker or train.gpus_per_worker, kmeans.num_shards, "
+                "kmeans.cpus_per_shard or kmeans.gpus_per_shard"
+            )
+
+
+def warn_of_unused_gpus(gpus_per_worker: float) -> None:
+    """Where the cluster has GPUs and the workers ask for none, they would share one unknown to Ray, or use none."""
+    num_gpus = ray.cluster_resources().get("GPU", 0.0)
+    if num_gpus and not gpus_per_worker:
+        log.warning(
+            "the Ray cluster has %g GPUs and the workers ask for none; set train.gpus_per_worker=1, or a fraction for "
+            "small trials that share one",
+            num_gpus,
+        )
+
+
+def require_labels(wanted: dict[str, str], purpose: str) -> None:
+    """Raise UserError where no node carries these labels; what is to run there would wait for ever.
+
+    Args:
+        wanted: Ray's label selectors: a value, `in(a,b)`, and with `!` before either the opposite.
+    """
+    nodes = [node["Labels"] for node in ray.nodes() if node["Alive"]]
+    if any(all(_matches(labels.get(key), value) for key, value in wanted.items()) for labels in nodes):
+        return
+    own = [{key: value for key, value in labels.items() if key != "ray.io/node-id"} for labels in nodes]
+    raise UserError(
+        f"{purpose}: no node of the Ray cluster carries the labels {wanted}; its nodes carry {own}. Start nodes with "
+        "`ray start --labels KEY=VALUE`, or change the labels asked for"
+    )
+
+
+def _matches(label: str | None, selector: str) -> bool:
+    body = selector.removeprefix("!")
+    values = body[3:-1].split(",") if body.startswith("in(") and body.endswith(")") else [body]
+    return (label in [value.strip() for value in values]) != selector.startswith("!")

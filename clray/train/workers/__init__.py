@@ -1,0 +1,1 @@
+"""Where a run trains: this process, or a Ray Train worker group."""

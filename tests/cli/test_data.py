@@ -1,0 +1,95 @@
+"""clray data and clray clusters as a user calls them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.conftest import png
+from tests.data.readers.published.layouts import write_cub, write_wider
+
+Clray = Callable[..., object]
+
+
+def test_a_check_says_what_is_missing_and_where_it_is_obtained(clray: Clray, tmp_path: Path) -> None:
+    root = write_wider(tmp_path)
+    (root / "Image" / "train" / "0--Parade" / "0_Parade_1.jpg").unlink()
+    done = clray("data", "check", "wider_attribute", "--root", root)
+    assert done.returncode == 1
+    assert "13,789" in done.stdout
+    assert "0_Parade_1.jpg" in done.stdout
+    assert "obtained from: the Chinese University of Hong Kong" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("check", "cub"), "no data set 'cub'; there are: digits,"),
+        (("check", "cub200"), "--root is required for cub200"),
+        (("check", "cub200", "--root", "nowhere"), "data.train_path: no such file or folder: nowhere"),
+        (("check", "digits", "--set", "train.num_epochs=3"), "only data.* keys are used here"),
+        (("build", "digits", "-o", "."), "exists and holds no build of clray"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(clray: Clray, arguments: tuple[str, ...], message: str) -> None:
+    done = clray("data", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_a_build_is_trained_on_by_the_words_it_ends_with(clray: Clray, tmp_path: Path) -> None:
+    root, output = write_cub(tmp_path / "cub"), tmp_path / "out"
+    done = clray("data", "build", "cub200", "--root", root, "-o", output, "--set", "data.image_size=8")
+    assert done.returncode == 0, done.stderr
+    words = done.stdout.split("train on it: ")[1].split()
+    assert words[1::2] == [
+        "data.name=parquet", f"data.train_path={output / 'train'}", f"data.test_path={output / 'test'}",
+    ]  # fmt: skip
+    checked = clray("data", "check", output / "train", "--json")
+    assert json.loads(checked.stdout)["findings"][0]["found"] == 4
+
+
+def test_clusters_of_attributes_tell_their_statistics_and_are_trained_on(clray: Clray, tmp_path: Path) -> None:
+    """Two attributes of two equally frequent values, of which `a` is the label: 1 bit each, and together 4 clusters."""
+    for i in range(8):
+        (tmp_path / f"{i}.png").write_bytes(png(i))
+    frame = pd.DataFrame({
+        "path": [f"{i}.png" for i in range(8)],
+        "class": [0, 1] * 4, "a": list("xy") * 4, "b": list("xxyy") * 2, "rare": [None] * 7 + ["z"],
+    })  # fmt: skip
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    output = tmp_path / "clusters"
+    done = clray("clusters", "build", tmp_path / "t.csv", "--top-k", "1,2", "-o", output, "--json")
+    assert done.returncode == 0, done.stderr
+    first, second = json.loads(done.stdout)
+    assert first["attributes"] == [["a", 1.0]]
+    assert second["attributes"] == [["a", 1.0], ["b", 1.0]]
+    assert (first["clusters/mutual_information_bits"], first["clusters/conditional_entropy_bits"]) == (1.0, 0.0)
+    assert (second["clusters/mutual_information_bits"], second["clusters/conditional_entropy_bits"]) == (1.0, 1.0)
+    np.testing.assert_array_equal(np.load(output / "k4" / "assignments.npy"), [0, 2, 1, 3] * 2)
+    statistics = (
+        "statistics",
+        output / "clusters.parquet",
+        "--clusters",
+        "label_gran_2",
+        "--labels",
+        "label",
+        "--json",
+    )
+    assert json.loads(clray(*statistics).stdout)["clusters/conditional_entropy_bits"] == 1.0
+    refused = clray("clusters", "build", tmp_path / "t.csv", "--top-k", "9", "-o", tmp_path / "other")
+    assert refused.returncode == 2
+    assert "--top-k must be between 1 and 3 (the attributes); got [9]" in refused.stderr
+
+
+def test_clusters_of_a_hierarchy_at_each_level(clray: Clray, tmp_path: Path) -> None:
+    (tmp_path / "tree.yaml").write_text("animal: {pet: [cat, dog], wild: [fox]}\nthing: {tool: [saw]}\n")
+    pd.DataFrame({"class": ["cat", "dog", "fox", "saw"], "path": list("abcd")}).to_csv(tmp_path / "t.csv", index=False)
+    arguments = ("--source", "hierarchy", "--tree", tmp_path / "tree.yaml", "--levels", "0,1,2", "-o", tmp_path / "out")
+    done = clray("clusters", "build", tmp_path / "t.csv", *arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    assert [each["clusters/num_clusters"] for each in json.loads(done.stdout)] == [2, 3, 4]

@@ -1,0 +1,93 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from clray.config import Config, dump_yaml, flatten, load_config, override, parse_config
+from clray.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("tree", "messages"),
+    [
+        ({"clusters": {"num_cluster": 5}}, ["unknown key 'clusters.num_cluster'", "'clusters.num_clusters'"]),
+        ({"objectiv": {}}, ["unknown key 'objectiv'", "'objective'"]),
+        ({"objective": {"temperature": 0}}, ["objective.temperature", "greater than 0", "got 0"]),
+        ({"objective": {"temperature": -0.1}}, ["objective.temperature", "greater than 0", "got -0.1"]),
+        ({"clusters": {"num_clusters": 1}}, ["clusters.num_clusters", "greater than or equal to 2", "got 1"]),
+        ({"clusters": {"source": "kmean"}}, ["clusters.source", "'kmeans'", "got 'kmean'"]),
+        ({"clusters": {"source": "column"}}, ["clusters.column is required"]),
+        ({"data": {"name": "parquet"}}, ["data.train_path is required"]),
+        ({"train": {"global_batch_size": 33, "num_workers": 2}}, ["multiple of train.num_workers=2", "got 33"]),
+        ({"train": {"num_epochs": 3}, "recluster": {"warmup_epochs": 3}}, ["recluster.warmup_epochs", "got 3"]),
+        ({"sweep": {"metric": "accuracy"}}, ["sweep.metric", "'eval/knn_accuracy'", "got 'accuracy'"]),
+        ({"objective": {"name": "pcl"}, "clusters": {"source": "labels"}}, ["pcl", "set clusters.source=kmeans"]),
+        ({"objective": {"name": "cluster-prediction"}}, ["set recluster.warmup_epochs=0 (it is 1)"]),
+        ({"objective": {"name": "infonce"}, "train": {"sampler": "cluster"}}, ["no second member"]),
+        ({"objective": {"name": "supervised", "negatives": "queue"}}, ["objective.negatives=queue belongs to"]),
+        ({"objective": {"dual_head": True, "negatives": "queue"}}, ["cannot be combined"]),
+        ({"clusters": {"source": "labels", "granularities": [3]}}, ["clusters.source=labels does not have"]),
+        ({"clusters": {"granularities": [5, 50]}}, ["must fall"]),
+        ({"clusters": {"source": "hierarchy"}}, ["clusters.tree is required"]),
+        ({"train": {"num_epochs": "many"}}, ["train.num_epochs", "got 'many'"]),
+    ],
+)
+def test_a_bad_config_names_key_value_and_way_out(tree: dict, messages: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        parse_config(tree)
+    for message in messages:
+        assert message in str(caught.value)
+
+
+def test_every_problem_has_a_line() -> None:
+    with pytest.raises(UserError) as caught:
+        parse_config({"train": {"num_epochs": 0}, "objective": {"temperature": 0}})
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_overrides_win_over_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("objective: {temperature: 0.5}\n", encoding="utf-8")
+    config = load_config(path, ["objective.temperature=1e-1", "clusters.num_clusters=50"])
+    assert (config.objective.temperature, config.clusters.num_clusters) == (0.1, 50)
+
+
+def test_an_unknown_key_in_an_override_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("seed: 1\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"unknown key 'objective\.temprature'.*'objective\.temperature'"):
+        load_config(tmp_path / "x.yaml", ["objective.temprature=1"])
+
+
+def test_printed_config_reads_back_as_itself() -> None:
+    config = parse_config({"train": {"learning_rate": 1e-5}, "search_space": {"seed": {"grid_search": [0, 1]}}})
+    assert parse_config(yaml.safe_load(dump_yaml(config))) == config
+
+
+def test_a_missing_file_lists_those_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "there.yaml").touch()
+    with pytest.raises(UserError, match=r"no such config file.*there\.yaml"):
+        load_config(tmp_path / "here.yaml")
+
+
+def test_yaml_cannot_make_objects(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("seed: !!python/object/apply:os.getpid []\n", encoding="utf-8")
+    with pytest.raises(UserError, match="not readable as YAML"):
+        load_config(path)
+
+
+def test_override_leaves_the_config_as_it_was() -> None:
+    config = Config()
+    assert override(config, {"train.num_epochs": 3}).train.num_epochs == 3
+    assert config.train.num_epochs == Config().train.num_epochs
+
+
+def test_flat_keys_are_dotted() -> None:
+    assert flatten({"a": {"b": 1, "c": {"d": 2}}, "e": 3}) == {"a.b": 1, "a.c.d": 2, "e": 3}
+
+
+@pytest.mark.parametrize(("name", "source"), [("infonce", "instance"), ("supcon", "labels"), ("supervised", "labels")])
+def test_one_word_changes_objective_and_clusters(name: str, source: str) -> None:
+    config = parse_config({"clusters": {"source": "kmeans", "granularities": [9, 3]}, "objective": {"name": name}})
+    assert config.clusters.source == source
+    assert override(Config(), {"objective.name": name}).clusters.source == source

@@ -1,0 +1,38 @@
+from pathlib import Path
+
+from clray.report.page import comparison_rows, write_page
+from clray.report.results import Sweep, TrialResult
+
+
+def trial(point: str, accuracy: float, *, state: str = "finished", reason: str | None = None) -> TrialResult:
+    metrics = {
+        "eval/linear_accuracy": accuracy,
+        "eval/knn_accuracy": accuracy,
+        "clusters/mutual_information_bits": 3 * accuracy,
+        "clusters/conditional_entropy_bits": 1 - accuracy,
+        "clusters/num_clusters": 10.0,
+    }
+    return TrialResult(point, 0, metrics, {"objective.temperature": "0.1"}, state, reason)
+
+
+def test_the_page_tells_of_every_trial_and_needs_no_network(tmp_path: Path) -> None:
+    trials = [trial("k=5", 0.4), trial("k=<10>", 0.9), trial("k=7", 0.3, state="pruned", reason="dominated by k=5")]
+    text = write_page([Sweep("digits", trials)], tmp_path / "page.html").read_text()
+    assert "Of 3 trials the best is k=&lt;10&gt;, with 90.0 % linear accuracy" in text
+    assert "dominated by k=5" in text
+    assert "k=<10>" not in text.replace("\\u003c", "")
+    for outside in ('src="http', "src='http", '<link rel="stylesheet" href="http'):
+        assert outside not in text
+    assert "Plotly.newPlot" in text
+
+
+def test_two_sweeps_are_compared_point_by_point(tmp_path: Path) -> None:
+    first = Sweep("a", [trial("k=5", 0.4), trial("k=10", 0.9)])
+    second = Sweep("b", [trial("k=5", 0.5), trial("k=20", 0.8)])
+    assert comparison_rows(first, second) == [("k=5", "40.0", "50.0", "+10.0")]
+    assert "<h2>Compared</h2>" in write_page([first, second], tmp_path / "page.html").read_text()
+
+
+def test_a_sweep_of_which_nothing_has_finished_still_has_a_page(tmp_path: Path) -> None:
+    only = Sweep("s", [trial("k=5", 0.4, state="pruned", reason="stopped by asha at epoch 1")])
+    assert "No trial has finished" in write_page([only], tmp_path / "page.html").read_text()
