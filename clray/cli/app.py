@@ -67,6 +67,7 @@ def main() -> None:
 
 @app.command()
 def train(
+    context: typer.Context,
     path: ConfigPath,
     assignments: Assignments = None,
     output: OutputRoot = None,
@@ -82,12 +83,11 @@ def train(
     if print_config:
         sys.stdout.write(dump_yaml(config))
         return
-    from clray.train.folder import claim_folder, write_config
+    from clray.train.folder import claim_folder, folder_held, write_config
 
     folder = claim_folder(config, path, name, resume)
     with status("preparing data, MLflow store and Ray", quiet=as_json):
         data = prepare_data(config, verbose)
-        store = prepare_store(config)
         from clray.ray_runtime.cluster import require_shared_folder
         from clray.track.runs import Tracker
         from clray.track.single import log_result
@@ -99,6 +99,8 @@ def train(
         from clray.train.workers.session import read_metrics
 
         check_against_data(config, data)
+        context.with_resource(folder_held(folder, resume=resume))
+        store = prepare_store(config)
         service = start_for_run(config, verbose=verbose)
         if needs_ray(config):
             require_shared_folder(folder)

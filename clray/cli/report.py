@@ -65,6 +65,7 @@ def report(
 
 
 def upload(
+    context: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Of a sweep or run whose store was away.")],
     tracking_uri: TrackingUri = None,
 ) -> None:
@@ -82,6 +83,9 @@ def upload(
     tracking = load_config(folder / CONFIG_FILE).tracking
     tracking = tracking if tracking_uri is None else tracking.model_copy(update={"uri": tracking_uri})
     check_server(store_uri(tracking, folder.parent))
+    from clray.folder_lock import folder_locked
+
+    context.with_resource(folder_locked(folder))
     with status("uploading"):
         from clray.track.runs import Tracker
 

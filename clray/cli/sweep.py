@@ -30,6 +30,7 @@ from clray.config import dump_yaml, override
 
 
 def sweep(
+    context: typer.Context,
     path: ConfigPath,
     assignments: Assignments = None,
     output: OutputRoot = None,
@@ -48,7 +49,7 @@ def sweep(
     started = time.monotonic()
     config = resolve(path, assignments, output, tracking_uri)
     from clray.sweep.search_space import plan_sweep
-    from clray.train.folder import claim_folder, write_config
+    from clray.train.folder import claim_folder, folder_held, write_config
 
     plan = plan_sweep(config)
     if print_config:
@@ -66,6 +67,8 @@ def sweep(
         from clray.track.runs import Tracker
 
         check_points(plan.samples, data)
+        if not dry_run:
+            context.with_resource(folder_held(folder, resume=resume))
         store = None if dry_run else prepare_store(config)
         num_at_once = start_for_sweep(config, plan.samples, verbose=verbose)
     if store is None:

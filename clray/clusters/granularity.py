@@ -14,6 +14,7 @@ from clray.clusters.known import attribute_clusters, rank_attributes
 from clray.clusters.saved import ASSIGNMENTS_FILE, SUMMARY_FILE, granularity_folder
 from clray.clusters.statistics import ClusterStatistics, cluster_statistics
 from clray.errors import UserError
+from clray.folder_lock import folder_locked, holds_nothing
 
 TABLE_FILE = "clusters.parquet"
 
@@ -74,8 +75,13 @@ def write_clusters(folder: Path, found: list[Granularity], labels: pd.Series) ->
     Raises:
         UserError: the folder is not empty.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder}: exists and is not empty; choose another folder")
+    with folder_locked(folder):
+        if not holds_nothing(folder):
+            raise UserError(f"{folder}: exists and is not empty; choose another folder")
+        _write(folder, found, labels)
+
+
+def _write(folder: Path, found: list[Granularity], labels: pd.Series) -> None:
     # Granularities with equally many clusters are the same clusters: more attributes only split them.
     different = {each.assignment.num_clusters: each for each in found}
     for num_clusters, each in different.items():

@@ -26,6 +26,7 @@ from clray.data.images.streamed import StreamedImages
 from clray.data.load import read_splits
 from clray.data.readers.registry import Split
 from clray.errors import UserError
+from clray.folder_lock import folder_locked, holds_nothing, require_unlocked
 
 MANIFEST_FILE, BAD_FILE = "build.json", "bad_images.csv"
 ROWS_PER_FILE, ROWS_PER_GROUP = 10_000, 1_000
@@ -65,12 +66,25 @@ def build_parquet(
     Raises:
         UserError: as `load_dataset`; or the folder holds other files, or a build of other data.
     """
+    require_unlocked(folder)
     splits = dict(zip(("train", "test"), read_splits(config.model_copy(update={"on_bad_image": "skip"})), strict=True))
     if any(isinstance(split.images, StreamedImages) for split in splits.values()):
         raise UserError(
             "data: these are Parquet files beyond data.memory_limit_mib already, which training streams as they are"
         )
-    _claim(folder, _digest(config, splits))
+    with folder_locked(folder):
+        _claim(folder, _digest(config, splits))
+        return _write(splits, folder, config, num_threads, on_image)
+
+
+def _write(
+    splits: dict[str, Split],
+    folder: Path,
+    config: DataConfig,
+    num_threads: int,
+    on_image: Callable[[int, int], None] | None,
+) -> Built:
+    """What is not there yet of each split."""
     total = sum(len(split.labels) for split in splits.values())
     done, num_kept, counts, bad = 0, 0, {}, []
     for name, split in splits.items():
@@ -120,9 +134,8 @@ def _claim(folder: Path, made_from: dict[str, str]) -> None:
         if json.loads(manifest.read_text(encoding="utf-8")) != made_from:
             raise UserError(f"{folder}: holds a build of other data or settings; choose another folder")
         return
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if not holds_nothing(folder):
         raise UserError(f"{folder}: exists and holds no build of clray; choose another folder")
-    folder.mkdir(parents=True, exist_ok=True)
     partial = manifest.with_name(MANIFEST_FILE + ".partial")
     partial.write_text(json.dumps(made_from, indent=2), encoding="utf-8")
     partial.replace(manifest)

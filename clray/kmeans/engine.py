@@ -3,6 +3,7 @@
 Checks everything that can be checked before Ray starts, then opens the shards and hands them to Lloyd's iterations.
 """
 
+import functools
 import math
 import time
 import zlib
@@ -10,12 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import numpy as np
 
 from clray.config.sections import KMeansConfig
 from clray.errors import UserError
+from clray.folder_lock import folder_locked
 from clray.kmeans.balance import balance
 from clray.kmeans.lloyd import Clustering, Descent, LloydOptions, Shards, lloyd
 from clray.kmeans.memory import available_bytes, format_bytes, parse_bytes
@@ -24,6 +26,8 @@ from clray.kmeans.output import check_disk, check_output, read_state, write_clus
 from clray.kmeans.shards.faiss_shard import FAISS_VERSION, AssignMethod, InitMethod
 from clray.kmeans.shards.opening import local_shards, ray_shards
 from clray.kmeans.vectors.source import Vectors, as_vectors, check_num_clusters, open_vectors
+
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,21 @@ class ClusterResult:
         return self.clusterings[0].inertia
 
 
+def _holding_output(run: Callable[P, ClusterResult]) -> Callable[P, ClusterResult]:
+    """`run`, with its output folder locked from the first check to the last file."""
+
+    @functools.wraps(run)
+    def holding(*args: P.args, **kwargs: P.kwargs) -> ClusterResult:
+        output = kwargs.get("output")
+        if output is None:
+            return run(*args, **kwargs)
+        with folder_locked(Path(str(output))):
+            return run(*args, **kwargs)
+
+    return holding
+
+
+@_holding_output
 def cluster(
     vectors: Any,
     num_clusters: int | Sequence[int],

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from clray.clusters.saved import ASSIGNMENTS_FILE, SUMMARY_FILE, granularity_folder
 from clray.errors import UserError
+from clray.folder_lock import holds_nothing
 from clray.kmeans.lloyd import Clustering, Descent
 from clray.kmeans.memory import format_bytes
 from clray.kmeans.vectors.source import Vectors
@@ -52,7 +53,7 @@ def check_output(folder: Path, *, resume: bool, fingerprint: dict[str, Any]) -> 
             )
     elif state.exists():
         raise UserError(f"--output: {folder} holds an interrupted clustering; go on with --resume, or choose another")
-    elif folder.exists() and any(folder.iterdir()):
+    elif not holds_nothing(folder):
         raise UserError(f"--output: {folder} is not empty; choose another folder")
 
 

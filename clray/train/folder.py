@@ -1,11 +1,14 @@
 """The folder of a run or sweep: claimed before anything is started, and never one that holds another run."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from clray.config import Config, dump_yaml, flatten, load_config
 from clray.errors import UserError
+from clray.folder_lock import folder_locked, holds_nothing, require_unlocked
 from clray.redaction import hide_credentials, hide_in_tree
 
 CONFIG_FILE = "config.yaml"
@@ -26,6 +29,7 @@ def claim_folder(config: Config, config_path: Path, name: str | None, resume: bo
     if output.exists() and not output.is_dir():
         raise UserError(f"output: {output} is a file; choose a folder with --output")
     folder = output.resolve() / (name or f"{config_path.stem}-{time.strftime('%Y%m%d-%H%M%S')}")
+    require_unlocked(folder)
     storage = None
     if config.train.storage_path is not None:
         from clray.train.storage import Storage
@@ -38,14 +42,31 @@ def claim_folder(config: Config, config_path: Path, name: str | None, resume: bo
         if not (folder / CONFIG_FILE).exists():
             raise UserError(f"--resume: {folder} holds no run to go on with")
         _require_same_config(config, folder / CONFIG_FILE)
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} holds another run; go on with it with --resume, or choose another --name")
+    elif not holds_nothing(folder):
+        raise _taken(folder)
     elif storage is not None and not storage.is_empty():
         raise UserError(
             f"train.storage_path: {hide_credentials(storage.uri)} holds another run {folder.name}; go on with it with "
             "--resume, or choose another --name"
         )
     return folder
+
+
+@contextmanager
+def folder_held(folder: Path, *, resume: bool) -> Iterator[None]:
+    """Hold a folder that `claim_folder` gave while the block runs; see `folder_locked`.
+
+    Raises:
+        UserError: another command holds it, or took it since it was claimed.
+    """
+    with folder_locked(folder):
+        if not resume and not holds_nothing(folder):
+            raise _taken(folder)
+        yield
+
+
+def _taken(folder: Path) -> UserError:
+    return UserError(f"{folder} holds another run; go on with it with --resume, or choose another --name")
 
 
 def write_config(config: Config, folder: Path) -> None:

@@ -13,11 +13,12 @@ from pyarrow import fs
 
 from clray.config import Config
 from clray.errors import UserError
+from clray.folder_lock import LOCK_FILE
 from clray.redaction import hide_credentials
 
 PROBE_FILE = ".clray-probe"
 CHECKPOINT, PARTIAL = ".pt", ".partial"
-NOT_RESULTS = (CHECKPOINT, PARTIAL, ".outbox.jsonl", ".sent")
+NOT_RESULTS = (CHECKPOINT, PARTIAL, ".outbox.jsonl", ".sent", LOCK_FILE)
 """Endings of files that are no results: checkpoints, which go by themselves, and what only this machine needs."""
 log = logging.getLogger(__name__)
 
