@@ -26,7 +26,11 @@ def report(
 ) -> None:
     """A sweep as a table and one HTML page; reads the MLflow store alone."""
     from clray.track.mlflow import check_server, existing_store_uri
+    from clray.train.run_name import as_run_name, check_run_name
 
+    for each in (name, compare):
+        if each not in (None, "latest"):
+            check_run_name(each, "SWEEP")
     uri = existing_store_uri(tracking_uri, Path(output))
     check_server(uri)
     with status("reading the store", quiet=as_json or as_markdown):
@@ -53,7 +57,7 @@ def report(
     with status("drawing the page"):
         from clray.report.page import comparison_rows, write_page
 
-        page = write_page(sweeps, html or Path(f"{sweeps[0].name}.html"))
+        page = write_page(sweeps, html or Path(f"{as_run_name(sweeps[0].name)}.html"))
     if len(sweeps) == 2:
         differences = compact_table(
             ("point", "left"), (sweeps[0].name, "right"), (sweeps[1].name, "right"), ("difference", "right")
@@ -72,9 +76,11 @@ def upload(
     """Write to MLflow what a run kept on disk while its store was away."""
     from clray.config import load_config
     from clray.train.folder import CONFIG_FILE
+    from clray.train.run_name import check_run_name
 
     if not (folder / CONFIG_FILE).exists():
         raise UserError(f"{folder}: no run or sweep of clray")
+    check_run_name(folder.resolve().name, "FOLDER")
     from clray.track.mlflow import check_server, open_store, store_uri
     from clray.track.outbox import OUTBOX_FILE
 

@@ -10,6 +10,7 @@ from clray.config import Config, dump_yaml, flatten, load_config
 from clray.errors import UserError
 from clray.folder_lock import folder_locked, holds_nothing, require_unlocked
 from clray.redaction import hide_credentials, hide_in_tree
+from clray.train.run_name import as_run_name, check_run_name
 
 CONFIG_FILE = "config.yaml"
 
@@ -20,15 +21,17 @@ def claim_folder(config: Config, config_path: Path, name: str | None, resume: bo
     With `resume` a run whose folder is lost is fetched from `train.storage_path`.
 
     Raises:
-        UserError: a folder or storage that holds another run, or with `resume` one that holds none or one of another
-            config.
+        UserError: a name that `check_run_name` refuses; a folder or storage that holds another run, or with `resume`
+            one that holds none or one of another config.
     """
-    if resume and name is None:
-        raise UserError("--resume: name the run to go on with, for example --name quickstart-20260101-120000")
+    if name is not None:
+        check_run_name(name)
+    elif resume:
+        raise UserError("--resume: name the run to resume, for example --name quickstart-20260101-120000")
     output = Path(config.output)
     if output.exists() and not output.is_dir():
         raise UserError(f"output: {output} is a file; choose a folder with --output")
-    folder = output.resolve() / (name or f"{config_path.stem}-{time.strftime('%Y%m%d-%H%M%S')}")
+    folder = output.resolve() / (name or f"{as_run_name(config_path.stem)}-{time.strftime('%Y%m%d-%H%M%S')}")
     require_unlocked(folder)
     storage = None
     if config.train.storage_path is not None:
