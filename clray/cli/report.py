@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from clray.cli.start import AsJson, TrackingUri
+from clray.cli.options import AsJson, TrackingUri
 from clray.cli.terminal import compact_table, err, out, print_json, status
 from clray.errors import UserError
 from clray.redaction import hide_credentials

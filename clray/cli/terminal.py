@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+
+from clray.progress import progress_bar
 
 out = Console()
 err = Console(stderr=True)
@@ -30,43 +31,8 @@ def status(text: str, *, quiet: bool = False) -> Iterator[None]:
 @contextmanager
 def progress(noun: str, total: int, *, quiet: bool = False) -> Iterator[Callable[[float, str], None]]:
     """A progress bar on stderr; yields a function of (completed, description)."""
-    columns = (
-        TextColumn(noun),
-        BarColumn(),
-        TextColumn("{task.completed:.4g}/{task.total} {task.description}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=err, disable=quiet) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda completed, text: bar.update(task, completed=completed, description=text)
-
-
-class RunProgress:
-    """Moves a progress bar with a run's steps, and says what its last epoch measured."""
-
-    def __init__(self, show: Callable[[float, str], None]) -> None:
-        self.show, self.measured = show, ""
-
-    def step(self, step: int, steps_per_epoch: int) -> None:
-        """Hear of a step of the run that begins."""
-        self.show(step / steps_per_epoch, f"step {step % steps_per_epoch + 1}/{steps_per_epoch} {self.measured}")
-
-    def epoch(self, metrics: Mapping[str, float]) -> None:
-        """Hear of the metrics of an epoch that ended."""
-        self.measured = f"loss {metrics['train/loss']:.3f}, {metrics['train/samples_per_second']:.0f} images/s"
-        if "recluster/inertia" in metrics:
-            self.measured += f", clusters {metrics['recluster/age_epochs']:.1f} epochs old"
-        if "eval/linear_accuracy" in metrics:
-            self.measured += f", linear {100 * metrics['eval/linear_accuracy']:.1f} %"
-        self.show(metrics["epoch"], self.measured)
-
-
-@contextmanager
-def run_progress(num_epochs: int, *, quiet: bool = False) -> Iterator[RunProgress]:
-    """A progress bar over epochs and steps, on stderr."""
-    with progress("epoch", num_epochs, quiet=quiet) as show:
-        yield RunProgress(show)
+    with progress_bar(err, noun, total, quiet=quiet) as show:
+        yield show
 
 
 def log_to_file(log_file: Path, *packages: str) -> None:
@@ -76,13 +42,24 @@ def log_to_file(log_file: Path, *packages: str) -> None:
     """
     for package in packages:
         importlib.import_module(package)
-    handler = logging.FileHandler(log_file)
+    handler = _LateFile(log_file)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
     logging.captureWarnings(True)
     for name in (*packages, "py.warnings"):
         logger = logging.getLogger(name)
         logger.handlers = [handler, _Warnings()] if name == "clray" else [handler]
         logger.propagate = False
+
+
+class _LateFile(logging.FileHandler):
+    """Makes its folder with the first line, so that a refused command leaves nothing behind."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, delay=True)
+
+    def _open(self) -> Any:
+        Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
+        return super()._open()
 
 
 class _Warnings(logging.Handler):

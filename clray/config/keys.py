@@ -4,6 +4,7 @@ Imports neither torch nor Ray nor MLflow, so that a refused config answers at on
 """
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,23 @@ def _describe(problem: Any) -> str:
         return message if "." in message.split(" ", 1)[0] or not key else f"{key}.{message}"
     message = message.replace("Input should be", "must be").replace("Input must be", "must be")
     return f"{key} {message}; got {problem['input']!r}"
+
+
+def read_config(source: str | Path | Mapping[str, Any] | Config, overrides: Mapping[str, Any] | None = None) -> Config:
+    """One validated experiment from the path of a YAML file, a tree of sections or a Config, with dotted keys replaced.
+
+    Raises:
+        UserError: as `parse_config`; an unknown key in `overrides`.
+    """
+    for key in overrides or {}:
+        check_key(key, "overrides")
+    if isinstance(source, Config):
+        return override(source, dict(overrides or {}))
+    if isinstance(source, Mapping):
+        return parse_config(with_overrides(dict(source), dict(overrides or {})))
+    if not isinstance(source, str | Path):
+        raise UserError(f"config: expected a path, a dict or a Config; got a {type(source).__name__}")
+    return parse_config(with_overrides(load_tree(Path(source)), dict(overrides or {})), str(source))
 
 
 def load_config(path: Path, assignments: list[str] | None = None) -> Config:

@@ -15,8 +15,8 @@ import ray
 from jaxtyping import Float
 
 from clray.config.sections import KMeansConfig
-from clray.kmeans.lloyd import Clustering, LloydOptions, lloyd
-from clray.kmeans.nested import coarsen
+from clray.kmeans.lloyd import Clustering
+from clray.kmeans.refresh import refresh_clusters
 from clray.kmeans.shards.actors import RayShards, fetch, start_shard_actors
 from clray.kmeans.shards.placement import nearest_shards
 from clray.kmeans.vectors.source import split_rows
@@ -125,20 +125,9 @@ class KMeansService:
             nodes=[nodes[shard] for shard in chosen],
             home=home,
         )
-        options = LloydOptions(
-            num_iterations=config.num_iterations if initial is None else config.num_refresh_iterations,
-            num_redos=config.num_redos,
-            seed=seed,
-            spherical=config.spherical,
-            tolerance=config.tolerance,
-            init=config.init,
-        )
-        if nested:
-            start, above = (None, None) if initial is None else (initial[:1], initial[1:])
-            (finest,) = lloyd(shards, num_clusters[:1], options, initial=start)
-            clusterings = [finest, *coarsen(finest, num_clusters[1:], options, initial=above)[0]]
-        else:
-            clusterings = lloyd(shards, num_clusters, options, initial=initial)
+        clusterings = refresh_clusters(
+            shards, num_clusters, config, nested=nested, seed=seed, initial=initial
+        )  # fmt: skip
         moved = sum(each.num_bytes for each, shard in zip(slices, chosen, strict=True) if each.node != nodes[shard])
         # Each worker brings the centroids to start from, and takes the new ones and the ids of its own vectors.
         ranks = [meeting.slices[rank] for rank in range(meeting.world_size)]

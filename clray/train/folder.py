@@ -15,7 +15,7 @@ from clray.train.run_name import as_run_name, check_run_name
 CONFIG_FILE = "config.yaml"
 
 
-def claim_folder(config: Config, config_path: Path, name: str | None, resume: bool) -> Path:
+def claim_folder(config: Config, config_name: str, name: str | None, resume: bool) -> Path:
     """`<output>/<name>`, by default named after the config file and the time; checked, not created.
 
     With `resume` a run whose folder is lost is fetched from `train.storage_path`.
@@ -31,7 +31,7 @@ def claim_folder(config: Config, config_path: Path, name: str | None, resume: bo
     output = Path(config.output)
     if output.exists() and not output.is_dir():
         raise UserError(f"output: {output} is a file; choose a folder with --output")
-    folder = output.resolve() / (name or f"{as_run_name(config_path.stem)}-{time.strftime('%Y%m%d-%H%M%S')}")
+    folder = output.resolve() / (name or f"{as_run_name(config_name)}-{time.strftime('%Y%m%d-%H%M%S')}")
     require_unlocked(folder)
     storage = None
     if config.train.storage_path is not None:

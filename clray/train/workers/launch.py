@@ -22,6 +22,7 @@ from clray.config import Config
 from clray.config.sections import KMeansConfig
 from clray.data.load import Dataset
 from clray.errors import TrainingError, UserError
+from clray.kmeans.refresh import LocalKMeans
 from clray.kmeans.service import KMeansClient, KMeansService
 from clray.kmeans.shards.actors import shard_resources
 from clray.ray_runtime.cluster import require_labels, require_resources, start_ray, warn_of_unused_gpus
@@ -32,6 +33,7 @@ from clray.train.workers.heartbeat import Heartbeat, is_timeout
 from clray.train.workers.resources import needs_ray, required_resources
 from clray.train.workers.session import (
     METRICS_FILE,
+    Cluster,
     LocalSession,
     Metrics,
     OnReport,
@@ -56,7 +58,7 @@ def start_service(config: KMeansConfig) -> Any:
     return KMeansService.remote(config)
 
 
-def start_for_run(config: Config, *, verbose: bool) -> Any | None:
+def start_for_run(config: Config, *, verbose: bool = False) -> Any | None:
     """Ray where the run needs it, with room checked, and the k-means service where its clusters come from there.
 
     Raises:
@@ -82,16 +84,19 @@ def launch(
     service: Any | None,
     on_report: OnReport,
     on_step: OnStep | None = None,
+    debug: bool = False,
 ) -> None:
     """Train one run to its end, here or in a worker group.
 
     Args:
+        debug: cluster in this process too, without Ray.
         on_report: hears of every epoch, in this process; after the restart of a group also of those trained again.
         on_step: hears of every step of a run in this process.
     """
     storage = storage_of(config, folder.name)
     if config.train.num_workers == 1:
-        train_in_process(config, data, folder, on_report, service, storage, on_step)
+        cluster = LocalKMeans(config.kmeans) if debug else None
+        train_in_process(config, data, folder, on_report, service, storage, on_step, cluster)
         return
     stop = threading.Event()
     follower = threading.Thread(target=follow_metrics, args=(folder, on_report, stop), daemon=True)
@@ -111,10 +116,10 @@ def train_in_process(
     service: Any | None,
     storage: Storage | None = None,
     on_step: OnStep | None = None,
+    cluster: Cluster | None = None,
 ) -> None:
-    """One worker, in this process; goes on from the checkpoint in `folder` where there is one."""
+    """One worker, in this process; continues from the checkpoint in `folder` where there is one."""
     torch.set_num_threads(max(1, int(config.train.cpus_per_worker)))
-    cluster = None
     if service is not None:
         cluster = KMeansClient(service, config.kmeans, uuid.uuid4().hex)
     run(config, data, LocalSession(folder, cluster, on_report, default_device(), on_step, storage))

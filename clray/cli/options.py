@@ -1,0 +1,28 @@
+"""Options that several commands share, each declared once."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from clray.config import parse_assignment
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The experiment; see tune_configs/.")]
+Assignments = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a config key.")]
+OutputRoot = Annotated[str | None, typer.Option("--output", "-o", help="Folder that holds the runs and the store.")]
+Name = Annotated[str | None, typer.Option(help="The run's folder in the output folder; by default named by time.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the run of this --name.")]
+TrackingUri = Annotated[str | None, typer.Option(help="MLflow server; by default an SQLite store beside the runs.")]
+PrintConfig = Annotated[bool, typer.Option("--print-config", help="Show the resolved config and stop.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the messages of Ray and MLflow.")]
+
+
+def as_overrides(assignments: list[str] | None, output: str | None, tracking_uri: str | None) -> dict[str, Any]:
+    """The command's options as values by dotted key; raises UserError for an unknown key."""
+    overrides = dict(map(parse_assignment, assignments or []))
+    if output is not None:
+        overrides["output"] = output
+    if tracking_uri is not None:
+        overrides["tracking.uri"] = tracking_uri
+    return overrides

@@ -1,0 +1,348 @@
+"""A run and a sweep from beginning to end: open what they need, run, and close whatever way they end.
+
+Everything that can be refused is refused before a folder is made. Nothing here parses arguments or prints.
+"""
+
+import _thread
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clray.config import Config, override
+from clray.config.keys import read_config
+from clray.errors import TrainingError, UserError
+from clray.progress import ConsoleObserver, Observer
+from clray.redaction import hide_credentials
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from clray.data.load import Dataset
+    from clray.sweep.dry_run import Estimate
+    from clray.sweep.search_space import SweepPlan
+    from clray.sweep.trials import TrialRecord
+    from clray.track.runs import Tracker
+
+Source = str | Path | Mapping[str, Any] | Config
+"""A config: the path of a YAML file, a tree of sections, or a Config."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: holds its config, metrics by epoch, checkpoints and pictures.
+        config: resolved.
+        metrics: of the last epoch.
+        history: the metrics of each epoch.
+        tracking_uri: the MLflow store that recorded it.
+        page: address of its page in the MLflow UI.
+    """
+
+    folder: Path
+    config: Config
+    metrics: dict[str, float]
+    history: list[dict[str, float]]
+    tracking_uri: str
+    page: str | None
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """A sweep, finished or interrupted.
+
+    Attributes:
+        folder: holds results, report, pictures and a folder for each trial.
+        config: resolved.
+        records: the trials, best first.
+        best: folder of the best trial; None where no trial finished.
+        num_open: trials that have not ended; resuming the sweep runs them.
+        places: files that were written, by what they are.
+        tracking_uri, page: as for a run.
+    """
+
+    folder: Path
+    config: Config
+    records: "list[TrialRecord]"
+    best: Path | None
+    num_open: int
+    places: dict[str, Path]
+    tracking_uri: str
+    page: str | None
+
+    @property
+    def table(self) -> "pd.DataFrame":
+        """A row for each trial, best first: name, state, what the search space chose, metrics, seconds and folder."""
+        import pandas as pd
+
+        rows = []
+        for record in self.records:
+            tree = record.as_dict()
+            rows.append(
+                {
+                    "trial": tree["trial"], "state": tree["state"], **tree["config"], **tree["metrics"],
+                    "seconds": tree["seconds"], "error": tree["error"], "folder": tree["folder"],
+                }
+            )  # fmt: skip
+        return pd.DataFrame(rows)
+
+
+def train(
+    source: Source,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    name: str | None = None,
+    resume: bool = False,
+    debug: bool = False,
+    progress: bool = False,
+    verbose: bool = False,
+    observer: Observer | None = None,
+) -> Run:
+    """Train one run; a search space in the config is ignored.
+
+    Example:
+        >>> run = clray.train("tune_configs/quickstart.yaml", {"clusters.num_clusters": 50})
+        >>> run.metrics["eval/linear_accuracy"]
+
+    Args:
+        source: path of a YAML file, tree of sections, or Config.
+        overrides: values by dotted key, such as `{"objective.temperature": 0.2}`.
+        name: of the run's folder in `output`; by default from the config's name and the time.
+        resume: continue the run of this name from its newest checkpoint.
+        debug: everything in this process and thread, k-means included, without Ray.
+        progress: show a bar.
+        verbose: let Ray print its messages.
+        observer: hears of the run instead.
+
+    Raises:
+        UserError: what can be put right; before anything is written, but for what only training can find.
+        TrainingError: training that cannot continue.
+    """
+    config = read_config(source, overrides)
+    observer = observer or _observer(progress)
+    with observer.preparing("preparing data, MLflow store and Ray"):
+        _check_debug(config, debug)
+        folder = _choose_folder(config, source, name, resume, observer)
+        data = _load(config, observer)
+        from clray.train.trainer import check_against_data
+        from clray.train.workers.launch import launch, start_for_run
+        from clray.train.workers.resources import needs_ray
+        from clray.train.workers.session import read_metrics
+
+        check_against_data(config, data)
+        clustering = None
+        if not debug:
+            clustering = start_for_run(config, verbose=verbose)
+    from clray.track.single import log_result
+    from clray.train.health import warn_of_collapse
+
+    is_on_ray = needs_ray(config) and not debug
+    with _recording(config, folder, observer, resume=resume, is_on_ray=is_on_ray) as tracker:
+        logger = tracker.start_run(kind="run", run_id=folder.name, name=folder.name, config=config)
+        logger.log_dataset(data, config.data)
+
+        def on_report(metrics: dict[str, float]) -> None:
+            logger(metrics)
+            observer.epoch(metrics)
+            warn_of_collapse(metrics, folder.name)
+
+        with observer.training(config, None):
+            launch(
+                config, data, folder, service=clustering, on_report=on_report, on_step=observer.step, debug=debug
+            )  # fmt: skip
+        log_result(logger, folder, config, data)
+        _keep(config, folder)
+        logger.finish("FINISHED")
+    history = read_metrics(folder)
+    return Run(folder, config, history[-1], history, tracker.store.uri, tracker.page_of(folder.name))
+
+
+def sweep(
+    source: Source,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    name: str | None = None,
+    resume: bool = False,
+    fail_fast: bool = False,
+    progress: bool = False,
+    verbose: bool = False,
+    observer: Observer | None = None,
+) -> SweepResult:
+    """Run every point of the config's search space as a trial.
+
+    A trial that fails does not end the sweep, unless `fail_fast`. After Ctrl-C the result holds what has finished.
+
+    Example:
+        >>> result = clray.sweep("tune_configs/quickstart.yaml")
+        >>> result.table.sort_values("eval/linear_accuracy")
+
+    Args: as for `train`.
+
+    Raises:
+        UserError: what can be put right, before any trial starts.
+    """
+    started = time.monotonic()
+    config = read_config(source, overrides)
+    observer = observer or _observer(progress)
+    with observer.preparing("preparing data, MLflow store and Ray"):
+        plan, folder, data, num_at_once = _prepare_sweep(config, source, name, resume, observer, verbose=verbose)
+        from clray.sweep.summary import conclude
+        from clray.sweep.trials import rank_records
+        from clray.sweep.tuner import run_sweep
+        from clray.sweep.watching import Watch
+    timing: dict[str, float] = {}
+    running = override(config, {"sweep.fail_fast": True}) if fail_fast else config
+    with _recording(config, folder, observer, resume=resume, is_on_ray=True) as tracker:
+        timing["start_up_seconds"] = time.monotonic() - started
+        watch = Watch(folder.name, plan.num_trials, config.sweep.metric)
+        with observer.training(config, plan.num_trials):
+            records, parent = run_sweep(running, plan, data, folder, num_at_once, tracker, observer, watch)
+        timing["wall_seconds"] = time.monotonic() - started
+        timing["trials_seconds"] = timing["wall_seconds"] - timing["start_up_seconds"]
+        ranked = rank_records(records, config)
+        num_open = sum(record.is_open for record in records) + plan.num_trials - len(records)
+        with observer.preparing("writing results, pictures and the best model"):
+            places = conclude(config, ranked, data, folder, tracker, parent, timing)
+            _keep(config, folder)
+            parent.finish("KILLED" if num_open else "FINISHED")
+    finished = [record for record in ranked if record.state == "finished" and config.sweep.metric in record.metrics]
+    best = finished[0].folder if finished else None
+    page = tracker.page_of(folder.name)
+    return SweepResult(folder, config, ranked, best, num_open, places, tracker.store.uri, page)
+
+
+def estimate_sweep(
+    source: Source,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    verbose: bool = False,
+    observer: Observer | None = None,
+) -> "tuple[SweepPlan, Estimate]":
+    """What a sweep would do, judged by timed steps; trains and writes nothing.
+
+    Raises:
+        UserError: as `sweep`.
+    """
+    config = read_config(source, overrides)
+    observer = observer or Observer()
+    with observer.preparing("preparing data and Ray, and timing steps"):
+        plan, _, data, num_at_once = _prepare_sweep(config, source, None, False, observer, verbose=verbose)
+        from clray.sweep.dry_run import estimate
+
+        return plan, estimate(plan, data, num_at_once)
+
+
+def _observer(progress: bool) -> Observer:
+    if not progress:
+        return Observer()
+    from rich.console import Console
+
+    return ConsoleObserver(Console(stderr=True))
+
+
+def _check_debug(config: Config, debug: bool) -> None:
+    if debug and config.train.num_workers > 1:
+        raise UserError(
+            f"debug: one process holds one worker, and train.num_workers={config.train.num_workers}; set it to 1"
+        )
+
+
+def _choose_folder(config: Config, source: Source, name: str | None, resume: bool, observer: Observer) -> Path:
+    from clray.train.folder import claim_folder
+
+    stem = Path(source).stem if isinstance(source, str | Path) else "run"
+    folder = claim_folder(config, stem, name, resume)
+    observer.chosen(folder)
+    return folder
+
+
+def _load(config: Config, observer: Observer) -> "Dataset":
+    """The data set, once the places that the config names have been looked at."""
+    from clray.data.load import check_files, load_dataset
+    from clray.track.mlflow import check_server, store_uri
+
+    check_server(store_uri(config.tracking, Path(config.output)))
+    check_files(config.data)
+    data = load_dataset(config.data)
+    if data.skipped:
+        observer.note(f"left out {len(data.skipped)} bad images, the first: {data.skipped[0]}")
+    for note in data.notes:
+        observer.note(note)
+    return data
+
+
+def _prepare_sweep(
+    config: Config, source: Source, name: str | None, resume: bool, observer: Observer, *, verbose: bool
+) -> "tuple[SweepPlan, Path, Dataset, int]":
+    from clray.sweep.search_space import plan_sweep
+
+    plan = plan_sweep(config)
+    folder = _choose_folder(config, source, name, resume, observer)
+    data = _load(config, observer)
+    from clray.sweep.tuner import check_points, start_for_sweep
+
+    check_points(plan.samples, data)
+    return plan, folder, data, start_for_sweep(config, plan.samples, verbose=verbose)
+
+
+def _keep(config: Config, folder: Path) -> None:
+    from clray.train.storage import keep_results
+
+    keep_results(config, folder, folder.name)
+
+
+@contextmanager
+def _recording(
+    config: Config, folder: Path, observer: Observer, *, resume: bool, is_on_ray: bool
+) -> "Iterator[Tracker]":
+    """Hold and open the folder and the store; end what MLflow holds of the work whatever way the block ends."""
+    from clray.ray_runtime.head import head_watched
+    from clray.track.mlflow import open_store
+    from clray.track.runs import Tracker
+    from clray.train.folder import folder_held, write_config
+
+    lost: list[str] = []
+    with folder_held(folder, resume=resume):
+        with observer.preparing("opening the MLflow store"):
+            if is_on_ray:
+                from clray.ray_runtime.cluster import require_shared_folder
+
+                require_shared_folder(folder)
+            store = open_store(config.tracking, Path(config.output))
+            write_config(config, folder)
+            observer.opened(folder)
+            _keep(config, folder)
+            tracker = Tracker(store, folder)
+
+        def leave(reason: str) -> None:
+            lost.append(reason)
+            tracker.end_open("KILLED")
+            _close(tracker, config, observer)
+            observer.lost(reason)
+            _thread.interrupt_main()
+
+        try:
+            with head_watched(observer.note, leave):
+                yield tracker
+        except BaseException as error:
+            if lost:
+                raise TrainingError(lost[0]) from error
+            tracker.end_open("FAILED" if isinstance(error, Exception) else "KILLED")
+            raise
+        finally:
+            if not lost:
+                _close(tracker, config, observer)
+
+
+def _close(tracker: "Tracker", config: Config, observer: Observer) -> None:
+    left = tracker.close(config.tracking.wait_seconds)
+    if left:
+        uri = hide_credentials(tracker.store.uri)
+        observer.note(
+            f"the MLflow store cannot be reached: {left} entries are kept in {tracker.folder}. "
+            f"When it is back: clray upload {tracker.folder} --tracking-uri {uri}"
+        )
