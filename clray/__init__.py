@@ -2,32 +2,47 @@
 
 The data takes one way through the package:
 
-    config -> data -> clusters -> objective -> train -> evaluate -> track -> sweep
+    config -> data -> clusters -> objective -> train -> evaluate -> track -> report -> sweep
 
-`config` and `seeding` lie at the bottom; `kmeans`, `model`, `objective` and `evaluate` are the maths; `train` turns
-them into a run; `track` (MLflow) and `sweep` (Ray Tune) are the edges; `cli` parses and prints.
+`errors`, `seeding` and `config` lie at the bottom; `kmeans`, `model`, `objective` and `evaluate` are the maths;
+`train` turns them into a run; `track` (MLflow), `sweep` (Ray Tune) and `ray_runtime` are the edges; `runs` opens, runs
+and closes a run or sweep; `cli` parses, calls and prints.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from clray.config import Config, load_config
-from clray.errors import UserError
+from clray.errors import TrainingError, UserError
 
 if TYPE_CHECKING:
     from clray.kmeans.engine import ClusterResult, cluster
     from clray.kmeans.lloyd import Clustering
+    from clray.runs import Run, SweepResult
 
-__all__ = ["ClusterResult", "Clustering", "Config", "UserError", "cluster", "load_config"]
+__all__ = [
+    "ClusterResult",
+    "Clustering",
+    "Config",
+    "Run",
+    "SweepResult",
+    "TrainingError",
+    "UserError",
+    "cluster",
+    "load_config",
+]
+
+_LATE = {
+    "ClusterResult": "clray.kmeans.engine",
+    "Clustering": "clray.kmeans.lloyd",
+    "Run": "clray.runs",
+    "SweepResult": "clray.runs",
+    "cluster": "clray.kmeans.engine",
+}
+"""Imported on first use: torch, FAISS and Ray take seconds."""
 
 
 def __getattr__(name: str) -> Any:
-    """The k-means engine on first use, because FAISS takes a second to import."""
-    if name in ("ClusterResult", "cluster"):
-        from clray.kmeans import engine
-
-        return getattr(engine, name)
-    if name == "Clustering":
-        from clray.kmeans.lloyd import Clustering
-
-        return Clustering
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LATE[name]), name)

@@ -6,7 +6,7 @@ Everything that can be refused is refused before a folder is made. Nothing here 
 import _thread
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -300,7 +300,6 @@ def _recording(
     config: Config, folder: Path, observer: Observer, *, resume: bool, is_on_ray: bool
 ) -> "Iterator[Tracker]":
     """Hold and open the folder and the store; end what MLflow holds of the work whatever way the block ends."""
-    from clray.ray_runtime.head import head_watched
     from clray.track.mlflow import open_store
     from clray.track.runs import Tracker
     from clray.train.folder import folder_held, write_config
@@ -318,6 +317,9 @@ def _recording(
             _keep(config, folder)
             tracker = Tracker(store, folder)
 
+        if is_on_ray:
+            from clray.ray_runtime.head import head_watched
+
         def leave(reason: str) -> None:
             lost.append(reason)
             tracker.end_open("KILLED")
@@ -326,7 +328,7 @@ def _recording(
             _thread.interrupt_main()
 
         try:
-            with head_watched(observer.note, leave):
+            with head_watched(observer.note, leave) if is_on_ray else nullcontext():
                 yield tracker
         except BaseException as error:
             if lost:
