@@ -34,26 +34,28 @@ def report(
     uri = existing_store_uri(tracking_uri, Path(output))
     check_server(uri)
     with status("reading the store", quiet=as_json or as_markdown):
-        from clray.track import report as reports
+        from clray.report.correlation import correlations, describe
+        from clray.report.markdown import as_markdown as markdown
+        from clray.report.summary import HEADER, as_rows, summarize
         from clray.track.results import read_sweep
 
         sweeps = [read_sweep(uri, each) for each in (name, compare) if each is not None]
-        summaries = reports.summarize(sweeps[0].trials)
-    correlations = reports.correlations(summaries)
+        summaries = summarize(sweeps[0].trials)
+    found = correlations(summaries)
     if as_json:
-        tree = {"points": [asdict(each) for each in summaries], "correlations": [asdict(each) for each in correlations]}
+        tree = {"points": [asdict(each) for each in summaries], "correlations": [asdict(each) for each in found]}
         print_json(tree)
         return
     if as_markdown:
-        sys.stdout.write(reports.as_markdown(summaries))
+        sys.stdout.write(markdown(summaries))
         return
-    table = compact_table(*((heading, "left" if heading == "point" else "right") for heading in reports.HEADER))
+    table = compact_table(*((heading, "left" if heading == "point" else "right") for heading in HEADER))
     table.columns[0].overflow = "fold"
-    for row in reports.as_rows(summaries):
+    for row in as_rows(summaries):
         table.add_row(*row)
     out.print(table)
-    for each in correlations:
-        out.print(reports.describe(each), highlight=False, soft_wrap=True)
+    for each in found:
+        out.print(describe(each), highlight=False, soft_wrap=True)
     with status("drawing the page"):
         from clray.report.page import comparison_rows, write_page
 

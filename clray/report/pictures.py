@@ -14,7 +14,7 @@ from clray.config import Config
 from clray.data.load import Dataset
 from clray.data.loaders import ordered_batches
 from clray.model.features import EMBEDDING_BATCH_SIZE, compute_features
-from clray.report.information_plane import save_figure
+from clray.report.png import plain, save_figure
 from clray.seeding import derive_seed
 from clray.train.checkpoint import read_checkpoint
 from clray.train.export import load_model
@@ -93,7 +93,7 @@ def draw_clusters(
     which = "" if len(shown) == num_clusters else f", the {len(shown)} largest of {num_clusters}"
     axes[0, 0].set(title="labels in each cluster", xlabel=f"cluster{which}", ylabel="label")
     if len(label_names) <= 20:
-        axes[0, 0].set_yticks(range(len(label_names)), label_names, fontsize=7)
+        axes[0, 0].set_yticks(range(len(label_names)), [plain(name) for name in label_names], fontsize=7)
     axes[0, 1].plot(np.sort(sizes)[::-1], color="tab:blue")
     axes[0, 1].set(title="cluster sizes", xlabel="clusters, largest first", ylabel="images")
     axes[0, 1].set_ylim(0, 1.1 * sizes.max())

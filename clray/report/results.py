@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from clray.report.roles import Role, role_of
+
 
 @dataclass(frozen=True)
 class TrialResult:
@@ -21,10 +23,41 @@ class TrialResult:
     state: str = "finished"
     reason: str | None = None
 
+    @property
+    def is_finished(self) -> bool:
+        return self.state == "finished"
+
+    @property
+    def name(self) -> str:
+        """The point with its seed."""
+        return f"{self.point} seed={self.seed}"
+
+    @property
+    def role(self) -> Role:
+        return role_of(self.params, self.metrics)
+
+    @property
+    def temperature(self) -> float | None:
+        """None where it is not known."""
+        value = self.params.get("objective.temperature")
+        return None if value is None else float(value)
+
+    @property
+    def source(self) -> str:
+        """Where its clusters come from, with the objective where that is not Cl-InfoNCE: `kmeans`, `pcl kmeans`."""
+        objective = self.params.get("objective.name", "cl-infonce")
+        source = self.params.get("clusters.source", "kmeans")
+        return source if objective == "cl-infonce" else f"{objective} {source}"
+
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep's name and its trials, in the order in which they began."""
+    """A sweep's name and its trials, in the order in which they began.
+
+    Attributes:
+        num_images: for training, where it is known.
+    """
 
     name: str
     trials: list[TrialResult]
+    num_images: int | None = None

@@ -13,9 +13,10 @@ from ray.tune.schedulers import (
 )
 
 from clray.config import Config
+from clray.report.roles import TIE
 from clray.sweep.book import TrialBook
 from clray.sweep.search_space import SweepPlan, tune_domain
-from clray.sweep.trials import TrialRecord
+from clray.sweep.trials import TrialRecord, role_of_config
 
 INFORMATION, NOISE = "clusters/mutual_information_bits", "clusters/conditional_entropy_bits"
 
@@ -56,17 +57,24 @@ class PopulationOfTrials(PopulationBasedTraining):
 class Judge(TrialScheduler):
     """Asks the scheduler, then the information plane, and keeps in the book why a trial was stopped.
 
-    A trial is dominated where another had, at the same epoch, higher I(Z;T), lower H(Z|T) and higher accuracy: its
-    clusters told more about the labels, held less besides, and were worth more.
+    A trial is dominated where another had, at the same epoch, higher I(Z;T), lower H(Z|T) and higher accuracy, each by
+    more than rounding: its clusters told more about the labels, held less besides, and were worth more.
+
+    Beside candidates, reference points take no part. Clusters that are the labels would dominate every candidate, and
+    population-based training would hand their weights on; and a reference that is stopped is none.
     """
 
     def __init__(self, inner: TrialScheduler, book: TrialBook) -> None:
         self.inner, self.book = inner, book
         self.seen: dict[int, list[tuple[TrialRecord, float, float, float]]] = {}
         """By epoch: what each trial measured there."""
+        roles = [role_of_config(point.config, {}) for point in book.plan.samples]
+        self.has_candidates = not all(role.is_reference for role in roles)
 
     def on_trial_result(self, controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        record, sweep = self.book.records[trial.config["point"]], self.book.config.sweep
+        record, sweep = self._record(trial), self.book.config.sweep
+        if self._is_apart(record):
+            return self.CONTINUE
         decision = self.inner.on_trial_result(controller, trial, result)
         if decision == self.STOP:
             record.reason = f"stopped by {sweep.scheduler} at epoch {result['epoch']}"
@@ -88,9 +96,15 @@ class Judge(TrialScheduler):
         found = [
             (accuracy, other)
             for other, information, noise, accuracy in others
-            if information > own[0] and noise < own[1] and accuracy > own[2]
+            if information > own[0] + TIE and noise < own[1] - TIE and accuracy > own[2] + TIE
         ]
         return max(found, key=lambda each: each[0])[1] if found else None
+
+    def _record(self, trial: Trial) -> TrialRecord:
+        return self.book.records[trial.config["point"]]
+
+    def _is_apart(self, record: TrialRecord) -> bool:
+        return self.has_candidates and record.role.is_reference
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         return self.inner.set_search_properties(metric, mode, **spec)
@@ -103,7 +117,8 @@ class Judge(TrialScheduler):
         self.inner.on_trial_error(controller, trial)
 
     def on_trial_complete(self, controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        self.inner.on_trial_complete(controller, trial, result)
+        if not self._is_apart(self._record(trial)):
+            self.inner.on_trial_complete(controller, trial, result)
 
     def on_trial_remove(self, controller: Any, trial: Trial) -> None:
         self.inner.on_trial_remove(controller, trial)

@@ -183,15 +183,6 @@ def _shown(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def split_name(point: SweepPoint) -> tuple[str, str]:
-    """A point's name as (what its clusters are, the rest): `k=50`, `t=0.1`."""
-    about_clusters = ("clusters.", "objective.name")
-    clusters = {key: value for key, value in point.overrides.items() if key.startswith(about_clusters)}
-    rest = {key: value for key, value in point.overrides.items() if key not in clusters}
-    label = point_name(clusters) if clusters else point.config.clusters.source
-    return label, point_name(rest) if rest else ""
-
-
 def _parse_domain(key: str, spec: Any) -> Domain:
     check_key(key, "search_space")
     if not isinstance(spec, dict):

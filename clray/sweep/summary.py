@@ -2,17 +2,15 @@
 
 import json
 import logging
-import math
 from pathlib import Path
 
-from clray.clusters.statistics import entropy_bits
 from clray.config import Config, dump_yaml, flatten, override
 from clray.data.load import Dataset
-from clray.report.information_plane import Point, draw_granularity, draw_information_plane
+from clray.report.figures import granularity, plane
 from clray.report.page import write_page
+from clray.report.png import draw_granularity, draw_plane
 from clray.report.results import Sweep, TrialResult
 from clray.report.summary import describe_best, summarize
-from clray.sweep.search_space import split_name
 from clray.sweep.trials import TrialRecord, storage_name
 from clray.sweep.tuner import start_trial_run
 from clray.track.models import write_model
@@ -40,13 +38,13 @@ def conclude(
     # A trial that was ended early stands at an earlier epoch: it is told of, but not compared.
     finished = [record for record in scored if record.state == "finished"]
     if finished:
-        sweep = as_sweep(scored, folder.name)
-        places["picture"] = _draw_picture(finished, data, config, folder)
-        places["report"] = write_page([sweep], folder / PAGE_FILE, config.sweep.metric)
+        sweep, metric = as_sweep(scored, folder.name, len(data.train)), config.sweep.metric
+        title = f"What clusters were worth: {folder.name}"
+        places["picture"] = draw_plane(plane([sweep], metric), folder / PICTURE_FILE, title)
+        places["granularity"] = draw_granularity(granularity([sweep], metric), folder / GRANULARITY_FILE)
+        places["report"] = write_page([sweep], folder / PAGE_FILE, metric)
         places["best"] = _write_best(finished[0], config, folder)
-        granularity = draw_granularity(_points(finished, config.sweep.metric), folder / GRANULARITY_FILE)
         _log_best(finished, sweep, config, data, tracker, parent)
-        parent.log_file(granularity)
     for file in places.values():
         parent.log_file(file)
     return places
@@ -66,7 +64,7 @@ def write_results(ranked: list[TrialRecord], folder: Path, timing: dict[str, flo
     return path
 
 
-def as_sweep(records: list[TrialRecord], name: str) -> Sweep:
+def as_sweep(records: list[TrialRecord], name: str, num_images: int | None = None) -> Sweep:
     """The trials as a store would hold them."""
     trials = []
     for record in records:
@@ -74,7 +72,7 @@ def as_sweep(records: list[TrialRecord], name: str) -> Sweep:
         params = {key: str(value) for key, value in flatten(config.model_dump(mode="json")).items()}
         point = record.point.repeated_name
         trials.append(TrialResult(point, config.seed, record.metrics, params, record.state, record.reason))
-    return Sweep(name, trials)
+    return Sweep(name, trials, num_images)
 
 
 def _write_best(best: TrialRecord, config: Config, folder: Path) -> Path:
@@ -110,32 +108,3 @@ def _log_best(
         if is_best:
             record.mlflow.set_tags(best="true", note=f"The best trial of its sweep. {about}")
         record.mlflow.finish()
-
-
-def _draw_picture(finished: list[TrialRecord], data: Dataset, config: Config, folder: Path) -> Path:
-    return draw_information_plane(
-        _points(finished, config.sweep.metric),
-        folder / PICTURE_FILE,
-        label_entropy_bits=entropy_bits(data.train.labels),
-        instance_entropy_bits=math.log2(len(data.train)),
-        title=f"What clusters were worth: {folder.name}",
-        metric=config.sweep.metric.removeprefix("eval/").replace("_", " "),
-    )
-
-
-def _points(finished: list[TrialRecord], metric: str) -> list[Point]:
-    points = []
-    for record in finished:
-        label, group = split_name(record.point)
-        metrics = record.metrics
-        points.append(
-            Point(
-                metrics["clusters/mutual_information_bits"],
-                metrics["clusters/conditional_entropy_bits"],
-                metrics[metric],
-                label,
-                group,
-                int(metrics["clusters/num_clusters"]),
-            )
-        )
-    return points

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from clray.config import Config
+from clray.report.roles import Role, role_of
 from clray.sweep.search_space import SweepPoint
 from clray.track.runs import RunLogger
 from clray.train.workers.session import Metrics
@@ -41,6 +42,11 @@ class TrialRecord:
     @property
     def epoch(self) -> int:
         return int(self.metrics.get("epoch", 0))
+
+    @property
+    def role(self) -> Role:
+        """Candidate or reference, by the clusters it trains with."""
+        return role_of_config(self.point.config, self.metrics)
 
     @property
     def is_open(self) -> bool:
@@ -80,6 +86,11 @@ def read_outcome(record: TrialRecord) -> None:
         record.metrics, record.seconds = kept["metrics"], kept["seconds"]
 
 
+def role_of_config(config: Config, metrics: Metrics) -> Role:
+    """Candidate or reference; the metrics of given clusters tell where they are the labels."""
+    return role_of({"objective.name": config.objective.name, "clusters.source": config.clusters.source}, metrics)
+
+
 def trial_folder(sweep_folder: Path, point: SweepPoint) -> Path:
     """Where a trial keeps its metrics and checkpoint."""
     return sweep_folder / "trials" / f"{point.index:04d}"
@@ -91,5 +102,5 @@ def storage_name(folder: Path) -> str:
 
 
 def rank_records(records: list[TrialRecord], config: Config) -> list[TrialRecord]:
-    """Trials with the sweep's metric, best first, then those without it."""
-    return sorted(records, key=lambda record: -record.metrics.get(config.sweep.metric, -math.inf))
+    """Trials with the sweep's metric, best first, then those without it; equal ones in the order of their numbers."""
+    return sorted(records, key=lambda record: -round(record.metrics.get(config.sweep.metric, -math.inf), 9))

@@ -1,18 +1,8 @@
 from pathlib import Path
 
 from clray.report.page import comparison_rows, write_page
-from clray.report.results import Sweep, TrialResult
-
-
-def trial(point: str, accuracy: float, *, state: str = "finished", reason: str | None = None) -> TrialResult:
-    metrics = {
-        "eval/linear_accuracy": accuracy,
-        "eval/knn_accuracy": accuracy,
-        "clusters/mutual_information_bits": 3 * accuracy,
-        "clusters/conditional_entropy_bits": 1 - accuracy,
-        "clusters/num_clusters": 10.0,
-    }
-    return TrialResult(point, 0, metrics, {"objective.temperature": "0.1"}, state, reason)
+from clray.report.results import Sweep
+from tests.report.sweeps import trial
 
 
 def test_the_page_tells_of_every_trial_and_needs_no_network(tmp_path: Path) -> None:

@@ -30,7 +30,11 @@ def judge_of(folder: Path, count: int, **sweep: object) -> Judge:
 
 def hear(judge: Judge, point: int, epoch: int, values: tuple[float, float, float]) -> str:
     result = dict(zip((INFORMATION, NOISE, "eval/linear_accuracy"), values, strict=True)) | {"epoch": epoch}
-    return judge.on_trial_result(None, SimpleNamespace(config={"point": point}, trial_id=str(point)), result)
+    return judge.on_trial_result(None, trial_of(point), result)
+
+
+def trial_of(point: int) -> SimpleNamespace:
+    return SimpleNamespace(config={"point": point}, trial_id=str(point), status="RUNNING")
 
 
 VALUES = st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0, 4))
@@ -57,6 +61,43 @@ def test_only_the_same_epoch_counts_and_neither_the_first_nor_the_last_stops(tmp
     assert hear(judge, 1, 4, (1, 2, 1)) == TrialScheduler.CONTINUE, "none was seen at this epoch"
     assert hear(judge, 1, 10, (1, 2, 1)) == TrialScheduler.CONTINUE, "it ends by itself"
     assert hear(judge, 1, 5, (1, 2, 1)) == TrialScheduler.STOP
+
+
+def roles_judge(folder: Path, **sweep: object) -> Judge:
+    """Of a k-means trial, one with the labels as clusters, and InfoNCE."""
+    space = [
+        {"clusters.source": "kmeans"},
+        {"objective.name": "supcon"},
+        {"objective.name": "infonce"},
+        {"clusters.source": "kmeans", "clusters.num_clusters": 7},
+    ]
+    tree = {"train": {"num_epochs": 10}, "evaluate": {"every_epochs": 1}, "sweep": sweep, "search_space": space}
+    config = parse_config(tree)
+    plan = plan_sweep(config)
+    return Judge(build_scheduler(config, plan), TrialBook(config, plan, folder))
+
+
+def test_clusters_that_are_the_labels_dominate_no_candidate(tmp_path: Path) -> None:
+    judge = roles_judge(tmp_path, stop_dominated=True)
+    assert hear(judge, 1, 2, (3.3, 0.0, 0.95)) == TrialScheduler.CONTINUE
+    assert hear(judge, 0, 2, (1.0, 2.0, 0.50)) == TrialScheduler.CONTINUE
+    assert hear(judge, 3, 2, (0.9, 2.1, 0.49)) == TrialScheduler.STOP, "another candidate does"
+
+
+def test_no_reference_is_stopped_early(tmp_path: Path) -> None:
+    judge = roles_judge(tmp_path, scheduler="asha", reduction_factor=2, stop_dominated=True)
+    for point in range(4):
+        judge.on_trial_add(None, trial_of(point))
+    hear(judge, 0, 1, (3.0, 0.0, 0.9))
+    assert hear(judge, 2, 1, (2.0, 1.0, 0.1)) == TrialScheduler.CONTINUE, "InfoNCE"
+    assert hear(judge, 1, 1, (2.0, 1.0, 0.1)) == TrialScheduler.CONTINUE, "SupCon"
+    assert hear(judge, 3, 1, (2.0, 1.0, 0.1)) == TrialScheduler.STOP
+
+
+def test_a_difference_of_rounding_dominates_nothing(tmp_path: Path) -> None:
+    judge = judge_of(tmp_path, 2)
+    hear(judge, 0, 2, (1.0 + 4e-16, 2.0 - 4e-16, 0.9))
+    assert hear(judge, 1, 2, (1.0, 2.0, 0.5)) == TrialScheduler.CONTINUE
 
 
 @pytest.mark.parametrize("name", ["fifo", "asha", "median", "pbt"])

@@ -2,7 +2,7 @@ import pytest
 
 from clray.config import parse_config
 from clray.errors import UserError
-from clray.sweep.search_space import plan_sweep, split_name
+from clray.sweep.search_space import plan_sweep
 
 
 def points_of(space: object, **tree: object) -> list:
@@ -16,7 +16,6 @@ def test_grids_are_multiplied() -> None:
     assert [point.name for point in points] == ["k=5 t=0.1", "k=5 t=0.5", "k=10 t=0.1", "k=10 t=0.5"]
     assert points[3].config.clusters.num_clusters == 10
     assert points[3].config.objective.temperature == 0.5
-    assert split_name(points[0]) == ("k=5", "t=0.1")
 
 
 def test_a_list_of_spaces_is_searched_one_by_one() -> None:

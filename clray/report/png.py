@@ -1,0 +1,147 @@
+"""The charts of a sweep as PNG, by Matplotlib."""
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from clray.report.figures import INFORMATION_AXIS, REST_AXIS, Granularity, Plane, PlaneMark
+from clray.report.roles import Role
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "<", ">", "X", "h")
+DASHES = {Role.INFONCE: (0, (6, 3)), Role.SUPCON: (0, (1, 1.5)), Role.SUPERVISED: (0, (4, 2, 1, 2))}
+MAX_LABELS = 20
+MAX_SHOWN = 3
+MAX_TICKS = 10
+LETTER_WIDTH, LETTER_HEIGHT = 0.0125, 0.04
+"""Of a label, as shares of the picture."""
+Text = tuple[str, float, float]
+
+
+def draw_plane(plane: Plane, path: Path, title: str) -> Path:
+    """Accuracy as colour over I(Z;T) and H(Z|T), a symbol for each temperature, open where a trial ended early."""
+    figure, axes = plt.subplots(figsize=(8.0, 5.6), layout="constrained")
+    for corner in plane.corners:
+        place = (corner.information, corner.rest)
+        axes.scatter(*([value] for value in place), s=380, facecolors="none", edgecolors="0.45", linewidths=1.2,
+                     zorder=1)  # fmt: skip
+        _annotate(axes, corner.name, place, (0, -16 if corner.rest == 0 else 14), "center", 9)
+    low, high = plane.accuracy_range
+    scale = plt.cm.ScalarMappable(plt.Normalize(low, high), "viridis")
+    for group in plane.groups:
+        for mark in group.marks:
+            colour = scale.to_rgba(mark.accuracy)
+            axes.scatter(
+                [mark.information], [mark.rest],
+                # Each temperature is smaller than the one before, so that trials at the same place lie in each other.
+                s=170 * 0.45**group.number if group.number < 3 else 30,
+                facecolors="none" if group.is_early else [colour],
+                edgecolors=[colour] if group.is_early else ["0.5" if group.is_reference else "black"],
+                marker=MARKERS[group.number % len(MARKERS)], linewidths=1.0 if group.is_early else 0.6,
+                zorder=3 + group.number,
+            )  # fmt: skip
+    for text, x, y in _labels(plane):
+        _annotate(axes, text, (x, y), (-11, 0), "right", 7.5)
+    figure.colorbar(scale, ax=axes, label=f"{plane.metric} (%)")
+    if 1 < len(plane.groups) <= len(MARKERS):
+        handles = [
+            Line2D([], [], marker=MARKERS[group.number % len(MARKERS)], linestyle="", label=plain(group.name),
+                   markerfacecolor="none" if group.is_early else "0.8",
+                   markeredgecolor="0.5" if group.is_reference else "black")
+            for group in plane.groups
+        ]  # fmt: skip
+        figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    axes.margins(x=0.14, y=0.1)
+    left, right = axes.get_xlim()
+    axes.set_xlim(left - 0.12 * (right - left), right)  # room for the leftmost text
+    axes.set_xlabel(INFORMATION_AXIS)
+    axes.set_ylabel(REST_AXIS)
+    axes.set_title(plain(title))
+    axes.grid(alpha=0.25)
+    return save_figure(figure, path)
+
+
+def draw_granularity(granularity: Granularity, path: Path) -> Path:
+    """A line for each source and temperature with the spread of its repeats; references as levels."""
+    figure, axes = plt.subplots(figsize=(7.4, 4.8), layout="constrained")
+    colours = plt.rcParams["axes.prop_cycle"].by_key()["color"]
+    for line in granularity.lines:
+        spreads = [mark.spread or 0.0 for mark in line.marks]
+        axes.errorbar(
+            [mark.num_clusters for mark in line.marks], [mark.mean for mark in line.marks],
+            yerr=spreads if any(spreads) else None, capsize=3, linestyle="-" if line.is_joined else "",
+            marker=MARKERS[line.setting % len(MARKERS)], color=colours[line.number % len(colours)],
+            label=plain(line.name),
+        )  # fmt: skip
+    for level in granularity.levels:
+        colour = colours[level.number % len(colours)]
+        axes.axhline(level.mean, color=colour, linestyle=DASHES[level.role], linewidth=1.3, label=plain(level.name))
+        if level.spread:
+            axes.axhspan(level.mean - level.spread, level.mean + level.spread, color=colour, alpha=0.1, linewidth=0)
+    axes.set_xscale("log")
+    counts = sorted({mark.num_clusters for line in granularity.lines for mark in line.marks})
+    if 0 < len(counts) <= MAX_TICKS:
+        axes.set_xticks(counts, [str(count) for count in counts])
+        axes.set_xticks([], minor=True)
+    axes.set_xlabel("number of clusters")
+    axes.set_ylabel(f"{granularity.metric} (%)")
+    if granularity.lines or granularity.levels:
+        figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    axes.grid(alpha=0.25)
+    return save_figure(figure, path)
+
+
+def save_figure(figure: Figure, path: Path, dpi: int = 150) -> Path:
+    """Write a PNG in one piece, and let go of the figure."""
+    partial = path.with_suffix(".partial.png")
+    figure.savefig(partial, dpi=dpi)
+    plt.close(figure)
+    return partial.replace(path)
+
+
+def plain(text: str) -> str:
+    """The text as Matplotlib draws it as it stands: its dollar signs would begin formulas."""
+    return text.replace("$", r"\$")
+
+
+def _annotate(
+    axes: Axes, text: str, place: tuple[float, float], offset: tuple[int, int], side: str, size: float
+) -> None:
+    axes.annotate(
+        plain(text), place, xytext=offset, textcoords="offset points", ha=side, va="center", fontsize=size, color="0.2"
+    )
+
+
+def _labels(plane: Plane) -> list[Text]:
+    """One text per kind of clusters, for its leftmost point: the label with its accuracies by temperature."""
+    by_label: dict[str, dict[int, list[PlaneMark]]] = {}
+    for group in plane.groups:
+        for mark in group.marks:
+            if not group.is_early:
+                by_label.setdefault(mark.label, {}).setdefault(group.number, []).append(mark)
+    texts = []
+    for label, by_number in by_label.items():
+        members = [mark for marks in by_number.values() for mark in marks]
+        leftmost = min(members, key=lambda mark: mark.information)
+        means = [sum(mark.accuracy for mark in marks) / len(marks) for _, marks in sorted(by_number.items())]
+        shown = " / ".join(f"{mean:.1f}" for mean in means)
+        if len(means) > MAX_SHOWN:
+            shown = f"{min(means):.1f} to {max(means):.1f}"
+        texts.append((f"{label}  {shown}", leftmost.information, leftmost.rest))
+    return _without_overlaps(texts) if 0 < len(texts) <= MAX_LABELS else []
+
+
+def _without_overlaps(texts: list[Text]) -> list[Text]:
+    """The texts that, running to the left of their points, touch none of those kept before."""
+    width, height = (max(values) - min(values) for values in zip(*((x, y) for _, x, y in texts), strict=True))
+    kept: list[Text] = []
+    for text, x, y in texts:
+        room = LETTER_WIDTH * width * len(text)
+        if not any(abs(x - other[1]) < room and abs(y - other[2]) < LETTER_HEIGHT * height for other in kept):
+            kept.append((text, x, y))
+    return kept

@@ -1,0 +1,56 @@
+"""Both libraries draw the figures: what Plotly holds is compared with them, what Matplotlib writes is looked at."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from clray.report.figures import granularity, plane
+from clray.report.interactive import granularity_chart, plane_chart
+from clray.report.png import draw_granularity, draw_plane
+from clray.report.results import Sweep
+from tests.report.sweeps import digits, trial
+
+METRIC = "eval/linear_accuracy"
+STRANGE = r"$\frac{1}{0}$ <b>x</b>"
+
+
+@pytest.mark.parametrize("count", [0, 1, 4, 60])
+def test_draws_a_picture_of_any_number_of_trials(tmp_path: Path, count: int) -> None:
+    trials = [
+        trial(f"k={i}", 0.5 + i / 1000, information=i / count, clusters=i + 2, temperature=0.1 * (1 + i % 3))
+        for i in range(count)
+    ]
+    sweep = Sweep("s", trials, 1024)
+    written = [
+        draw_plane(plane([sweep], METRIC), tmp_path / "plane.png", "title"),
+        draw_granularity(granularity([sweep], METRIC), tmp_path / "granularity.png"),
+    ]
+    for path in written:
+        with Image.open(path) as image:
+            assert image.size[0] > 800
+            assert count == 0 or len(set(image.convert("RGB").resize((80, 56)).getdata())) > 10
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["granularity.png", "plane.png"]
+
+
+def test_a_name_that_is_a_formula_or_markup_is_drawn_as_it_stands(tmp_path: Path) -> None:
+    sweep = Sweep(STRANGE, [trial(STRANGE, 0.5), trial("k=$5", 0.6, clusters=5, **{"data.label": STRANGE})])
+    draw_plane(plane([sweep], METRIC), tmp_path / "plane.png", STRANGE)
+    draw_granularity(granularity([sweep], METRIC), tmp_path / "granularity.png")
+    assert "<b>x" not in str([trace.text for trace in plane_chart(plane([sweep], METRIC)).data])
+
+
+def test_the_page_draws_the_same_lines_and_levels() -> None:
+    found = granularity([digits()], METRIC)
+    drawn = {trace.name: (list(trace.x), list(trace.y)) for trace in granularity_chart(found).data}
+    for line in found.lines:
+        assert drawn[line.name] == ([m.num_clusters for m in line.marks], [m.mean for m in line.marks])
+    for level in found.levels:
+        assert set(drawn[level.name][1]) == {level.mean}
+    assert len(drawn) == len(found.lines) + len(found.levels)
+
+
+def test_the_page_draws_the_same_plane() -> None:
+    found = plane([digits()], METRIC)
+    drawn = [(x, y) for trace in plane_chart(found).data if trace.name for x, y in zip(trace.x, trace.y, strict=True)]
+    assert sorted(drawn) == sorted((mark.information, mark.rest) for mark in found.marks)
