@@ -1,9 +1,20 @@
-"""What can go wrong: what the user can put right, and training that cannot go on."""
+"""What can go wrong: what the user can put right, and training that cannot go on.
+
+Messages name addresses and values as they were given; passwords in them are hidden, whoever shows the message.
+"""
+
+from clray.redaction import hide_credentials
 
 
 class UserError(ValueError):
     """Something the user can put right: bad config, missing file, unreadable data. The CLI exits with code 2."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(hide_credentials(message))
+
 
 class TrainingError(RuntimeError):
-    """Training that cannot go on, such as a loss that is no longer finite."""
+    """Training that cannot continue, such as a loss that is no longer finite."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(hide_credentials(message))

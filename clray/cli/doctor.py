@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 
+from clray.redaction import hide_credentials
+
 PACKAGES = ("clray", "torch", "torchvision", "ray", "mlflow", "kornia", "numpy")
 
 
@@ -16,6 +18,9 @@ class Check:
     name: str
     finding: str
     ok: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "finding", hide_credentials(self.finding))
 
 
 def examine(tracking_uri: str | None) -> list[Check]:

@@ -4,6 +4,8 @@ Ray's own MLflow callback is not used: it writes flat runs without a parent and 
 (ray issues 19978, 30649). Here a run is found again by a tag, so a resumed one is continued.
 """
 
+import base64
+import http.client
 import os
 import urllib.error
 import urllib.parse
@@ -15,6 +17,7 @@ from typing import Any
 from clray.config import flatten
 from clray.config.sections import TrackingConfig
 from clray.errors import UserError
+from clray.redaction import hide_credentials
 from clray.track.outbox import Entry, Unreachable
 
 STORE_FILE = "mlflow.db"
@@ -57,17 +60,53 @@ def check_server(uri: str) -> None:
     """Raise UserError where a tracking server over HTTP does not answer within a few seconds."""
     if not uri.startswith(("http://", "https://")):
         if "://" not in uri:
-            raise UserError(f"tracking.uri: expected http(s)://... or sqlite:///...; got {uri!r}")
+            raise UserError(f"tracking.uri: expected http(s)://... or sqlite:///...; got {hide_credentials(uri)!r}")
         return
+    shown = hide_credentials(uri)
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=SERVER_TIMEOUT_SECONDS):
+        with urllib.request.urlopen(_health_request(uri), timeout=SERVER_TIMEOUT_SECONDS):
             return
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
+    except urllib.error.HTTPError as error:
+        if error.code not in (401, 403):
+            raise UserError(f"tracking.uri: {shown} answers, but not as an MLflow server ({error})") from None
         raise UserError(
-            f"tracking.uri: no MLflow server answers at {uri} ({reason}). Start it with `mlflow server`, or leave out "
-            "--tracking-uri to record in the output folder"
-        ) from error
+            f"tracking.uri: the MLflow server at {shown} refuses the name and password ({error}). Correct them in the "
+            "address, or set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        ) from None
+    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
+        reason = hide_credentials(str(getattr(error, "reason", error)))
+        raise UserError(
+            f"tracking.uri: no MLflow server answers at {shown} ({reason}). Start it with `mlflow server`, or leave "
+            "out --tracking-uri to record in the output folder"
+        ) from None
+
+
+def _health_request(uri: str) -> urllib.request.Request:
+    """The request that asks a server whether it is well, with the password that MLflow itself would send.
+
+    Raises:
+        UserError: an address that cannot be read, such as one whose password is not percent-encoded.
+    """
+    try:
+        parts = urllib.parse.urlsplit(uri.rstrip("/"))
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or any(character.isspace() for character in uri):
+        raise UserError(
+            f"tracking.uri: {hide_credentials(uri)} is no address of a server. Expected http://HOST:PORT; in a "
+            "password the characters / ? # @ % and spaces are written %2F %3F %23 %40 %25 %20"
+        )
+    host = f"[{host}]" if ":" in host else host
+    place = parts._replace(netloc=host if port is None else f"{host}:{port}", query="", fragment="")
+    request = urllib.request.Request(f"{place.geturl()}/health")
+    name = urllib.parse.unquote(parts.username or "") or os.environ.get("MLFLOW_TRACKING_USERNAME")
+    password = urllib.parse.unquote(parts.password or "") or os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
+    if name:
+        # Unredirected: a redirection to another host does not take the password there.
+        encoded = base64.b64encode(f"{name}:{password}".encode()).decode()
+        request.add_unredirected_header("Authorization", f"Basic {encoded}")
+    return request
 
 
 @dataclass
@@ -261,7 +300,7 @@ def open_store(tracking: TrackingConfig, output: Path) -> Store:
             location = (output / "mlartifacts").resolve().as_uri()
         experiment_id = client.create_experiment(tracking.experiment, artifact_location=location)
     except MlflowException as error:
-        raise UserError(f"tracking.uri: the MLflow store {uri} cannot be used: {error}") from error
+        raise UserError(f"tracking.uri: the MLflow store {hide_credentials(uri)} cannot be used: {error}") from error
     return Store(uri, experiment_id, tracking.experiment)
 
 
