@@ -2,11 +2,11 @@
 
 The data takes one way through the package:
 
-    config -> data -> clusters -> objective -> train -> evaluate -> track -> report -> sweep
+    config -> data -> clusters -> objective -> training -> evaluate -> track -> report -> sweeps
 
 `errors`, `seeding` and `config` lie at the bottom; `kmeans`, `model`, `objective` and `evaluate` are the maths;
-`train` turns them into a run; `track` (MLflow), `sweep` (Ray Tune) and `ray_runtime` are the edges; `runs` opens, runs
-and closes a run or sweep; `cli` parses, calls and prints.
+`training` turns them into a run; `track` (MLflow), `sweeps` (Ray Tune) and `ray_runtime` are the edges; `runs` opens,
+runs and closes a run or sweep; `cli` parses, calls and prints.
 """
 
 import importlib
@@ -18,7 +18,7 @@ from clray.errors import TrainingError, UserError
 if TYPE_CHECKING:
     from clray.kmeans.engine import ClusterResult, cluster
     from clray.kmeans.lloyd import Clustering
-    from clray.runs import Run, SweepResult
+    from clray.runs import Run, SweepResult, sweep, train
 
 __all__ = [
     "ClusterResult",
@@ -30,6 +30,8 @@ __all__ = [
     "UserError",
     "cluster",
     "load_config",
+    "sweep",
+    "train",
 ]
 
 _LATE = {
@@ -38,6 +40,8 @@ _LATE = {
     "Run": "clray.runs",
     "SweepResult": "clray.runs",
     "cluster": "clray.kmeans.engine",
+    "sweep": "clray.runs",
+    "train": "clray.runs",
 }
 """Imported on first use: torch, FAISS and Ray take seconds."""
 

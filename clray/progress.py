@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 if TYPE_CHECKING:
     from clray.config import Config
-    from clray.sweep.trials import TrialRecord
+    from clray.sweeps.trials import TrialRecord
 
 
 class Observer:
@@ -71,7 +71,7 @@ class ConsoleObserver(Observer):
             with run_progress(self.console, config.train.num_epochs, quiet=self.quiet) as self._run:
                 yield
             return
-        from clray.sweep.display import LiveTable
+        from clray.sweeps.display import LiveTable
 
         with LiveTable(self.console, config, num_trials) as table:
             self._trials = table.update

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from clray.data.load import Dataset
-    from clray.sweep.dry_run import Estimate
-    from clray.sweep.search_space import SweepPlan
-    from clray.sweep.trials import TrialRecord
+    from clray.sweeps.dry_run import Estimate
+    from clray.sweeps.search_space import SweepPlan
+    from clray.sweeps.trials import TrialRecord
     from clray.track.runs import Tracker
 
 Source = str | Path | Mapping[str, Any] | Config
@@ -128,17 +128,17 @@ def train(
         _check_debug(config, debug)
         folder = _choose_folder(config, source, name, resume, observer)
         data = _load(config, observer)
-        from clray.train.trainer import check_against_data
-        from clray.train.workers.launch import launch, start_for_run
-        from clray.train.workers.resources import needs_ray
-        from clray.train.workers.session import read_metrics
+        from clray.training.trainer import check_against_data
+        from clray.training.workers.launch import launch, start_for_run
+        from clray.training.workers.resources import needs_ray
+        from clray.training.workers.session import read_metrics
 
         check_against_data(config, data)
         clustering = None
         if not debug:
             clustering = start_for_run(config, verbose=verbose)
     from clray.track.single import log_result
-    from clray.train.health import warn_of_collapse
+    from clray.training.health import warn_of_collapse
 
     is_on_ray = needs_ray(config) and not debug
     with _recording(config, folder, observer, resume=resume, is_on_ray=is_on_ray) as tracker:
@@ -190,10 +190,10 @@ def sweep(
     observer = observer or _observer(progress)
     with observer.preparing("preparing data, MLflow store and Ray"):
         plan, folder, data, num_at_once = _prepare_sweep(config, source, name, resume, observer, verbose=verbose)
-        from clray.sweep.summary import conclude
-        from clray.sweep.trials import rank_records
-        from clray.sweep.tuner import run_sweep
-        from clray.sweep.watching import Watch
+        from clray.sweeps.summary import conclude
+        from clray.sweeps.trials import rank_records
+        from clray.sweeps.tuner import run_sweep
+        from clray.sweeps.watching import Watch
     timing: dict[str, float] = {}
     running = override(config, {"sweep.fail_fast": True}) if fail_fast else config
     with _recording(config, folder, observer, resume=resume, is_on_ray=True) as tracker:
@@ -231,7 +231,7 @@ def estimate_sweep(
     observer = observer or Observer()
     with observer.preparing("preparing data and Ray, and timing steps"):
         plan, _, data, num_at_once = _prepare_sweep(config, source, None, False, observer, verbose=verbose)
-        from clray.sweep.dry_run import estimate
+        from clray.sweeps.dry_run import estimate
 
         return plan, estimate(plan, data, num_at_once)
 
@@ -252,7 +252,7 @@ def _check_debug(config: Config, debug: bool) -> None:
 
 
 def _choose_folder(config: Config, source: Source, name: str | None, resume: bool, observer: Observer) -> Path:
-    from clray.train.folder import claim_folder
+    from clray.training.folder import claim_folder
 
     stem = Path(source).stem if isinstance(source, str | Path) else "run"
     folder = claim_folder(config, stem, name, resume)
@@ -278,19 +278,19 @@ def _load(config: Config, observer: Observer) -> "Dataset":
 def _prepare_sweep(
     config: Config, source: Source, name: str | None, resume: bool, observer: Observer, *, verbose: bool
 ) -> "tuple[SweepPlan, Path, Dataset, int]":
-    from clray.sweep.search_space import plan_sweep
+    from clray.sweeps.search_space import plan_sweep
 
     plan = plan_sweep(config)
     folder = _choose_folder(config, source, name, resume, observer)
     data = _load(config, observer)
-    from clray.sweep.tuner import check_points, start_for_sweep
+    from clray.sweeps.tuner import check_points, start_for_sweep
 
     check_points(plan.samples, data)
     return plan, folder, data, start_for_sweep(config, plan.samples, verbose=verbose)
 
 
 def _keep(config: Config, folder: Path) -> None:
-    from clray.train.storage import keep_results
+    from clray.training.storage import keep_results
 
     keep_results(config, folder, folder.name)
 
@@ -302,7 +302,7 @@ def _recording(
     """Hold and open the folder and the store; end what MLflow holds of the work whatever way the block ends."""
     from clray.track.mlflow import open_store
     from clray.track.runs import Tracker
-    from clray.train.folder import folder_held, write_config
+    from clray.training.folder import folder_held, write_config
 
     lost: list[str] = []
     with folder_held(folder, resume=resume):

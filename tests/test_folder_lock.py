@@ -25,7 +25,7 @@ from clray.data.build import build_parquet
 from clray.errors import UserError
 from clray.folder_lock import LOCK_FILE, folder_locked, holds_nothing, require_unlocked
 from clray.kmeans.engine import cluster
-from clray.train.folder import claim_folder, folder_held, write_config
+from clray.training.folder import claim_folder, folder_held, write_config
 
 HOLD = """
 import subprocess, sys

@@ -104,7 +104,7 @@ def test_every_mount_has_its_volume_and_no_pod_runs_as_root() -> None:
 
 
 def test_the_dashboard_of_grafana_asks_for_metrics_that_clray_exports() -> None:
-    from clray.sweep.watching import GAUGES
+    from clray.sweeps.watching import GAUGES
 
     exported = {f"ray_{name}" for name, _ in GAUGES.values()} | {"ray_clray_trials"}
     dashboard = json.loads((CLUSTER / "grafana.json").read_text(encoding="utf-8"))

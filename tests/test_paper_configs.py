@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from clray.config import load_config, load_tree, with_overrides
-from clray.sweep.search_space import plan_sweep
+from clray.sweeps.search_space import plan_sweep
 from tests.conftest import REPOSITORY
 from tests.data.readers.published.layouts import write_cub, write_imagenet, write_wider, write_zappos
 

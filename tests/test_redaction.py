@@ -15,7 +15,7 @@ from clray.cli import app as cli
 from clray.config import dump_yaml, parse_config
 from clray.errors import TrainingError, UserError
 from clray.redaction import hide_credentials, hide_in_tree
-from clray.train.checkpoint import read_checkpoint
+from clray.training.checkpoint import read_checkpoint
 
 PLANTED = "planted-7f3a9"
 

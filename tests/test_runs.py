@@ -9,10 +9,9 @@ import pytest
 import torch
 import yaml
 
+from clray import UserError, sweep, train
 from clray.config import Config
-from clray.errors import UserError
 from clray.progress import Observer
-from clray.runs import sweep, train
 from tests.conftest import TINY
 
 MakeConfig = Callable[..., Config]
@@ -50,8 +49,8 @@ def test_debugging_trains_in_this_process_and_thread_without_ray_to_the_same_wei
 ) -> None:
     script = f"""
 import sys, threading, ray
-from clray.runs import train
-from clray.train import epoch
+from clray import train
+from clray.training import epoch
 seen = set()
 steps = epoch.train_steps
 epoch.train_steps = lambda *a, **k: (seen.add(threading.current_thread().name), steps(*a, **k))[1]

@@ -30,7 +30,7 @@ def evaluate(checkpoint: Checkpoint, assignments: Assignments = None, as_json: A
     with status("evaluating", quiet=as_json):
         saved, config = _read(checkpoint, assignments or [])
         from clray.data.load import check_files, load_dataset
-        from clray.train.accuracy import evaluate_checkpoint
+        from clray.training.accuracy import evaluate_checkpoint
 
         check_files(config.data)
         metrics = evaluate_checkpoint(saved, config, load_dataset(config.data))
@@ -47,7 +47,7 @@ def export(
     """Write the encoder as a plain state_dict (safetensors), with what is needed to build it."""
     _refuse_existing(output)
     saved, config = _read(checkpoint, [])
-    from clray.train.export import export_encoder
+    from clray.training.export import export_encoder
 
     metadata = export_encoder(saved, config, output)
     print_values({"encoder": str(output), **metadata}, as_json=as_json)
@@ -66,7 +66,7 @@ def embed(
     saved, config = _read(checkpoint, assignments or [])
     with status("embedding", quiet=as_json):
         from clray.data.load import check_files, load_dataset, load_images
-        from clray.train import export as exports
+        from clray.training import export as exports
 
         if data is None:
             check_files(config.data)
@@ -83,7 +83,7 @@ def _read(checkpoint: Path, assignments: list[str]) -> tuple[dict[str, Any], Con
     if not checkpoint.exists():
         raise UserError(f"{checkpoint}: no such checkpoint; give a checkpoint.pt or the folder of a run")
     overrides = dict(map(parse_assignment, assignments))
-    from clray.train.checkpoint import read_checkpoint
+    from clray.training.checkpoint import read_checkpoint
 
     saved = read_checkpoint(checkpoint)
     return saved, override(Config.model_validate(saved["config"]), overrides)

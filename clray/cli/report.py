@@ -26,7 +26,7 @@ def report(
 ) -> None:
     """A sweep as a table and one HTML page; reads the MLflow store alone."""
     from clray.track.mlflow import check_server, existing_store_uri
-    from clray.train.run_name import as_run_name, check_run_name
+    from clray.training.run_name import as_run_name, check_run_name
 
     for each in (name, compare):
         if each not in (None, "latest"):
@@ -77,8 +77,8 @@ def upload(
 ) -> None:
     """Write to MLflow what a run kept on disk while its store was away."""
     from clray.config import load_config
-    from clray.train.folder import CONFIG_FILE
-    from clray.train.run_name import check_run_name
+    from clray.training.folder import CONFIG_FILE
+    from clray.training.run_name import check_run_name
 
     if not (folder / CONFIG_FILE).exists():
         raise UserError(f"{folder}: no run or sweep of clray")

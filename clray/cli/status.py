@@ -24,7 +24,7 @@ def show_sweeps(
     if address is not None:
         os.environ["RAY_ADDRESS"] = address
     from clray.ray_runtime.cluster import start_ray
-    from clray.sweep.watching import STATES, read_boards
+    from clray.sweeps.watching import STATES, read_boards
 
     start_ray()
     sweeps = read_boards()

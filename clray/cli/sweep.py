@@ -23,8 +23,8 @@ from clray.config import dump_yaml
 
 if TYPE_CHECKING:
     from clray.runs import SweepResult
-    from clray.sweep.dry_run import Estimate
-    from clray.sweep.search_space import SweepPlan
+    from clray.sweeps.dry_run import Estimate
+    from clray.sweeps.search_space import SweepPlan
 
 
 def sweep(
@@ -44,7 +44,7 @@ def sweep(
 ) -> None:
     """Run every point of the search space, and draw accuracy over I(Z;T) and H(Z|T)."""
     config, overrides = resolve(path, assignments, output, tracking_uri)
-    from clray.sweep.search_space import plan_sweep
+    from clray.sweeps.search_space import plan_sweep
 
     plan = plan_sweep(config)
     if print_config:
@@ -79,7 +79,7 @@ def sweep(
 
 
 def _print_plan(plan: "SweepPlan", found: "Estimate", *, as_json: bool) -> None:
-    from clray.sweep.dry_run import trial_table
+    from clray.sweeps.dry_run import trial_table
 
     if as_json:
         print_json(found.as_dict())
@@ -89,7 +89,7 @@ def _print_plan(plan: "SweepPlan", found: "Estimate", *, as_json: bool) -> None:
 
 
 def _print_result(result: "SweepResult", *, as_json: bool) -> None:
-    from clray.sweep.display import result_table
+    from clray.sweeps.display import result_table
 
     if as_json:
         print_json(json.loads(result.places["results"].read_text(encoding="utf-8")))

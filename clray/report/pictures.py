@@ -16,9 +16,9 @@ from clray.data.loaders import ordered_batches
 from clray.model.features import EMBEDDING_BATCH_SIZE, compute_features
 from clray.report.png import plain, save_figure
 from clray.seeding import derive_seed
-from clray.train.checkpoint import read_checkpoint
-from clray.train.export import load_model
-from clray.train.workers.session import Metrics, default_device, read_metrics
+from clray.training.checkpoint import read_checkpoint
+from clray.training.export import load_model
+from clray.training.workers.session import Metrics, default_device, read_metrics
 
 PATH_FILE, CLUSTERS_FILE = "information_plane.png", "clusters.png"
 MAX_MAPPED = 2000

@@ -11,8 +11,8 @@ import torch
 from clray.config import Config
 from clray.data.load import Dataset
 from clray.data.loaders import ordered_batches
-from clray.train.checkpoint import BEST_FILE, read_checkpoint
-from clray.train.export import load_model
+from clray.training.checkpoint import BEST_FILE, read_checkpoint
+from clray.training.export import load_model
 
 MODEL_FOLDER = "model"
 

@@ -19,7 +19,7 @@ from clray.data.load import Dataset
 from clray.redaction import hide_in_tree
 from clray.track.mlflow import POINT_TAG, Store, StoreWriter, run_page
 from clray.track.outbox import Outbox
-from clray.train.workers.session import Metrics, read_metrics
+from clray.training.workers.session import Metrics, read_metrics
 
 VERSIONED = ("clray", "torch", "ray", "faiss-gpu", "faiss-cpu", "mlflow", "numpy")
 

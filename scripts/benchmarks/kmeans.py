@@ -34,8 +34,8 @@ from clray.kmeans.shards.actors import RayShards, start_shard_actors
 from clray.kmeans.shards.faiss_shard import FaissShard
 from clray.kmeans.vectors.source import open_vectors, split_rows
 from clray.ray_runtime.cluster import start_ray
-from clray.train.trainer import run
-from clray.train.workers.session import LocalSession, default_device
+from clray.training.trainer import run
+from clray.training.workers.session import LocalSession, default_device
 
 NUM_CORES = os.cpu_count() or 1
 Timed = Callable[[], tuple[float, Any]]

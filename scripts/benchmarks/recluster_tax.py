@@ -21,8 +21,8 @@ from statistics import median, stdev
 from clray.config import Config, override, parse_config
 from clray.data.load import Dataset, load_dataset
 from clray.ray_runtime.cluster import start_ray
-from clray.train.workers.launch import start_service, train_in_process
-from clray.train.workers.session import Metrics, read_metrics
+from clray.training.workers.launch import start_service, train_in_process
+from clray.training.workers.session import Metrics, read_metrics
 
 WAYS = {
     "none": {"clusters.source": "instance"},

@@ -129,8 +129,8 @@ def run_nested(path: Path, output: Path) -> dict[str, Any]:
     from clray.config import load_config
     from clray.data.load import load_dataset
     from clray.ray_runtime.cluster import start_ray
-    from clray.sweep.search_space import plan_sweep
-    from clray.train.workers.launch import start_service, train_in_group
+    from clray.sweeps.search_space import plan_sweep
+    from clray.training.workers.launch import start_service, train_in_group
 
     config = load_config(path)
     points = plan_sweep(config).points
@@ -200,10 +200,10 @@ def run_tracked(path: Path, output: Path, uri: str | None) -> dict[str, float]:
     """A sweep in this process, with its outbox in sight."""
     from clray.config import load_config
     from clray.data.load import load_dataset
-    from clray.sweep.search_space import plan_sweep
-    from clray.sweep.summary import conclude
-    from clray.sweep.trials import rank_records
-    from clray.sweep.tuner import run_sweep, start_for_sweep
+    from clray.sweeps.search_space import plan_sweep
+    from clray.sweeps.summary import conclude
+    from clray.sweeps.trials import rank_records
+    from clray.sweeps.tuner import run_sweep, start_for_sweep
     from clray.track.mlflow import open_store
     from clray.track.runs import Tracker
 

@@ -25,10 +25,10 @@ from clray.data.augmentation import build_augmentation, draw_views
 from clray.data.load import Dataset, load_dataset
 from clray.data.loaders import training_batches
 from clray.ray_runtime.cluster import start_ray
-from clray.train.state import create_state
-from clray.train.trainer import start_clusters
-from clray.train.workers.launch import launch
-from clray.train.workers.session import read_metrics
+from clray.training.state import create_state
+from clray.training.trainer import start_clusters
+from clray.training.workers.launch import launch
+from clray.training.workers.session import read_metrics
 
 
 def config_for(options: argparse.Namespace) -> Config:

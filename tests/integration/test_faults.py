@@ -14,8 +14,8 @@ import torch
 import yaml
 from mlflow import MlflowClient
 
-from clray.train.checkpoint import read_checkpoint
-from clray.train.workers.session import read_metrics
+from clray.training.checkpoint import read_checkpoint
+from clray.training.workers.session import read_metrics
 from tests.conftest import TINY
 
 pytestmark = [pytest.mark.slow, pytest.mark.fault]

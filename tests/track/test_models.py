@@ -13,9 +13,9 @@ from clray.data.augmentation import to_float
 from clray.data.load import load_dataset
 from clray.report.pictures import draw_run
 from clray.track.models import write_model
-from clray.train.checkpoint import BEST_FILE, read_checkpoint
-from clray.train.export import load_model
-from clray.train.workers.launch import train_in_process
+from clray.training.checkpoint import BEST_FILE, read_checkpoint
+from clray.training.export import load_model
+from clray.training.workers.launch import train_in_process
 
 LOAD = """
 import sys

@@ -20,7 +20,7 @@ from clray.track.mlflow import StoreWriter, open_store
 from clray.track.outbox import read_entries
 from clray.track.results import read_sweep
 from clray.track.runs import Tracker
-from clray.train.workers.session import append_metrics, read_metrics
+from clray.training.workers.session import append_metrics, read_metrics
 
 pytestmark = pytest.mark.slow
 MakeConfig = Callable[..., Config]

@@ -1,0 +1,59 @@
+"""The trials of a sweep, those to come and those that are over, across interruptions."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from clray.config import Config
+from clray.sweeps.search_space import SweepPlan, SweepPoint, repeat_point
+from clray.sweeps.trials import TrialRecord, read_outcome, trial_folder
+
+POINTS_FILE = "points.jsonl"
+
+
+class TrialBook:
+    """Deals out trials; those that are over are read from their folders and not dealt again."""
+
+    def __init__(self, config: Config, plan: SweepPlan, folder: Path) -> None:
+        self.config, self.plan, self.folder = config, plan, folder
+        self.records: list[TrialRecord] = []
+        self._dealt: set[int] = set()
+        self._add(plan.points)
+        if not plan.points:
+            for overrides in self._suggested_before():
+                self._add(repeat_point(config, overrides, len(self.records)))
+
+    def next_open(self) -> TrialRecord | None:
+        """A trial that is neither over nor dealt, or None where there is none for now."""
+        for record in self.records:
+            if record.is_open and record.point.index not in self._dealt:
+                self._dealt.add(record.point.index)
+                return record
+        return None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether no further point is to be suggested."""
+        return len(self.records) >= self.plan.num_trials
+
+    def add_suggested(self, overrides: dict[str, Any]) -> list[TrialRecord]:
+        """Take in a point of a searcher, with its seeds, and remember it; raises UserError where it is not valid."""
+        added = self._add(repeat_point(self.config, overrides, len(self.records)))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / POINTS_FILE).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(overrides) + "\n")
+        return added
+
+    def _add(self, points: list[SweepPoint]) -> list[TrialRecord]:
+        added = [TrialRecord(point, trial_folder(self.folder, point)) for point in points]
+        for record in added:
+            read_outcome(record)
+        self.records += added
+        return added
+
+    def _suggested_before(self) -> list[dict[str, Any]]:
+        path = self.folder / POINTS_FILE
+        if not path.exists():
+            return []
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]  # a kill can leave half a line

@@ -1,0 +1,109 @@
+"""The trials of a sweep on a terminal: a live table while they run, one line each where there is no terminal."""
+
+from collections.abc import Sequence
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from clray.config import Config
+from clray.sweeps.trials import TrialRecord, rank_records
+
+MAX_ROWS = 24
+STATE_STYLES = {
+    "running": "cyan", "finished": "green", "pruned": "blue", "failed": "red", "stopped": "yellow", "pending": "dim",
+}  # fmt: skip
+OVER = ("finished", "pruned", "failed")
+
+
+class LiveTable:
+    """Context manager that follows trial records."""
+
+    def __init__(self, console: Console, config: Config, num_trials: int) -> None:
+        self.console = console
+        self.config = config
+        self.num_trials = num_trials
+        self.records: dict[int, TrialRecord] = {}
+        self.live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+
+    def __enter__(self) -> "LiveTable":
+        if self.live is not None:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live is not None:
+            self.live.stop()
+
+    def update(self, record: TrialRecord) -> None:
+        self.records[record.point.index] = record
+        if self.live is not None:
+            self.live.update(self._render())
+        elif record.state in (*OVER, "stopped"):
+            done = sum(r.state in (*OVER, "stopped") for r in self.records.values())
+            line = f"[{done}/{self.num_trials}] {record.point.name}: {_outcome(record, self.config)}"
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _render(self) -> Group:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name, justify in (("trial", "left"), ("state", "left"), ("epochs", "left"), ("loss", "right"),
+                              ("linear", "right"), ("I(Z;T)", "right"), ("H(Z|T)", "right")):  # fmt: skip
+            table.add_column(name, justify=justify)
+        order = {"running": 0, "failed": 1, "stopped": 1, "finished": 2, "pruned": 2}
+        records = sorted(rank_records(list(self.records.values()), self.config), key=lambda r: order.get(r.state, 3))
+        for record in records[:MAX_ROWS]:
+            metrics = record.metrics
+            table.add_row(
+                record.point.name,
+                Text(record.state, STATE_STYLES[record.state]),
+                ProgressBar(record.point.config.train.num_epochs, record.epoch, width=16),
+                _number(metrics, "train/loss", 3),
+                _percent(metrics, "eval/linear_accuracy"),
+                _number(metrics, "clusters/mutual_information_bits", 2),
+                _number(metrics, "clusters/conditional_entropy_bits", 2),
+            )
+        done = sum(record.state in OVER for record in records)
+        hidden = f", {len(records) - MAX_ROWS} not shown" if len(records) > MAX_ROWS else ""
+        return Group(table, Text(f"{done} of {self.num_trials} trials done{hidden}", "dim"))
+
+
+def result_table(records: Sequence[TrialRecord], limit: int = MAX_ROWS) -> Table:
+    """Finished and failed trials in the order given."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, justify in (("", "right"), ("trial", "left"), ("linear", "right"), ("k-NN", "right"),
+                          ("I(Z;T)", "right"), ("H(Z|T)", "right"), ("seconds", "right"), ("", "left")):  # fmt: skip
+        table.add_column(name, justify=justify)
+    for rank, record in enumerate(records[:limit], start=1):
+        metrics = record.metrics
+        table.add_row(
+            str(rank),
+            record.point.name,
+            _percent(metrics, "eval/linear_accuracy"),
+            _percent(metrics, "eval/knn_accuracy"),
+            _number(metrics, "clusters/mutual_information_bits", 2),
+            _number(metrics, "clusters/conditional_entropy_bits", 2),
+            f"{record.seconds:.1f}" if record.state == "finished" else Text(record.state, STATE_STYLES[record.state]),
+            Text(record.error or record.reason or "", "dim"),
+        )
+    return table
+
+
+def _outcome(record: TrialRecord, config: Config) -> str:
+    if record.error is not None:
+        return f"failed: {record.error}"
+    value = record.metrics.get(config.sweep.metric)
+    outcome = record.reason or record.state
+    if value is None:
+        return outcome
+    measured = f"{config.sweep.metric} {value:.4f} after {record.seconds:.1f} s"
+    return measured if record.reason is None else f"{measured}, {outcome}"
+
+
+def _number(metrics: dict[str, float], name: str, digits: int) -> str:
+    return f"{metrics[name]:.{digits}f}" if name in metrics else ""
+
+
+def _percent(metrics: dict[str, float], name: str) -> str:
+    return f"{100 * metrics[name]:.1f}" if name in metrics else ""

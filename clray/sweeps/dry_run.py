@@ -1,0 +1,94 @@
+"""What a sweep would do: its trials, what each asks of the cluster, and how long it may take, judged by timed steps."""
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from rich.table import Table
+
+from clray.data.load import Dataset
+from clray.data.loaders import num_steps, shard_indices
+from clray.sweeps.search_space import SweepPlan, SweepPoint
+from clray.training.timing import time_steps
+from clray.training.workers.resources import required_resources
+
+MAX_ROWS = 50
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of a whole sweep.
+
+    Attributes:
+        step_seconds: of a training step, timed here for each kind of trial, with the cores a worker has.
+        seconds: wall time of all trials, without evaluation, reclustering and early stopping.
+    """
+
+    num_trials: int
+    num_at_once: int
+    num_steps: int
+    step_seconds: float
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def sentence(self) -> str:
+        minutes, seconds = divmod(round(self.seconds), 60)
+        shown = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+        return (
+            f"{self.num_trials} trials, {self.num_at_once} at once: about {shown} of training steps "
+            f"({1000 * self.step_seconds:.0f} ms each); evaluation and clustering come on top, early stopping takes off"
+        )
+
+
+def estimate(plan: SweepPlan, data: Dataset, num_at_once: int) -> Estimate:
+    """Time a step of each kind of trial: kinds differ in what changes the work of a step."""
+    torch.set_num_threads(max(1, int(plan.samples[0].config.train.cpus_per_worker)))
+    timed: dict[str, float] = {}
+    steps, seconds = 0, 0.0
+    start = time.monotonic()
+    for point in plan.samples:
+        kind = _kind(point)
+        if kind not in timed:
+            # Of many kinds, those that come late are taken for the mean of the others.
+            late = timed and time.monotonic() - start > 60
+            timed[kind] = sum(timed.values()) / len(timed) if late else time_steps(point.config, data)
+        train = point.config.train
+        count = train.num_epochs * num_steps(
+            shard_indices(data.train, train.num_workers), min(train.global_batch_size, len(data.train))
+        )
+        steps, seconds = steps + count, seconds + count * timed[kind]
+    scale = plan.num_trials / len(plan.samples)
+    return Estimate(
+        num_trials=plan.num_trials,
+        num_at_once=num_at_once,
+        num_steps=round(scale * steps),
+        step_seconds=seconds / steps,
+        seconds=scale * seconds / min(num_at_once, plan.num_trials),
+    )
+
+
+def trial_table(plan: SweepPlan, found: Estimate) -> Table:
+    """The trials, or for a searcher the ends of what it will suggest."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("trial" if plan.points else "from, to", "epochs", "CPUs", "GPUs"):
+        table.add_column(heading, justify="left" if heading != "epochs" else "right")
+    for point in plan.samples[:MAX_ROWS]:
+        needed = required_resources(point.config)
+        table.add_row(
+            point.name, str(point.config.train.num_epochs), f"{needed['CPU']:g}", f"{needed['GPU']:g}"
+        )  # fmt: skip
+    if len(plan.samples) > MAX_ROWS:
+        table.add_row(f"... and {found.num_trials - MAX_ROWS} more", "", "", "")
+    return table
+
+
+def _kind(point: SweepPoint) -> str:
+    """Points of one kind take equally long for a step."""
+    train, config = point.config.train, point.config
+    same = {"objective": {"temperature", "base_temperature"}}
+    parts = (config.encoder, config.head, config.data, train.global_batch_size, train.num_workers, train.precision)
+    return repr((*parts, config.objective.model_dump(exclude=same["objective"])))

@@ -1,0 +1,124 @@
+"""One trial of a sweep, in the process that Ray Tune gives it.
+
+A trial that needs one worker trains here, in a process which the next trial takes over; a trial that needs several
+launches a worker group.
+"""
+
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+
+from clray.config import Config, override
+from clray.data.load import Dataset
+from clray.redaction import hide_credentials
+from clray.report.pictures import draw_run
+from clray.sweeps.searchers import COST
+from clray.sweeps.trials import storage_name
+from clray.training.checkpoint import CHECKPOINT_FILE
+from clray.training.storage import Storage, storage_of
+from clray.training.workers.launch import error_line, train_in_group, train_in_process
+from clray.training.workers.session import Metrics, read_metrics
+
+ERROR_FILE = "error.txt"
+DONE_FILE = "done"
+log = logging.getLogger(__name__)
+
+
+def train_trial(
+    parameters: dict[str, Any], *, config: Config, folder: Path, data: list[Any], service: Any | None
+) -> None:
+    """Train one point of the sweep, from where it was interrupted, and report each epoch to Tune.
+
+    Args:
+        parameters: what the search space chose, and the number of the `point`.
+        config: of the sweep, without its search space.
+        folder: of the sweep.
+        data: the reference of the data set, in a list so that it travels as one.
+        service: the k-means service, where clusters come from there.
+    """
+    index = parameters["point"]
+    overrides = {key: value for key, value in parameters.items() if key != "point"}
+    if config.sweep.scheduler == "pbt":
+        overrides["train.checkpoint_every_epochs"] = 1  # each may be handed to another trial
+    config = override(config, overrides)
+    folder = folder / "trials" / f"{index:04d}"
+    storage = storage_of(config, storage_name(folder))
+    if storage is not None and not folder.exists():
+        storage.download(folder, checkpoints=False)
+    if (folder / DONE_FILE).exists():
+        _report_again(folder)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / ERROR_FILE).unlink(missing_ok=True)
+    try:
+        num_known = len(read_metrics(folder))
+        _train(config, folder, data, service, storage)
+        if len(read_metrics(folder)) == num_known:  # it was killed after its last epoch
+            _draw(config, folder, ray.get(data[0]))
+            _report_again(folder)
+        (folder / DONE_FILE).touch()
+    except Exception as error:
+        # The driver shows this line; Tune's own account of the error reaches its callbacks too late.
+        (folder / ERROR_FILE).write_text(hide_credentials(error_line(error)), encoding="utf-8")
+        raise
+
+
+def _report_again(folder: Path) -> None:
+    """Tell Tune, which has not heard of it, what a trial with nothing left to train came to."""
+    tune.report({**read_metrics(folder)[-1], COST: _cost_seconds(folder)})
+
+
+def _train(config: Config, folder: Path, data: list[Any], service: Any | None, storage: Storage | None) -> None:
+    if config.train.num_workers > 1:
+        from ray.tune.integration.ray_train import TuneReportCallback
+
+        train_in_group(
+            config, data[0], folder, service=service, storage=storage, callbacks=(TuneReportCallback(),)
+        )  # fmt: skip
+        _draw(config, folder, ray.get(data[0]))
+        return
+    images = ray.get(data[0])
+    changes_while_running = config.sweep.scheduler == "pbt"
+    if changes_while_running:
+        _take_over_checkpoint(folder)
+
+    def on_report(metrics: Metrics) -> None:
+        if metrics["epoch"] == config.train.num_epochs:
+            _draw(config, folder, images)
+        metrics = {**metrics, COST: _cost_seconds(folder)}
+        if not changes_while_running:
+            tune.report(metrics)
+            return
+        with tempfile.TemporaryDirectory() as kept:
+            shutil.copyfile(folder / CHECKPOINT_FILE, Path(kept) / CHECKPOINT_FILE)
+            tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(kept))
+
+    train_in_process(config, images, folder, on_report, service, storage)
+
+
+def _take_over_checkpoint(folder: Path) -> None:
+    """Go on from the checkpoint that the scheduler chose, which may be another trial's."""
+    checkpoint = tune.get_checkpoint()
+    if checkpoint is not None:
+        with checkpoint.as_directory() as chosen:
+            shutil.copyfile(Path(chosen) / CHECKPOINT_FILE, folder / CHECKPOINT_FILE)
+
+
+def _draw(config: Config, folder: Path, data: Dataset) -> None:
+    if config.tracking.pictures == "none":
+        return
+    try:
+        draw_run(folder, config, data)
+    except Exception as error:  # a trial is not lost over its picture
+        log.warning("no pictures of %s: %s", folder, error)
+
+
+def _cost_seconds(folder: Path) -> float:
+    """What the trial has cost so far, also before an interruption."""
+    names = ("train/seconds", "recluster/seconds", "eval/seconds")
+    return sum(metrics.get(name, 0.0) for metrics in read_metrics(folder) for name in names)

@@ -1,0 +1,261 @@
+"""A sweep: its points as trials of Ray Tune, reported to a display and to MLflow."""
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+import ray
+from ray import tune
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+
+from clray.config import Config, override
+from clray.data.load import Dataset
+from clray.errors import UserError
+from clray.kmeans.shards.actors import shard_resources
+from clray.ray_runtime.cluster import require_resources, start_ray, warn_of_unused_gpus
+from clray.report.pictures import CLUSTERS_FILE, PATH_FILE
+from clray.sweeps.book import TrialBook
+from clray.sweeps.schedulers import Judge, build_scheduler
+from clray.sweeps.search_space import SweepPlan, SweepPoint
+from clray.sweeps.searchers import BookSearcher, build_searcher
+from clray.sweeps.trainable import ERROR_FILE, train_trial
+from clray.sweeps.trials import TrialRecord, storage_name, write_outcome
+from clray.sweeps.watching import Watch
+from clray.track.runs import RunLogger, Tracker
+from clray.training.health import warn_of_collapse
+from clray.training.storage import keep_results
+from clray.training.trainer import check_against_data
+from clray.training.workers.launch import start_service
+from clray.training.workers.resources import required_resources
+
+
+class Display(Protocol):
+    """Shows the trials while they run."""
+
+    def update(self, record: TrialRecord) -> None: ...
+
+
+SHARED_KEYS = ("kmeans.num_shards", "kmeans.cpus_per_shard", "kmeans.gpus_per_shard", "kmeans.node_labels")
+
+
+def check_points(points: list[SweepPoint], data: Dataset) -> None:
+    """Raise UserError naming the first trial that cannot be run on these data."""
+    for point in points:
+        for key in SHARED_KEYS:
+            if any(each == key or each.startswith(f"{key}.") for each in point.overrides):
+                raise UserError(f"search_space.{key}: the shards serve all trials of a sweep; set it outside")
+        try:
+            check_against_data(point.config, data)
+        except UserError as error:
+            raise UserError(f"trial {point.name}: {error}") from None
+
+
+def start_for_sweep(config: Config, points: list[SweepPoint], *, verbose: bool) -> int:
+    """Ray, with room for the largest trial beside the k-means shards; returns how many trials run at once.
+
+    Raises:
+        UserError: the cluster does not answer, or a trial needs more than all of it.
+    """
+    needed, pool = _largest(points), _pool(config, points)
+    # The cleaner that frees the placement groups of worker groups asks the dashboard's State API.
+    start_ray(needed_cpus=needed["CPU"] + pool["CPU"], dashboard=_is_group(points), verbose=verbose)
+    require_resources({name: needed[name] + pool[name] for name in needed}, "one trial and the k-means shards")
+    warn_of_unused_gpus(needed["GPU"])
+    total = ray.cluster_resources()
+    fits = [int((total.get(name, 0.0) - pool[name] + 1e-6) / amount) for name, amount in needed.items() if amount > 0]
+    limit = max(1, min(fits))
+    return min(limit, config.sweep.max_concurrent_trials or limit)
+
+
+def _is_group(points: list[SweepPoint]) -> bool:
+    return any(point.config.train.num_workers > 1 for point in points)
+
+
+def _largest(points: list[SweepPoint]) -> dict[str, float]:
+    """The most that any trial's workers need of each resource."""
+    each = [required_resources(point.config) for point in points]
+    return {name: max(needed[name] for needed in each) for name in each[0]}
+
+
+def _pool(config: Config, points: list[SweepPoint]) -> dict[str, float]:
+    """What the k-means shards take for the whole sweep."""
+    if not any(point.config.clusters.source == "kmeans" for point in points):
+        return {"CPU": 0.0, "GPU": 0.0}
+    return shard_resources(config.kmeans)
+
+
+def run_sweep(
+    config: Config,
+    plan: SweepPlan,
+    data: Dataset,
+    folder: Path,
+    num_at_once: int,
+    tracker: Tracker,
+    display: Display,
+    watch: Watch | None = None,
+) -> tuple[list[TrialRecord], RunLogger]:
+    """Run every trial; a failing one does not end the sweep, unless `sweep.fail_fast`.
+
+    Trials that are over are not run again, and those whose folder holds a checkpoint go on from there, so a sweep that
+    was interrupted is resumed by running it again. `start_for_sweep` comes first. Returns the trials and the open
+    MLflow run of the sweep.
+    """
+    book = TrialBook(config, plan, folder)
+    searcher = BookSearcher(book, build_searcher(config, plan, folder))
+    reporter = _Reporter(book, folder, tracker, data, display, watch)
+    for record in book.records:
+        display.update(record)
+    has_shards = any(point.config.clusters.source == "kmeans" for point in plan.samples)
+    is_group, needed = _is_group(plan.samples), _largest(plan.samples)
+    # A worker group's workers are not reserved by Tune: the trial itself takes next to nothing, and the number of
+    # trials at once is bounded by what the workers need.
+    per_trial = {"CPU": 0.01} if is_group else {name: amount for name, amount in needed.items() if amount > 0}
+    trainable = tune.with_parameters(
+        train_trial, config=override(config, {"search_space": []}), folder=folder, data=[ray.put(data)],
+        service=start_service(config.kmeans) if has_shards else None,
+    )  # fmt: skip
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # accuracy is not measured at every epoch
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # its banner ignores verbose=0
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, per_trial),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=Judge(build_scheduler(config, plan), book),
+            num_samples=max(plan.num_trials, 1),
+            max_concurrent_trials=num_at_once,
+            reuse_actors=not is_group,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(folder.resolve()),
+            callbacks=[reporter],
+            verbose=0,
+            failure_config=tune.FailureConfig(
+                max_failures=0 if config.sweep.fail_fast else config.sweep.max_failures,
+                fail_fast=config.sweep.fail_fast,
+            ),
+        ),
+    )
+    try:
+        tuner.fit()
+    finally:
+        reporter.close()
+        # Tune's own state; a sweep is resumed from the folders of its trials.
+        shutil.rmtree(folder / "tune", ignore_errors=True)
+    return book.records, reporter.parent
+
+
+class _Reporter(Callback):
+    """Tune's events to the records, the display and MLflow, all in the driver: trials never import MLflow."""
+
+    def __init__(
+        self, book: TrialBook, folder: Path, tracker: Tracker, data: Dataset, display: Display, watch: Watch | None
+    ) -> None:
+        self.book, self.folder, self.tracker, self.data, self.display = book, folder, tracker, data, display
+        self.watch = watch
+        self.parent = tracker.start_run(kind="sweep", run_id=folder.name, name=folder.name, config=book.config)
+        self.parent.log_dataset(data, book.config.data)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune saves its callbacks with the state of the experiment; a sweep is resumed from the trials' own folders.
+        return {}
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:  # noqa: ARG002
+        record = self._record(trial)
+        record.state, record.error = "running", None
+        record.started_at = record.started_at or time.monotonic()
+        if record.mlflow is None:
+            record.mlflow = start_trial_run(self.tracker, record, self.parent.run_id)
+            record.mlflow.log_dataset(self.data, record.point.config.data)
+        self._show(record)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any  # noqa: ARG002
+    ) -> None:  # fmt: skip
+        record = self._record(trial)
+        record.metrics = {name: value for name, value in result.items() if name == "epoch" or _is_metric(name, value)}
+        warn_of_collapse(record.metrics, record.point.name)
+        changed = {k: v for k, v in record.point.overrides.items() if trial.config.get(k, v) != v}
+        changed = {key: trial.config[key] for key in changed}
+        if record.mlflow is not None:
+            record.mlflow(record.metrics)
+            if changed != record.changed:
+                record.mlflow.set_tags(changed=", ".join(f"{key}={value:.4g}" for key, value in changed.items()))
+        record.changed = changed
+        self._show(record)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:  # noqa: ARG002
+        record = self._record(trial)
+        self._end(record, "pruned" if record.reason else "finished", "FINISHED")
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:  # noqa: ARG002
+        record = self._record(trial)
+        record.error = _reason(record.folder)
+        self._end(record, "failed", "FAILED")
+
+    def close(self) -> None:
+        """End what is still open: trials that an interruption left behind."""
+        for record in self.book.records:
+            if record.state == "running":
+                self._end(record, "stopped", "KILLED")
+
+    def _end(self, record: TrialRecord, state: str, status: str) -> None:
+        record.state = state
+        if record.started_at is not None:
+            record.seconds = time.monotonic() - record.started_at
+        if record.mlflow is not None:
+            self._log_end(record, record.mlflow)
+            record.mlflow.finish(status)
+        if state in ("finished", "pruned"):
+            write_outcome(record)  # last: with it, a resumed sweep leaves the trial alone
+        keep_results(self.book.config, self.folder, self.folder.name)
+        keep_results(self.book.config, record.folder, storage_name(record.folder))
+        self._show(record)
+
+    def _log_end(self, record: TrialRecord, logger: RunLogger) -> None:
+        tags = {"state": record.state}
+        if record.error is not None:
+            tags["error"] = record.error
+        if record.reason is not None:
+            tags["reason"] = record.reason
+        logger.set_tags(**tags)
+        for name in (PATH_FILE, CLUSTERS_FILE):
+            if (record.folder / name).exists():
+                logger.log_file(record.folder / name)
+
+    def _show(self, record: TrialRecord) -> None:
+        self.display.update(record)
+        if self.watch is not None:
+            self.watch.update(self.book.records, record)
+
+    def _record(self, trial: Trial) -> TrialRecord:
+        return self.book.records[trial.config["point"]]
+
+
+def start_trial_run(tracker: Tracker, record: TrialRecord, sweep: str) -> RunLogger:
+    """The trial's MLflow run, new or continued, below the sweep's."""
+    return tracker.start_run(
+        kind="trial",
+        run_id=f"{sweep}/{record.point.index}",
+        name=record.point.name,
+        config=record.point.config,
+        folder=record.folder,
+        parent=sweep,
+        point=record.point.repeated_name,
+    )
+
+
+def _is_metric(name: str, value: Any) -> bool:
+    return name.split("/")[0] in ("train", "eval", "clusters", "recluster") and isinstance(value, int | float)
+
+
+def _reason(folder: Path) -> str:
+    """The trial's own error in one line; a process that was killed leaves none."""
+    path = folder / ERROR_FILE
+    if not path.exists():
+        return "its process died: of too little memory, or with its node"
+    return path.read_text(encoding="utf-8")

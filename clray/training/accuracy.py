@@ -1,0 +1,68 @@
+"""How good a model's representation is: linear probe and nearest neighbours, over the images of all workers."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clray.clusters.statistics import cluster_statistics
+from clray.config import Config
+from clray.data.load import Dataset, ImageSet
+from clray.data.loaders import ordered_batches, shard_indices
+from clray.errors import TrainingError
+from clray.evaluate.linear_probe import linear_probe_accuracy
+from clray.evaluate.nearest_neighbors import nearest_neighbor_accuracy
+from clray.model.encoder import ContrastiveModel
+from clray.model.features import EMBEDDING_BATCH_SIZE, compute_features
+from clray.seeding import derive_seed
+from clray.training.export import load_model
+from clray.training.workers.session import LocalSession, Metrics, Session, default_device, gather
+
+
+def evaluate(config: Config, model: ContrastiveModel, data: Dataset, session: Session) -> Metrics:
+    """Linear-probe and nearest-neighbour accuracy of the representation h; every rank must call it."""
+    start = time.perf_counter()
+    train_h, test_h = (_representations(config, model, images, session) for images in (data.train, data.test))
+    if not (np.isfinite(train_h).all() and np.isfinite(test_h).all()):
+        raise TrainingError("the representation holds NaN or infinity; lower train.learning_rate")
+    splits = (train_h, data.train.labels, test_h, data.test.labels)
+    linear = linear_probe_accuracy(
+        *splits,
+        num_classes=data.num_classes,
+        config=config.evaluate,
+        seed=derive_seed(config.seed, "probe") % 2**32,
+        device=session.device,
+    )
+    knn = nearest_neighbor_accuracy(*splits, num_neighbors=config.evaluate.num_neighbors)
+    return {
+        "eval/linear_accuracy": linear,
+        "eval/knn_accuracy": knn,
+        "eval/seconds": time.perf_counter() - start,
+    }
+
+
+def evaluate_checkpoint(checkpoint: dict[str, Any], config: Config, data: Dataset) -> Metrics:
+    """Accuracy of a checkpoint's encoder, and where the data are those it was trained on its cluster statistics."""
+    model = load_model(checkpoint, config)
+    session = LocalSession(Path(), None, lambda _: None, default_device())
+    metrics = {"epoch": checkpoint["epoch"], **evaluate(config, model.to(session.device), data, session)}
+    ids = checkpoint["cluster_ids"][0].numpy()
+    if len(ids) == len(data.train):
+        metrics |= cluster_statistics(ids, data.train.labels, checkpoint["num_clusters"][0]).as_metrics()
+    return metrics
+
+
+def _representations(config: Config, model: ContrastiveModel, images: ImageSet, session: Session) -> np.ndarray:
+    """h of all images in dataset order, each computed by one worker."""
+    shards = shard_indices(images, session.world_size)
+    own = shards[session.rank]
+    if len(own):
+        batches = ordered_batches(images, own, batch_size=EMBEDDING_BATCH_SIZE, config=config.data)
+        h, _ = compute_features(model, batches, session.device)
+    else:
+        h = np.empty((0, model.representation_dim), np.float32)
+    result = np.empty((len(images), h.shape[1]), np.float32)
+    for indices, part in zip(shards, gather(h, session.world_size), strict=True):
+        result[indices] = part
+    return result

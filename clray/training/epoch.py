@@ -1,0 +1,126 @@
+"""The steps of one epoch of contrastive training; no Ray."""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from clray.data.augmentation import draw_views
+from clray.errors import TrainingError
+from clray.training.state import TrainState
+
+
+@dataclass
+class EpochMeter:
+    """What one worker has measured since the epoch began."""
+
+    losses: list[Tensor] = field(default_factory=list)
+    """One scalar per step, left on the device: asking for its value at every step would make a GPU wait."""
+    positives: list[Tensor] = field(default_factory=list)
+    spread: Tensor | None = None
+    """1 - |mean z|^2 over the last batch: 0 where all embeddings are equal."""
+    num_samples: int = 0
+    seconds: float = 0.0
+    """Of the steps alone: neither waiting for data nor for clusters counts."""
+    data_wait_seconds: float = 0.0
+
+    def checked_losses(self, where: str, settings: str) -> list[float]:
+        """The losses so far.
+
+        Args:
+            where, settings: epoch and worker, and what drives the loss, for the error message.
+
+        Raises:
+            TrainingError: one is not finite.
+        """
+        values = torch.stack(self.losses).tolist() if self.losses else []
+        for step, value in enumerate(values):
+            if not math.isfinite(value):
+                raise TrainingError(
+                    f"the loss is {value} in {where}, step {step + 1} ({settings}); lower train.learning_rate or "
+                    "raise objective.temperature"
+                )
+        return values
+
+    def state_dict(self) -> dict[str, Any]:
+        means = {"losses": self.losses, "positives": self.positives}
+        stacked = {name: torch.stack(values).cpu() if values else torch.empty(0) for name, values in means.items()}
+        times = {"seconds": self.seconds, "data_wait_seconds": self.data_wait_seconds}
+        return {**stacked, **times, "num_samples": self.num_samples}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], device: torch.device) -> "EpochMeter":
+        losses, positives = (list(state[name].to(device).unbind()) for name in ("losses", "positives"))
+        return cls(losses, positives, None, state["num_samples"], state["seconds"], state["data_wait_seconds"])
+
+
+def mean_state(states: list[dict[str, Any]]) -> dict[str, Any]:
+    """The mean over workers of what `EpochMeter.state_dict` gives on each, for all of them to go on from."""
+    first = states[0]
+    means = {name: torch.stack([state[name] for state in states]).mean(dim=0) for name in ("losses", "positives")}
+    return {**first, **means}
+
+
+def train_steps(
+    model: nn.Module,
+    state: TrainState,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    meter: EpochMeter,
+    *,
+    augmentation: nn.Module,
+    cluster_ids: Callable[[], Tensor],
+    accumulate_batches: int,
+    device: torch.device,
+    before_step: Callable[[], None],
+    after_step: Callable[[], None],
+) -> None:
+    """Train on every batch once, from where `state` stands.
+
+    Args:
+        model: the state's, possibly wrapped for several workers.
+        batches: uint8 images and their dataset indices.
+        cluster_ids: the clusters of each sample of the data set, int64 [granularities, N], on the device.
+        accumulate_batches: batches whose gradients are averaged before the optimizer steps.
+        before_step, after_step: called around each batch; the first may change the clusters and seeds the randomness.
+    """
+    model.train()
+    iterator = iter(batches)
+    while True:
+        waiting_since = time.perf_counter()
+        batch = next(iterator, None)
+        if batch is None:
+            return
+        meter.data_wait_seconds += time.perf_counter() - waiting_since
+        before_step()
+        start = time.perf_counter()
+        images, indices = (each.to(device, non_blocking=True) for each in batch)
+        views = draw_views(augmentation, images, state.objective.num_views)
+        steps = state.step_in_epoch + 1
+        is_last_part = steps % accumulate_batches == 0 or steps == state.steps_per_epoch
+        with nullcontext() if is_last_part else _without_exchange(model):
+            value = state.objective(model, views, indices, cluster_ids())
+            (value.loss / accumulate_batches).backward()
+        if is_last_part:
+            state.optimizer.step()
+            state.optimizer.zero_grad(set_to_none=True)
+            state.schedule.step()
+        if state.bank is not None:
+            state.bank.update(indices, value.embeddings)
+        meter.losses.append(value.loss.detach())
+        meter.positives.append(value.num_positives)
+        meter.spread = 1 - value.embeddings.mean(dim=0).square().sum()
+        meter.num_samples += len(images)
+        meter.seconds += time.perf_counter() - start
+        state.step_in_epoch += 1
+        after_step()
+
+
+def _without_exchange(model: nn.Module) -> AbstractContextManager[None]:
+    """Leave gradients where they are until the last batch that is accumulated."""
+    return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()

@@ -1,0 +1,76 @@
+"""A trained encoder for use elsewhere: its weights as safetensors, and embeddings of any images."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from safetensors.torch import save_file
+
+from clray.config import Config
+from clray.data.load import ImageSet
+from clray.data.loaders import ordered_batches
+from clray.errors import UserError
+from clray.model.encoder import ContrastiveModel
+from clray.model.features import EMBEDDING_BATCH_SIZE, compute_features
+from clray.training.workers.session import default_device
+
+
+def load_model(checkpoint: dict[str, Any], config: Config) -> ContrastiveModel:
+    """The checkpoint's model, on the CPU."""
+    model = ContrastiveModel(config, checkpoint["num_channels"], checkpoint["num_clusters"][0])
+    model.load_state_dict(checkpoint["model"])
+    return model
+
+
+def export_encoder(checkpoint: dict[str, Any], config: Config, path: Path) -> dict[str, str]:
+    """Write the encoder's `state_dict` as safetensors, and return the metadata written beside it.
+
+    The metadata say how to build the encoder and feed it: `encoder` (the config's section), `num_channels`,
+    `representation_dim`, `image_size` (null where it was that of the images) and `pixels`. The names of a ResNet's
+    weights are torchvision's.
+    """
+    model = load_model(checkpoint, config)
+    weights = {name: value.contiguous() for name, value in model.encoder.state_dict().items()}
+    metadata = {
+        "encoder": config.encoder.model_dump_json(),
+        "num_channels": str(checkpoint["num_channels"]),
+        "representation_dim": str(model.representation_dim),
+        "image_size": json.dumps(config.data.image_size),
+        "pixels": "0..1, not normalised",
+        "objective": config.objective.model_dump_json(),
+        "epoch": str(checkpoint["epoch"]),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    save_file(weights, partial, metadata)
+    partial.replace(path)
+    return metadata
+
+
+def embed(
+    checkpoint: dict[str, Any], config: Config, images: ImageSet, path: Path, output: Literal["h", "z"]
+) -> tuple[int, int]:
+    """Write h or z of every image, in order, as float32 `.npy`; returns its shape.
+
+    Raises:
+        UserError: images of other channels than the encoder was trained with.
+    """
+    device = default_device()
+    model = load_model(checkpoint, config).to(device)
+    wanted = checkpoint["num_channels"]
+    if isinstance(images.images, np.ndarray) and images.images.shape[1] != wanted:
+        raise UserError(f"the images have {images.images.shape[1]} channels, the encoder was trained on {wanted}")
+    dim = model.representation_dim if output == "h" else model.embedding_dim
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    rows = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=(len(images), dim))
+    batches = ordered_batches(images, np.arange(len(images)), batch_size=EMBEDDING_BATCH_SIZE, config=config.data)
+    start = 0
+    for batch in batches:
+        h, z = compute_features(model, [batch], device)
+        rows[start : start + len(h)] = h if output == "h" else z
+        start += len(h)
+    rows.flush()
+    partial.replace(path)
+    return len(images), dim

@@ -1,0 +1,161 @@
+"""When to ask for new clusters, from which embeddings, and when to take them over."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from clray.clusters.assignment import ClusterAssignment
+from clray.config import Config
+from clray.data.load import Dataset, ImageSet
+from clray.data.loaders import ordered_batches, shard_indices
+from clray.kmeans.lloyd import Clustering
+from clray.model.features import EMBEDDING_BATCH_SIZE, compute_features
+from clray.objective.prototypes import concentrations
+from clray.seeding import derive_seed
+from clray.training.state import TrainState
+from clray.training.workers.session import Metrics, PendingClustering, Session, agree, gather
+
+
+@dataclass
+class _Request:
+    """A clustering that has been asked for."""
+
+    step: int
+    """Steps trained when its embeddings were taken."""
+    vectors: np.ndarray
+    pending: PendingClustering
+    seed: int
+    has_start: bool
+    asked_at: float
+
+
+class Reclusterer:
+    """Keeps a run's k-means clusters fresh; does nothing where clusters come from elsewhere.
+
+    With `recluster.mode: async` training goes on while the clusters are computed, and all workers take them over at the
+    same step, the first at which all have them. One request is under way at a time.
+    """
+
+    def __init__(self, config: Config, data: Dataset, state: TrainState, session: Session) -> None:
+        self.config, self.data, self.state, self.session = config, data, state, session
+        self.request: _Request | None = None
+        self.metrics: Metrics = {}
+        self.stall_seconds = 0.0
+
+    def at_step(self) -> bool:
+        """To be called on every worker before each step; tells whether the assignments changed."""
+        if self.config.clusters.source != "kmeans":
+            return False
+        start, changed = time.perf_counter(), False
+        if self.request is not None and agree(self.request.pending.ready(), self.session):
+            self._take_over(self.request)
+            changed = True
+        if self.request is None and self._is_due():
+            self.request = self._ask()
+            if self.config.recluster.mode == "sync" or self.state.clustered_step is None:
+                self._take_over(self.request)
+                changed = True
+        self.stall_seconds += time.perf_counter() - start
+        return changed
+
+    def drain_metrics(self) -> Metrics:
+        """What happened since the last call."""
+        metrics, self.metrics = self.metrics, {}
+        if metrics or self.stall_seconds > 0:
+            metrics["recluster/stall_seconds"] = self.stall_seconds
+        self.stall_seconds = 0.0
+        return metrics
+
+    def _is_due(self) -> bool:
+        settings = self.config.recluster
+        every = settings.every_steps or settings.every_epochs * self.state.steps_per_epoch
+        since = self.state.step - settings.warmup_epochs * self.state.steps_per_epoch
+        if since < 0:
+            return False
+        last_due = self.state.step - since % every
+        return self.state.clustered_step is None or self.state.clustered_step < last_due
+
+    def _ask(self) -> _Request:
+        """Hand over this worker's embeddings.
+
+        They are those of the bank, or with `recluster.embeddings: pass` those of the images without augmentation, as in
+        the authors' protocol; of the momentum encoder where there is one.
+        """
+        assert self.session.cluster is not None, "a run with k-means clusters is launched with a way to compute them"
+        config, state, asked_at = self.config, self.state, time.perf_counter()
+        seed = derive_seed(config.seed, "kmeans", epoch=state.step) % 2**32
+        own = shard_indices(self.data.train, self.session.world_size)[self.session.rank]
+        if state.bank is None:
+            vectors = self._embed(own)
+        else:
+            unseen = state.bank.unseen()
+            if len(unseen):
+                indices = torch.from_numpy(unseen).to(self.session.device)
+                state.bank.update(indices, torch.from_numpy(self._embed(unseen)).to(self.session.device))
+            vectors = state.bank.unit_vectors()
+        initial = state.centroids if config.kmeans.warm_start else None
+        pending = self.session.cluster(
+            vectors,
+            config.clusters.counts,
+            nested=config.clusters.granularities is not None and config.objective.name != "pcl",
+            seed=seed,
+            initial=initial,
+        )
+        return _Request(state.step, vectors, pending, seed, initial is not None, asked_at)
+
+    def _take_over(self, request: _Request) -> None:
+        """Wait for the clusters and put them into the state."""
+        state = self.state
+        clusterings = request.pending.result()
+        assignments = tuple(
+            ClusterAssignment(_of_all_workers(each.ids, self.data.train, self.session), each.num_clusters, "kmeans")
+            for each in clusterings
+        )
+        self.metrics |= {
+            "recluster/num_iterations": float(clusterings[0].num_iterations),
+            "recluster/inertia": clusterings[0].inertia,
+            "recluster/network_bytes": float(clusterings[0].network_bytes),
+        }
+        if state.clustered_step is not None:
+            self.metrics["recluster/moved_fraction"] = assignments[0].moved_fraction(state.assignments[0])
+        state.assignments, state.centroids = assignments, [each.centroids for each in clusterings]
+        state.clustered_step = request.step
+        phis = self._concentrations(request.vectors, clusterings) if self.config.objective.name == "pcl" else None
+        state.objective.take_clusters(state.centroids, phis, renamed=not request.has_start, seed=request.seed)
+        self.metrics["recluster/seconds"] = time.perf_counter() - request.asked_at
+        self.request = None
+
+    def _embed(self, indices: np.ndarray) -> np.ndarray:
+        """z of these images without augmentation, float32 [n, dim]."""
+        config, model = self.config, self.state.objective.embedding_model(self.state.model)
+        batches = ordered_batches(self.data.train, indices, batch_size=EMBEDDING_BATCH_SIZE, config=config.data)
+        return compute_features(model, batches, self.session.device)[1]
+
+    def _concentrations(self, z: np.ndarray, clusterings: list[Clustering]) -> list[np.ndarray]:
+        """PCL's concentration of each cluster of each granularity, over the images of all workers."""
+        phis = []
+        for each in clusterings:
+            distances = np.linalg.norm(z - each.centroids[each.ids], axis=1)
+            all_distances, all_ids = (
+                np.concatenate(gather(values, self.session.world_size)) for values in (distances, each.ids)
+            )
+            temperature = self.config.objective.temperature
+            phis.append(concentrations(all_distances, all_ids, each.num_clusters, temperature=temperature))
+        return phis
+
+
+def _of_all_workers(values: np.ndarray, data: ImageSet, session: Session) -> np.ndarray:
+    """What each worker knows of its own images, for all images in dataset order, int64 [N]."""
+    result = np.empty(len(data), np.int64)
+    for shard, part in zip(
+        shard_indices(data, session.world_size), gather(values, session.world_size), strict=True
+    ):  # fmt: skip
+        result[shard] = part
+    return result
+
+
+def ids_on_device(assignments: tuple[ClusterAssignment, ...], device: torch.device) -> torch.Tensor:
+    """The clusters of each sample, int64 [granularities, N]."""
+    return torch.from_numpy(np.stack([each.ids for each in assignments])).to(device)

@@ -1,0 +1,160 @@
+"""What a run carries from step to step, and what of it a checkpoint holds.
+
+Random generators are not stored: each step derives its own from (run seed, component, step, rank).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import LambdaLR
+
+from clray.clusters.assignment import ClusterAssignment
+from clray.config import Config
+from clray.config.sections import TrainConfig
+from clray.errors import UserError
+from clray.model.encoder import ContrastiveModel
+from clray.redaction import hide_in_tree
+from clray.seeding import derive_seed
+from clray.training.bank import EmbeddingBank
+from clray.training.objectives import Objective, build_objective
+from clray.training.optim import build_optimizer, build_schedule
+
+
+@dataclass
+class TrainState:
+    """Model, objective, optimizer, schedule, the position in the run, and the cluster assignments in use."""
+
+    model: ContrastiveModel
+    objective: Objective
+    optimizer: torch.optim.Optimizer
+    schedule: LambdaLR
+    assignments: tuple[ClusterAssignment, ...]
+    """One per granularity."""
+    steps_per_epoch: int
+    bank: EmbeddingBank | None = None
+    centroids: list[np.ndarray] | None = None
+    epoch: int = 0
+    """The epoch in training, from 0."""
+    step_in_epoch: int = 0
+    """Steps of it that are done."""
+    clustered_step: int | None = None
+    """The step whose embeddings gave the assignments; None before the first clustering."""
+    order_ids: np.ndarray | None = None
+    """Clusters at the start of the epoch, by which its order of images was drawn."""
+
+    @property
+    def step(self) -> int:
+        """Steps trained since the run began."""
+        return self.epoch * self.steps_per_epoch + self.step_in_epoch
+
+    @property
+    def age_epochs(self) -> float:
+        """Epochs from the embeddings of the assignments to the start of this epoch."""
+        start = self.epoch * self.steps_per_epoch
+        return max(0, start - (self.clustered_step or 0)) / self.steps_per_epoch
+
+    def to_checkpoint(self, config: Config, num_channels: int) -> dict[str, Any]:
+        """Everything of this worker needed to go on or to evaluate, as tensors and plain values."""
+        return {
+            "config": hide_in_tree(config.model_dump(mode="json")),
+            "num_channels": num_channels,
+            "epoch": self.epoch,
+            "step_in_epoch": self.step_in_epoch,
+            "clustered_step": self.clustered_step,
+            "order_ids": None if self.order_ids is None else torch.from_numpy(self.order_ids),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "objective": self.objective.state_dict(),
+            "cluster_ids": torch.from_numpy(np.stack([each.ids for each in self.assignments])),
+            "num_clusters": [each.num_clusters for each in self.assignments],
+            "cluster_source": self.assignments[0].source,
+            "centroids": None if self.centroids is None else [torch.tensor(each) for each in self.centroids],
+        }
+
+    def load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take over a checkpoint of the same config and data.
+
+        Raises:
+            UserError: the checkpoint is of another data set.
+        """
+        ids, num_images = checkpoint["cluster_ids"].numpy(), len(self.assignments[0])
+        if ids.shape[1] != num_images:
+            raise UserError(
+                f"the checkpoint assigns {ids.shape[1]} training images, the data hold {num_images}; "
+                "resume with the data it was trained on, or start a new run"
+            )
+        self.model.load_state_dict(checkpoint["model"])
+        self.optimizer.load_state_dict(checkpoint["optimizer"])
+        rates = self.schedule.base_lrs
+        self.schedule.load_state_dict(checkpoint["schedule"])
+        # The config's learning rate is what counts, where population-based training has changed it since.
+        self.schedule.base_lrs = rates
+        factors = (rule(self.schedule.last_epoch) for rule in self.schedule.lr_lambdas)
+        for group, rate, factor in zip(self.optimizer.param_groups, rates, factors, strict=True):
+            group["initial_lr"], group["lr"] = rate, rate * factor
+        self.epoch, self.step_in_epoch = checkpoint["epoch"], checkpoint["step_in_epoch"]
+        self.clustered_step = checkpoint["clustered_step"]
+        order_ids = checkpoint["order_ids"]
+        self.order_ids = None if order_ids is None else order_ids.numpy()
+        if self.bank is not None and checkpoint["bank"] is not None:
+            self.bank.load_rows(checkpoint["bank"])
+        self.objective.load_state_dict(checkpoint["objective"])
+        self.assignments = tuple(
+            ClusterAssignment(each, num_clusters, checkpoint["cluster_source"])
+            for each, num_clusters in zip(ids, checkpoint["num_clusters"], strict=True)
+        )
+        saved = checkpoint["centroids"]
+        self.centroids = None if saved is None else [each.numpy() for each in saved]
+
+
+def create_state(
+    config: Config,
+    *,
+    num_channels: int,
+    steps_per_epoch: int,
+    assignments: tuple[ClusterAssignment, ...],
+    device: torch.device,
+    shard: np.ndarray,
+    world_size: int = 1,
+) -> TrainState:
+    """A fresh state; the initial weights depend on the run seed alone. `shard` holds this worker's dataset indices."""
+    is_kmeans = config.clusters.source == "kmeans"
+    num_clusters = config.clusters.num_clusters if is_kmeans else assignments[0].num_clusters
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(config.seed, "weights"))
+        model = ContrastiveModel(config, num_channels, num_clusters)
+    if config.train.sync_batch_norm and world_size > 1 and device.type == "cuda":
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    model = model.to(device)
+    optimizer = build_optimizer(model, config.train)
+    schedule = build_schedule(optimizer, config.train, math.ceil(steps_per_epoch / config.train.accumulate_batches))
+    bank = None
+    if is_kmeans and config.recluster.embeddings == "bank":
+        bank = EmbeddingBank(shard, model.embedding_dim, device, momentum=config.recluster.bank_momentum)
+    return TrainState(model, build_objective(config, model), optimizer, schedule, assignments, steps_per_epoch, bank)
+
+
+def wrap_for_workers(model: nn.Module, config: TrainConfig, world_size: int, device: torch.device) -> nn.Module:
+    """The model itself for one worker, DDP over several; compiled where the config asks for it."""
+    if config.compile:
+        model.encoder.compile()
+    if world_size == 1:
+        return model
+    return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+
+
+def share_buffers(model: nn.Module, world_size: int) -> None:
+    """Give every worker the batch-norm statistics of rank 0, so that all embed alike; every rank must call it.
+
+    During an epoch each worker gathers its own, as DDP only copies them before a step.
+    """
+    if world_size > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)

@@ -1,0 +1,257 @@
+"""One run: restore, then for each epoch train with fresh clusters, evaluate, report."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from clray.clusters.assignment import ClusterAssignment
+from clray.clusters.known import known_clusters
+from clray.clusters.statistics import cluster_statistics
+from clray.config import Config
+from clray.data.augmentation import build_augmentation
+from clray.data.images.streamed import StreamedImages
+from clray.data.load import Dataset, ImageSet
+from clray.data.loaders import Batch, num_steps, shard_indices, training_batches
+from clray.data.sampling import buffered_order, cluster_order, draw_partners, uniform_order
+from clray.errors import UserError
+from clray.model.encoder import build_encoder
+from clray.seeding import derive_seed
+from clray.training.accuracy import evaluate
+from clray.training.bank import merge_banks
+from clray.training.epoch import EpochMeter, mean_state, train_steps
+from clray.training.recluster import Reclusterer, ids_on_device
+from clray.training.state import create_state, share_buffers, wrap_for_workers
+from clray.training.workers.session import Metrics, Session, gather, gather_objects
+
+
+def check_against_data(config: Config, data: Dataset) -> None:
+    """Raise UserError for settings that these data rule out; costs nothing and comes before Ray starts."""
+    num_images = len(data.train)
+    most = max(config.clusters.counts)
+    if config.clusters.source == "kmeans" and most > num_images:
+        raise UserError(
+            f"clusters.num_clusters must be at most {num_images} (the training images); got {most}. Lower it in the "
+            f"config or with --set clusters.num_clusters={num_images}"
+        )
+    if num_images < 2 * config.train.num_workers:
+        raise UserError(
+            f"train.num_workers must leave each worker at least 2 of the {num_images} training images; "
+            f"got {config.train.num_workers}"
+        )
+    if isinstance(data.train.images, StreamedImages):
+        _check_streamed(config, data)
+    _check_image_size(config, data)
+    build_encoder(config.encoder, data.num_channels)
+    for assignment in start_clusters(config, data):
+        if config.objective.is_classification and assignment.num_clusters < 2:
+            raise UserError(
+                f"objective.name={config.objective.name}: all {num_images} training images are in one cluster, so that "
+                "there is nothing to predict; choose other clusters"
+            )
+
+
+def _check_image_size(config: Config, data: Dataset) -> None:
+    """A vision transformer has as many positions as its images have patches."""
+    images = data.train.images
+    sizes = images.shape[2:] if isinstance(images, np.ndarray) else (config.data.image_size,) * 2
+    wanted = config.encoder.image_size
+    if config.encoder.name == "vit_s16" and sizes != (wanted, wanted):
+        raise UserError(
+            f"encoder.image_size={wanted}, but the images are {sizes[1]}x{sizes[0]} pixels; set data.image_size and "
+            "encoder.image_size to the same multiple of 16"
+        )
+
+
+def _check_streamed(config: Config, data: Dataset) -> None:
+    for key, value, is_set in (
+        ("train.sampler", config.train.sampler, config.train.sampler == "cluster"),
+        ("objective.form", config.objective.form, config.objective.form == "pair-sampled"),
+    ):
+        if is_set:
+            raise UserError(
+                f"{key}={value} draws images from anywhere in the data, and these are read from their files by row "
+                "groups; raise data.memory_limit_mib if there is memory, or choose another"
+            )
+    smallest = min(map(len, shard_indices(data.train, config.train.num_workers)))
+    if 2 * smallest * config.train.num_workers < len(data.train):
+        raise UserError(
+            f"train.num_workers={config.train.num_workers}: a worker reads whole row groups, and one would have only "
+            f"{smallest} of {len(data.train)} images; write smaller row groups, or use fewer workers"
+        )
+
+
+def start_clusters(config: Config, data: Dataset) -> tuple[ClusterAssignment, ...]:
+    """The assignments the run starts with."""
+    train = data.train
+    return known_clusters(
+        config.clusters, labels=train.labels, columns=train.columns, names=data.names, seed=config.seed
+    )
+
+
+def run(config: Config, data: Dataset, session: Session) -> Metrics:
+    """Train to the end, from the session's checkpoint where it has one; returns the last epoch's metrics."""
+    this, metrics = _Run(config, data, session), Metrics()
+    while this.state.epoch < config.train.num_epochs:
+        metrics = this.train_epoch()
+        is_last, every = this.state.epoch == config.train.num_epochs, config.evaluate.every_epochs
+        if is_last or (every is not None and this.state.epoch % every == 0):
+            metrics |= evaluate(config, this.state.model, data, session)
+        # An evaluated epoch may be the best, and the best is kept.
+        due = "eval/seconds" in metrics or this.state.epoch % config.train.checkpoint_every_epochs == 0
+        session.report(metrics, this.checkpoint() if due else None)
+    return metrics
+
+
+class _Run:
+    """A run on one worker, between its steps."""
+
+    def __init__(self, config: Config, data: Dataset, session: Session) -> None:
+        """Starts afresh, or where the session's checkpoint stands."""
+        self.config, self.data, self.session = config, data, session
+        self.shards = shard_indices(data.train, session.world_size)
+        self.state = create_state(
+            config,
+            num_channels=data.num_channels,
+            steps_per_epoch=num_steps(self.shards, min(config.train.global_batch_size, len(data.train))),
+            assignments=start_clusters(config, data),
+            device=session.device,
+            shard=self.shards[session.rank],
+            world_size=session.world_size,
+        )
+        self.reclusterer = Reclusterer(config, data, self.state, session)
+        self.meter = EpochMeter()
+        checkpoint = session.restore()
+        if checkpoint is not None:
+            self.state.load_checkpoint(checkpoint)
+            self.meter = EpochMeter.from_state(checkpoint["meter"], session.device)
+            self.reclusterer.metrics = dict(checkpoint["recluster_metrics"])
+        self.model = wrap_for_workers(self.state.model, config.train, session.world_size, session.device)
+        self.augmentation = build_augmentation(config.augmentation, image_size(data.train, config), data.num_channels)
+        self.cluster_ids = ids_on_device(self.state.assignments, session.device)
+
+    def train_epoch(self) -> Metrics:
+        """Train what is left of the epoch; returns its metrics."""
+        state = self.state
+        # Before the order of the epoch is drawn, as it may follow the clusters.
+        self._refresh_clusters()
+        if state.step_in_epoch == 0:
+            state.order_ids = state.assignments[0].ids if self._order_follows_clusters else None
+        train_steps(
+            self.model,
+            state,
+            self._batches(),
+            self.meter,
+            augmentation=self.augmentation,
+            cluster_ids=lambda: self.cluster_ids,
+            accumulate_batches=self.config.train.accumulate_batches,
+            device=self.session.device,
+            before_step=self._before_step,
+            after_step=self._after_step,
+        )
+        share_buffers(state.model, self.session.world_size)
+        first = state.assignments[0]
+        metrics = {
+            **self._training_metrics(),
+            **self.reclusterer.drain_metrics(),
+            "recluster/age_epochs": state.age_epochs,
+            **cluster_statistics(first.ids, self.data.train.labels, first.num_clusters).as_metrics(),
+            "clusters/largest_fraction": float(first.sizes.max() / len(first)),
+        }
+        state.epoch, state.step_in_epoch, self.meter = state.epoch + 1, 0, EpochMeter()
+        return {"epoch": state.epoch, **metrics}
+
+    def checkpoint(self) -> dict[str, Any] | None:
+        """What the run goes on from, on rank 0; every rank must call it."""
+        bank = self.state.bank
+        parts = gather_objects(
+            {"meter": self.meter.state_dict(), "bank": None if bank is None else bank.state_dict()},
+            self.session.world_size,
+        )
+        if self.session.rank != 0:
+            return None
+        return {
+            **self.state.to_checkpoint(self.config, self.data.num_channels),
+            "meter": mean_state([part["meter"] for part in parts]),
+            "bank": None if bank is None else merge_banks([part["bank"] for part in parts], self.shards),
+            "recluster_metrics": self.reclusterer.metrics,
+        }
+
+    def _before_step(self) -> None:
+        self._refresh_clusters()
+        state, session = self.state, self.session
+        session.at_step(state.step, state.steps_per_epoch)
+        torch.manual_seed(derive_seed(self.config.seed, "augmentation", epoch=state.step, rank=session.rank))
+
+    def _after_step(self) -> None:
+        state, every = self.state, self.config.train.checkpoint_every_steps
+        if every is not None and state.step_in_epoch % every == 0 and state.step_in_epoch < state.steps_per_epoch:
+            self._losses()
+            self.session.save(self.checkpoint())
+
+    def _refresh_clusters(self) -> None:
+        if self.reclusterer.at_step():
+            self.cluster_ids = ids_on_device(self.state.assignments, self.session.device)
+
+    def _losses(self) -> list[float]:
+        """Those of the epoch so far; raises TrainingError where one is not finite."""
+        rate, temperature = self.state.schedule.get_last_lr()[0], self.config.objective.temperature
+        where = f"epoch {self.state.epoch + 1}, worker {self.session.rank}"
+        return self.meter.checked_losses(where, f"learning rate {rate:.3g}, temperature {temperature}")
+
+    def _training_metrics(self) -> Metrics:
+        """The epoch's own metrics; workers see different batches, and what is reported is their mean."""
+        meter, world_size = self.meter, self.session.world_size
+        assert meter.spread is not None, "an epoch has a step"
+        own = np.array([np.mean(self._losses()), torch.stack(meter.positives).mean().item(), meter.spread.item()])
+        loss, positives, spread = np.mean(gather(own, world_size), axis=0).tolist()
+        seconds = meter.seconds + meter.data_wait_seconds
+        return {
+            "train/loss": loss,
+            "train/positives_per_anchor": positives,
+            "train/embedding_spread": spread,
+            "train/samples_per_second": meter.num_samples * world_size / seconds,
+            "train/data_wait_seconds": meter.data_wait_seconds,
+            "train/seconds": seconds,
+        }
+
+    @property
+    def _order_follows_clusters(self) -> bool:
+        return self.config.train.sampler == "cluster" or self.state.objective.draws_pairs
+
+    def _batches(self) -> Iterator[Batch]:
+        """What is left of this worker's batches of the epoch, in an order drawn from (seed, epoch, rank)."""
+        config, state, session, num_images = self.config, self.state, self.session, len(self.data.train)
+        indices = self.shards[session.rank]
+        generator = np.random.default_rng(
+            derive_seed(config.seed, "shuffle", epoch=state.epoch, rank=session.rank)
+        )  # fmt: skip
+        ids = state.order_ids
+        if config.train.sampler == "cluster":
+            assert ids is not None, "kept where the order follows the clusters"
+            order = cluster_order(indices, ids[indices], config.train.members_per_cluster, generator)
+        elif isinstance(self.data.train.images, StreamedImages):
+            blocks = self.data.train.images.blocks()
+            own = [block for block in blocks if indices[0] <= block[0] <= indices[-1]]
+            order = buffered_order(own, config.data.shuffle_row_groups, generator)
+        else:
+            order = uniform_order(indices, generator)
+        size, steps = min(config.train.global_batch_size, num_images) // session.world_size, state.steps_per_epoch
+        if state.objective.draws_pairs:
+            assert ids is not None, "kept where the order follows the clusters"
+            chosen = order[: steps * size].reshape(steps, size)
+            partners = draw_partners(chosen.reshape(-1), ids, generator).reshape(steps, size)
+            order, size = np.concatenate([chosen, partners], axis=1).reshape(-1), 2 * size
+        order, left = order[state.step_in_epoch * size :], steps - state.step_in_epoch
+        return training_batches(
+            self.data.train, order, batch_size=size, steps=left, config=config.data
+        )  # fmt: skip
+
+
+def image_size(images: ImageSet, config: Config) -> int:
+    """Height in pixels of the views: that of the images, or `data.image_size` where they are decoded later."""
+    if isinstance(images.images, np.ndarray):
+        return images.images.shape[-1]
+    assert config.data.image_size is not None, "load_dataset requires image_size for data decoded while training"
+    return config.data.image_size

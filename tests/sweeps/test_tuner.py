@@ -1,0 +1,60 @@
+"""How many trials a cluster has room for. Its GPUs are Ray's count of them, which is all that scheduling looks at."""
+
+import logging
+from collections.abc import Callable, Iterator
+
+import pytest
+import ray
+
+from clray.config import Config
+from clray.errors import UserError
+from clray.sweeps.search_space import plan_sweep
+from clray.sweeps.tuner import start_for_sweep
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    ray.init(num_cpus=8, num_gpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+SPACE = [{"objective.temperature": {"grid_search": [0.1, 0.5]}}]
+
+
+def room(config: Config) -> int:
+    return start_for_sweep(config, plan_sweep(config).samples, verbose=False)
+
+
+@pytest.mark.parametrize(
+    ("train", "kmeans", "expected"),
+    [
+        ({"gpus_per_worker": 1}, {}, 2),
+        ({"gpus_per_worker": 0.25}, {}, 8),
+        ({"gpus_per_worker": 0.25}, {"num_shards": 1, "gpus_per_shard": 1}, 4),
+        ({"gpus_per_worker": 1, "num_workers": 2}, {}, 1),
+        ({"gpus_per_worker": 0, "cpus_per_worker": 2}, {"num_shards": 1, "cpus_per_shard": 1}, 3),
+    ],
+)
+def test_gpus_and_their_fractions_bound_how_many_trials_run_at_once(
+    tiny_config: Callable[..., Config], train: dict, kmeans: dict, expected: int
+) -> None:
+    assert room(tiny_config(search_space=SPACE, train=train, kmeans=kmeans)) == expected
+
+
+def test_more_gpus_than_the_cluster_has_are_refused(tiny_config: Callable[..., Config]) -> None:
+    with pytest.raises(UserError, match="need 4 GPUs and the Ray cluster has 2"):
+        room(tiny_config(search_space=SPACE, train={"gpus_per_worker": 1, "num_workers": 4}))
+
+
+def test_gpus_that_nobody_asks_for_are_warned_of(
+    tiny_config: Callable[..., Config], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        room(tiny_config(search_space=SPACE))
+        assert "has 2 GPUs and the workers ask for none; set train.gpus_per_worker=1" in caplog.text
+        caplog.clear()
+        room(tiny_config(search_space=SPACE, train={"gpus_per_worker": 0.5}))
+    assert caplog.text == ""

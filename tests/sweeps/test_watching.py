@@ -1,0 +1,79 @@
+"""What a sweep tells of itself, read back where others read it."""
+
+import os
+import signal
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import ray
+
+from clray.config import Config
+from clray.ray_runtime.cluster import start_ray
+from clray.sweeps.book import TrialBook
+from clray.sweeps.search_space import plan_sweep
+from clray.sweeps.watching import Watch, read_boards
+
+pytestmark = pytest.mark.slow
+METRIC = "eval/linear_accuracy"
+
+
+@pytest.fixture
+def watch() -> Iterator[Watch]:
+    start_ray(dashboard=True)
+    yield Watch("s", 3, METRIC)
+    ray.shutdown()
+
+
+def scrape() -> str:
+    """What Prometheus gets from this node."""
+    (node,) = ray.nodes()
+    with urllib.request.urlopen(f"http://127.0.0.1:{node['MetricsExportPort']}/metrics", timeout=5) as answer:
+        return answer.read().decode()
+
+
+def test_the_board_and_prometheus_show_the_trials(
+    watch: Watch, tiny_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = tiny_config(search_space=[{"clusters.num_clusters": {"grid_search": [2, 3, 4]}}])
+    records = TrialBook(config, plan_sweep(config), tmp_path).records
+    records[0].state, records[0].metrics = "finished", {"epoch": 3, METRIC: 0.5}
+    records[1].state = "running"
+    records[1].metrics = {"epoch": 1, METRIC: 0.25, "train/samples_per_second": 123.0, "recluster/age_epochs": 2.0}
+    watch.update(records, records[1])
+
+    (board,) = read_boards()
+    assert {state: board[state] for state in ("pending", "running", "finished")} == dict.fromkeys(
+        ("pending", "running", "finished"), 1
+    )
+    assert (board["best"], board[METRIC]) == ("k=2", 0.5)
+
+    deadline = time.monotonic() + 60
+    while "ray_clray_cluster_age_epochs{" not in (shown := scrape()):
+        assert time.monotonic() < deadline, "the gauges do not arrive"
+        time.sleep(1)
+    values = {
+        name: [float(line.split()[-1]) for line in shown.splitlines() if line.startswith(f"ray_clray_{name}{{")]
+        for name in ("samples_per_second", "cluster_age_epochs", "trials")
+    }
+    assert values["samples_per_second"] == [123.0]
+    assert values["cluster_age_epochs"] == [2.0]
+    assert sum(values["trials"]) == 3
+
+
+def test_a_board_whose_process_dies_is_written_anew(
+    watch: Watch, tiny_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = tiny_config(search_space=[{"clusters.num_clusters": {"grid_search": [2, 3]}}])
+    records = TrialBook(config, plan_sweep(config), tmp_path).records
+    watch.update(records, records[0])
+    assert [board["pending"] for board in read_boards()] == [3]
+    os.kill(ray.get(watch.board.__ray_call__.remote(lambda _: os.getpid())), signal.SIGKILL)
+    records[1].state = "running"
+    deadline = time.monotonic() + 60
+    while [board["running"] for board in read_boards()] != [1]:
+        assert time.monotonic() < deadline, "the board stays away"
+        watch.update(records, records[1])
+        time.sleep(0.2)

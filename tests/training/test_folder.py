@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import pytest
+
+from clray.config import Config, override
+from clray.errors import UserError
+from clray.training.folder import claim_folder, write_config
+
+CONFIG_NAME = "quick"
+
+
+def config_in(folder: Path) -> Config:
+    return Config(output=str(folder))
+
+
+def test_a_folder_that_holds_another_run_is_never_taken(tmp_path: Path) -> None:
+    write_config(config_in(tmp_path), tmp_path / "mine")
+    with pytest.raises(UserError, match="holds another run; go on with it with --resume, or choose another --name"):
+        claim_folder(config_in(tmp_path), CONFIG_NAME, "mine", resume=False)
+
+
+def test_by_default_the_folder_is_named_by_config_and_time(tmp_path: Path) -> None:
+    folder = claim_folder(config_in(tmp_path), CONFIG_NAME, None, resume=False)
+    assert folder.is_absolute()
+    assert folder.name.startswith("quick-")
+    assert not folder.exists()
+
+
+def test_resuming_takes_the_folder_of_the_same_config(tmp_path: Path) -> None:
+    config = config_in(tmp_path)
+    write_config(config, tmp_path / "mine")
+    assert claim_folder(config, CONFIG_NAME, "mine", resume=True) == (tmp_path / "mine").resolve()
+    changed = override(config, {"train.num_epochs": 77})
+    with pytest.raises(UserError, match=r"differs .* in train\.num_epochs .*is 77, was 10"):
+        claim_folder(changed, CONFIG_NAME, "mine", resume=True)
+
+
+def test_there_is_nothing_to_resume_in_an_empty_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no run to go on with"):
+        claim_folder(config_in(tmp_path), CONFIG_NAME, "mine", resume=True)
+    with pytest.raises(UserError, match="--resume: name the run"):
+        claim_folder(config_in(tmp_path), CONFIG_NAME, None, resume=True)

@@ -1,0 +1,95 @@
+"""Checkpoints in a folder, in memory through fsspec, and in a server that speaks S3, on loopback."""
+
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from clray.config import Config
+from clray.data.load import load_dataset
+from clray.errors import UserError
+from clray.training.checkpoint import read_checkpoint
+from clray.training.storage import Storage
+from clray.training.trainer import run
+from clray.training.workers.session import LocalSession, Metrics, read_metrics
+
+MakeConfig = Callable[..., Config]
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            break
+        except OSError:
+            time.sleep(0.1)
+    options = f"scheme=http&endpoint_override=127.0.0.1:{port}&allow_bucket_creation=true"
+    yield f"s3://key:secret@bucket/runs?{options}"
+    server.kill()
+    server.wait()
+
+
+def interrupted(config: Config, folder: Path, storage: Storage, stop_after: int | None) -> Metrics:
+    def on_report(metrics: Metrics) -> None:
+        if metrics["epoch"] == stop_after:
+            raise KeyboardInterrupt
+
+    session = LocalSession(folder, None, on_report, torch.device("cpu"), storage=storage)
+    return run(config, load_dataset(config.data), session)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["folder", "memory", "s3"])
+def test_a_run_whose_folder_is_lost_goes_on_from_the_storage(
+    tiny_config: MakeConfig, tmp_path: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
+    uri = {"folder": str(tmp_path / "mnt"), "memory": "memory://runs"}.get(kind) or request.getfixturevalue("s3")
+    storage = Storage(uri, "sweep/0001")
+    storage.check()
+    config = tiny_config(clusters={"source": "labels"}, train={"num_epochs": 4})
+    whole = interrupted(config, tmp_path / "whole", Storage(uri, "whole"), None)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(config, tmp_path / "here", storage, 2)
+    resumed = interrupted(config, tmp_path / "there", storage, None)
+    assert [metrics["epoch"] for metrics in read_metrics(tmp_path / "there")] == [1, 2, 3, 4]
+    assert resumed["train/loss"] == whole["train/loss"]
+    first, second = (read_checkpoint(tmp_path / name)["model"] for name in ("whole", "there"))
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_a_worker_group_whose_output_folder_is_lost_goes_on_from_the_storage(
+    clray: Callable[..., subprocess.CompletedProcess], tiny_yaml: Callable[..., Path], tmp_path: Path
+) -> None:
+    train = {"num_workers": 2, "cpus_per_worker": 0.5, "storage_path": str(tmp_path / "kept")}
+    config = tiny_yaml(clusters={"source": "labels"}, train=train)
+    first = clray("train", config, "-o", tmp_path / "here", "--name", "r", "--json")
+    assert first.returncode == 0, first.stderr
+    whole = read_metrics(tmp_path / "here" / "r")
+    assert [each["epoch"] for each in whole] == [1, 2, 3]
+    shutil.rmtree(tmp_path / "here")
+    done = clray("train", config, "-o", tmp_path / "there", "--name", "r", "--json", "--resume")
+    assert done.returncode == 0, done.stderr
+    assert read_metrics(tmp_path / "there" / "r") == whole
+
+
+def test_a_storage_that_cannot_be_written_is_refused_before_training(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"train\.storage_path: .*file cannot be written"):
+        Storage(str(tmp_path / "file"), "run").check()
+    with pytest.raises(UserError, match=r"train\.storage_path: nosuch://x names no storage"):
+        Storage("nosuch://x", "run").check()

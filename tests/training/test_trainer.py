@@ -1,0 +1,350 @@
+"""Whole runs in this process, with k-means shards in this process; no Ray."""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from clray.clusters.statistics import cluster_statistics
+from clray.config import Config
+from clray.data.images.streamed import RowGroup, StreamedImages
+from clray.data.load import Dataset, load_dataset
+from clray.errors import TrainingError, UserError
+from clray.kmeans.lloyd import Clustering, LloydOptions, LocalShards, lloyd
+from clray.kmeans.nested import coarsen
+from clray.kmeans.shards.faiss_shard import FaissShard
+from clray.kmeans.vectors.source import split_rows
+from clray.training.accuracy import evaluate_checkpoint
+from clray.training.checkpoint import read_checkpoint
+from clray.training.recluster import Reclusterer
+from clray.training.trainer import check_against_data, run
+from clray.training.workers.session import LocalSession, Metrics, read_metrics
+
+CPU = torch.device("cpu")
+MakeConfig = Callable[..., Config]
+TIMES = ("seconds", "per_second")
+
+
+def cluster_here(
+    vectors: np.ndarray,
+    num_clusters: tuple[int, ...],
+    *,
+    nested: bool,
+    seed: int,
+    initial: list[np.ndarray] | None,
+) -> "Done":
+    shards = LocalShards([FaissShard(vectors[start:stop]) for start, stop in split_rows(len(vectors), 2)])
+    options = LloydOptions(num_iterations=4, seed=seed)
+    if not nested:
+        return Done(lloyd(shards, num_clusters, options, initial=initial))
+    (finest,) = lloyd(shards, num_clusters[:1], options, initial=initial and initial[:1])
+    coarser = coarsen(finest, num_clusters[1:], options, initial=initial and initial[1:])[0]
+    return Done([finest, *coarser])
+
+
+@dataclass
+class Done:
+    """A clustering that is there at once, or only when it has been asked for `polls` times."""
+
+    clusterings: list[Clustering]
+    polls: int = 0
+
+    def ready(self) -> bool:
+        self.polls -= 1
+        return self.polls < 0
+
+    def result(self) -> list[Clustering]:
+        return self.clusterings
+
+
+class Interrupted(Exception):
+    pass
+
+
+def train(config: Config, data: Dataset, folder: Path, stop_after: int | None = None) -> list[Metrics]:
+    def on_report(metrics: Metrics) -> None:
+        if metrics["epoch"] == stop_after:
+            raise Interrupted
+
+    try:
+        run(config, data, LocalSession(folder, cluster_here, on_report, CPU))
+    except Interrupted:
+        assert stop_after is not None
+    return read_metrics(folder)
+
+
+def without_times(metrics: list[Metrics]) -> list[Metrics]:
+    return [{key: value for key, value in epoch.items() if not key.endswith(TIMES)} for epoch in metrics]
+
+
+def test_a_run_learns_and_reports_every_epoch(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    config = tiny_config(train={"num_epochs": 6}, evaluate={"every_epochs": 3, "probe_epochs": 10})
+    metrics = train(config, load_dataset(config.data), tmp_path)
+    assert [m["epoch"] for m in metrics] == [1, 2, 3, 4, 5, 6]
+    assert ["eval/linear_accuracy" in m for m in metrics] == [False, False, True, False, False, True]
+    assert ["recluster/inertia" in m for m in metrics] == [False, True, True, True, True, True]
+    assert metrics[-1]["eval/knn_accuracy"] > 0.3
+    assert metrics[0]["clusters/num_clusters"] == 96
+    assert metrics[-1]["clusters/num_clusters"] == 6
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 4])
+def test_stopped_and_resumed_equals_uninterrupted(tiny_config: MakeConfig, tmp_path: Path, stop_after: int) -> None:
+    config = tiny_config(train={"num_epochs": 5, "checkpoint_every_epochs": 2})
+    data = load_dataset(config.data)
+    whole = train(config, data, tmp_path / "whole")
+    train(config, data, tmp_path / "cut", stop_after=stop_after)
+    resumed = train(config, data, tmp_path / "cut")
+    assert without_times(resumed) == without_times(whole)
+    kept, other = (read_checkpoint(tmp_path / name) for name in ("whole", "cut"))
+    assert torch.equal(kept["cluster_ids"], other["cluster_ids"])
+    for name, value in kept["model"].items():
+        assert torch.equal(value, other["model"][name]), name
+
+
+QUEUE = {"negatives": "queue", "queue_size": 40}
+OBJECTIVES = {
+    "infonce": {"objective": {"name": "infonce"}},
+    "supcon": {"objective": {"name": "supcon"}, "train": {"sampler": "cluster"}},
+    "granularities": {"clusters": {"granularities": [12, 6, 2]}},
+    "pairs": {"objective": {"form": "pair-sampled"}},
+    "dual head": {"objective": {"dual_head": True}},
+    "queue": {"objective": QUEUE},
+    "pcl": {"objective": {"name": "pcl", "queue_size": 40}, "clusters": {"granularities": [4, 12]}},
+    "cluster prediction": {"objective": {"name": "cluster-prediction"}, "recluster": {"warmup_epochs": 0}},
+    "supervised": {"objective": {"name": "supervised"}},
+    "synthetic": {"clusters": {"source": "synthetic", "num_merged": 4, "permuted_fraction": 0.2}},
+}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_every_objective_trains_and_resumes(tiny_config: MakeConfig, tmp_path: Path, name: str) -> None:
+    sections = {key: dict(values) for key, values in OBJECTIVES[name].items()}
+    sections["train"] = {**sections.get("train", {}), "num_epochs": 5, "checkpoint_every_epochs": 1}
+    config = tiny_config(**sections)
+    data = load_dataset(config.data)
+    check_against_data(config, data)
+    whole = train(config, data, tmp_path / "whole")
+    assert whole[-1]["eval/knn_accuracy"] > 0.2
+    train(config, data, tmp_path / "cut", stop_after=3)
+    assert without_times(train(config, data, tmp_path / "cut")) == without_times(whole)
+    evaluated = evaluate_checkpoint(read_checkpoint(tmp_path / "whole"), config, data)
+    assert evaluated["eval/knn_accuracy"] == pytest.approx(whole[-1]["eval/knn_accuracy"])
+
+
+def test_the_cluster_sampler_yields_more_positives(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    data = load_dataset(tiny_config().data)
+    counts = {}
+    for sampler in ("uniform", "cluster"):
+        config = tiny_config(clusters={"num_clusters": 30}, train={"sampler": sampler})
+        counts[sampler] = train(config, data, tmp_path / sampler)[-1]["train/positives_per_anchor"]
+    assert counts["cluster"] > 1.5 * counts["uniform"]
+
+
+def test_nothing_can_be_predicted_of_one_cluster(tiny_config: MakeConfig) -> None:
+    clusters = {"source": "synthetic", "num_merged": 1}
+    config = tiny_config(objective={"name": "cluster-prediction"}, clusters=clusters)
+    with pytest.raises(UserError, match="all 96 training images are in one cluster"):
+        check_against_data(config, load_dataset(config.data))
+
+
+def test_the_run_seed_decides_everything(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    data = load_dataset(tiny_config().data)
+    first, again, other = (
+        without_times(train(tiny_config(seed=seed), data, tmp_path / name))
+        for seed, name in ((0, "a"), (0, "b"), (1, "c"))
+    )
+    assert first == again
+    assert first != other
+
+
+def test_reclusters_as_often_as_it_is_told(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    config = tiny_config(train={"num_epochs": 6}, recluster={"warmup_epochs": 2, "every_epochs": 3})
+    metrics = train(config, load_dataset(config.data), tmp_path)
+    assert [m["epoch"] for m in metrics if "recluster/inertia" in m] == [3, 6]
+    assert [m["recluster/age_epochs"] for m in metrics][2:] == [0, 1, 2, 0]
+
+
+def test_warm_started_clusters_keep_their_ids(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    data = load_dataset(tiny_config().data)
+    moved = {}
+    for warm_start in (True, False):
+        config = tiny_config(
+            train={"num_epochs": 16, "learning_rate": 1e-5},
+            kmeans={"warm_start": warm_start},
+            clusters={"num_clusters": 8},
+            recluster={"embeddings": "pass"},
+        )
+        metrics = train(config, data, tmp_path / str(warm_start))
+        moved[warm_start] = np.mean([m["recluster/moved_fraction"] for m in metrics[-5:]])
+    assert moved[True] < 0.2 < moved[False]
+
+
+def test_a_learning_rate_that_explodes_stops_with_the_place(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    config = tiny_config(train={"learning_rate": 1e30})
+    with pytest.raises(TrainingError, match=r"the loss is nan in epoch 1, worker 0, step \d "):
+        train(config, load_dataset(config.data), tmp_path)
+
+
+def test_a_checkpoint_evaluates_to_what_the_run_reported(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    config = tiny_config()
+    data = load_dataset(config.data)
+    last = train(config, data, tmp_path)[-1]
+    checkpoint = read_checkpoint(tmp_path)
+    metrics = evaluate_checkpoint(checkpoint, config, data)
+    for name in ("eval/linear_accuracy", "eval/knn_accuracy", "clusters/mutual_information_bits"):
+        assert metrics[name] == pytest.approx(last[name])
+    statistics = cluster_statistics(checkpoint["cluster_ids"][0].numpy(), data.train.labels, 6)
+    assert metrics["clusters/conditional_entropy_bits"] == pytest.approx(statistics.conditional_entropy_bits)
+
+
+def test_more_clusters_than_training_images_are_refused(tiny_config: MakeConfig) -> None:
+    config = tiny_config(clusters={"num_clusters": 97})
+    with pytest.raises(UserError, match=r"clusters\.num_clusters must be at most 96 .* got 97"):
+        check_against_data(config, load_dataset(config.data))
+
+
+def test_a_checkpoint_of_other_data_is_refused(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    config = tiny_config()
+    train(config, load_dataset(config.data), tmp_path, stop_after=1)
+    other = tiny_config(data={"max_train_images": 80})
+    with pytest.raises(UserError, match="assigns 96 training images, the data hold 80"):
+        train(other, load_dataset(other.data), tmp_path)
+
+
+def test_mid_epoch_checkpoints_lose_no_step(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    config = tiny_config(
+        train={"num_epochs": 4, "checkpoint_every_steps": 2, "checkpoint_every_epochs": 4, "sampler": "cluster"},
+        recluster={"every_steps": 2},
+    )
+    data = load_dataset(config.data)
+    whole = train(config, data, tmp_path / "whole")
+
+    class Cut(LocalSession):
+        def save(self, checkpoint: dict | None) -> None:
+            super().save(checkpoint)
+            if checkpoint is not None and checkpoint["epoch"] == 2 and checkpoint["step_in_epoch"] == 2:
+                raise Interrupted
+
+    with pytest.raises(Interrupted):
+        run(config, data, Cut(tmp_path / "cut", cluster_here, lambda _: None, CPU))
+    resumed = train(config, data, tmp_path / "cut")
+    assert without_times(resumed) == without_times(whole)
+    kept, other = (read_checkpoint(tmp_path / name) for name in ("whole", "cut"))
+    for name, value in kept["model"].items():
+        assert torch.equal(value, other["model"][name]), name
+    assert torch.equal(kept["bank"]["vectors"], other["bank"]["vectors"])
+
+
+@pytest.mark.parametrize("embeddings", ["bank", "pass"])
+def test_async_clusters_are_taken_over_later_and_age(tiny_config: MakeConfig, tmp_path: Path, embeddings: str) -> None:
+    config = tiny_config(train={"num_epochs": 6}, recluster={"mode": "async", "embeddings": embeddings})
+    data = load_dataset(config.data)
+
+    def late(*args: object, **kwargs: object) -> Done:
+        return replace(cluster_here(*args, **kwargs), polls=5)
+
+    run(config, data, LocalSession(tmp_path, late, lambda _: None, CPU))
+    metrics = read_metrics(tmp_path)
+    assert [m["clusters/num_clusters"] for m in metrics] == [96, 6, 6, 6, 6, 6]
+    # Three steps an epoch: a clustering asked for at the start of one is there in the next.
+    assert max(m["recluster/age_epochs"] for m in metrics) > 0
+    assert sum("recluster/inertia" in m for m in metrics) >= 3
+
+
+def test_the_bank_clusters_without_a_pass_over_the_images(
+    tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(train={"num_epochs": 3})
+    passed: list[int] = []
+    embed = Reclusterer._embed
+    monkeypatch.setattr(Reclusterer, "_embed", lambda self, rows: passed.append(len(rows)) or embed(self, rows))
+    train(config, load_dataset(config.data), tmp_path)
+    assert sum(passed) < 96
+
+
+def test_accumulated_batches_make_one_step_of_the_optimizer(
+    tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(
+        clusters={"source": "labels"},
+        train={"num_epochs": 1, "accumulate_batches": 3, "optimizer": "adamw"},
+    )
+    data = load_dataset(config.data)
+    counts: list[int] = []
+    step = torch.optim.AdamW.step
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self, *a: counts.append(1) or step(self, *a))
+    train(config, data, tmp_path)
+    assert len(counts) == 1
+
+
+def test_a_checkpoint_cut_in_half_is_left_for_the_one_before(
+    tiny_config: MakeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = tiny_config(train={"num_epochs": 5})
+    data = load_dataset(config.data)
+    whole = train(config, data, tmp_path / "whole")
+    train(config, data, tmp_path / "cut", stop_after=4)
+    path = tmp_path / "cut" / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    resumed = train(config, data, tmp_path / "cut")
+    assert without_times(resumed) == without_times(whole)
+    assert "not a complete checkpoint" in caplog.text
+    assert "going on from" in caplog.text
+
+
+def test_images_read_by_row_groups_train_and_resume_like_any_other(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 24, 24, 3), dtype=np.uint8)
+    blobs = []
+    for image in pixels:
+        Image.fromarray(image).save(buffer := io.BytesIO(), "PNG")
+        blobs.append({"bytes": buffer.getvalue() + bytes(30_000), "path": None})  # padding, to exceed the limit
+    table = pa.table({"image": blobs, "label": [i % 3 for i in range(60)]})
+    pq.write_table(table, tmp_path / "t.parquet", row_group_size=6, compression="none", use_dictionary=False)
+    files = {"name": "parquet", "train_path": str(tmp_path / "t.parquet"), "image_size": 24}
+    config = tiny_config(
+        data={**files, "memory_limit_mib": 1, "shuffle_row_groups": 3},
+        augmentation={"name": "simclr"},
+        train={"num_epochs": 3, "global_batch_size": 8, "checkpoint_every_steps": 2},
+    )
+    data = load_dataset(config.data)
+    assert isinstance(data.train.images, StreamedImages)
+    check_against_data(config, data)
+    whole = train(config, data, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(config, data, LocalSession(tmp_path / "cut", cluster_here, lambda _: None, CPU, on_step=stop_at_step(8)))
+    assert without_times(train(config, data, tmp_path / "cut")) == without_times(whole)
+
+
+def stop_at_step(number: int) -> Callable[[int, int], None]:
+    def on_step(step: int, _: int) -> None:
+        if step == number:
+            raise KeyboardInterrupt
+
+    return on_step
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"train": {"sampler": "cluster"}}, {"objective": {"form": "pair-sampled"}}, {"train": {"num_workers": 4}}],
+)
+def test_what_needs_images_from_anywhere_is_refused_for_streamed_data(tiny_config: MakeConfig, change: dict) -> None:
+    config = tiny_config(**change, data={"image_size": 8})
+    data = load_dataset(config.data)
+    groups = tuple(RowGroup(Path("t.parquet"), i, start, 48, 1) for i, start in enumerate((0, 48)))
+    images = StreamedImages(groups, np.arange(96), "image", 8)
+    with pytest.raises(UserError, match="row groups"):
+        check_against_data(config, replace(data, train=replace(data.train, images=images)))
+
+
+def test_a_vision_transformer_is_refused_images_of_another_size(tiny_config: MakeConfig) -> None:
+    config = tiny_config(encoder={"name": "vit_s16", "image_size": 32})
+    with pytest.raises(UserError, match=r"encoder\.image_size=32, but the images are 8x8 pixels; set data\.image_size"):
+        check_against_data(config, load_dataset(config.data))
