@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clray.cli.terminal import print_values, status
-from clray.config import Config, override, parse_assignment
+from clray.config import Config, parse_assignment, stored_config
 from clray.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,11 +42,12 @@ def export(
     output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file.")] = Path(
         "encoder.safetensors"
     ),
+    assignments: Assignments = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the encoder as a plain state_dict (safetensors), with what is needed to build it."""
     _refuse_existing(output)
-    saved, config = _read(checkpoint, [])
+    saved, config = _read(checkpoint, assignments or [])
     from clray.training.export import export_encoder
 
     metadata = export_encoder(saved, config, output)
@@ -86,7 +87,7 @@ def _read(checkpoint: Path, assignments: list[str]) -> tuple[dict[str, Any], Con
     from clray.training.checkpoint import read_checkpoint
 
     saved = read_checkpoint(checkpoint)
-    return saved, override(Config.model_validate(saved["config"]), overrides)
+    return saved, stored_config(saved.get("config"), overrides, checkpoint)
 
 
 def _data_config(config: "DataConfig", path: Path) -> "DataConfig":

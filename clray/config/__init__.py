@@ -10,6 +10,7 @@ from clray.config.keys import (
     override,
     parse_assignment,
     parse_config,
+    stored_config,
     with_overrides,
 )
 from clray.config.schema import Config
@@ -25,5 +26,6 @@ __all__ = [
     "override",
     "parse_assignment",
     "parse_config",
+    "stored_config",
     "with_overrides",
 ]

@@ -152,6 +152,25 @@ def load_config(path: Path, assignments: list[str] | None = None) -> Config:
     return parse_config(with_overrides(load_tree(path), overrides), str(path))
 
 
+def stored_config(tree: Any, overrides: dict[str, Any], source: str | Path) -> Config:
+    """The config that a file of results holds, such as a checkpoint, with dotted keys replaced.
+
+    Who made the file chose its modules, and whoever loads it runs them: so it cannot allow `allow_user_modules` to
+    itself. Only the overrides can.
+
+    Raises:
+        UserError: it asks for code that the overrides do not allow, or is no config of this version; names the file.
+    """
+    if not isinstance(tree, dict):
+        raise UserError(f"{source}: holds no config of clray")
+    allowing = "allow_user_modules=true"
+    try:
+        return parse_config(with_overrides({**tree, "allow_user_modules": False}, overrides), str(source))
+    except UserError as error:
+        hint = f"--set {allowing}, where you trust who made the file"
+        raise UserError(str(error).replace(allowing, hint)) from None
+
+
 def override(config: Config, overrides: dict[str, Any], where: str = "config") -> Config:
     """A validated copy of the config with dotted keys replaced."""
     return parse_config(with_overrides(config.model_dump(mode="json"), overrides), where)

@@ -45,7 +45,8 @@ def bad_combination(config: "Config") -> str | None:
         )
     for key, place in (("encoder.name", config.encoder.name), ("sweep.searcher", config.sweep.searcher)):
         if ":" in place and not config.allow_user_modules:
-            return f"{key}={place} imports code; allow it with allow_user_modules=true"
+            module = place.partition(":")[0]
+            return f"{key}={place} imports code, the module {module!r}; allow it with allow_user_modules=true"
     if config.train.sampler == "cluster" and source == "instance":
         return "train.sampler=cluster: instance clusters have no second member; use train.sampler=uniform"
     is_plain = name in ("cl-infonce", "infonce", "supcon")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from clray.config import Config
+from clray.errors import UserError
 from clray.sweeps.search_space import SweepPlan, SweepPoint, repeat_point
 from clray.sweeps.trials import TrialRecord, read_outcome, trial_folder
 
@@ -56,4 +57,27 @@ class TrialBook:
         if not path.exists():
             return []
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]  # a kill can leave half a line
+        # A kill can leave half a line.
+        return [self._as_suggested(line, f"{path}, line {n}") for n, line in enumerate(lines, 1) if line.endswith("\n")]
+
+    def _as_suggested(self, line: str, where: str) -> dict[str, Any]:
+        """A point that the search space can have suggested; the file may come from a storage that others write to.
+
+        Raises:
+            UserError: it sets another key, such as `allow_user_modules`, or a word that the space does not list.
+        """
+        try:
+            overrides = json.loads(line)
+        except ValueError:
+            overrides = None
+        listed = {
+            domain.key: domain.arguments if domain.name in ("grid_search", "choice") else ()
+            for domain in self.plan.domains
+        }
+        if not isinstance(overrides, dict):
+            raise UserError(f"{where}: expected a point of the search space; got {line.strip()[:80]}")
+        for key, value in overrides.items():
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if key not in listed or not (is_number or value in listed[key]):
+                raise UserError(f"{where}: {key}={value!r} is not in the search space; start a new sweep")
+        return overrides

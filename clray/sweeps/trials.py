@@ -82,7 +82,13 @@ def read_outcome(record: TrialRecord) -> None:
         return
     kept = json.loads(path.read_text(encoding="utf-8"))
     if kept["state"] in ("finished", "pruned"):
-        record.state, record.reason, record.changed = kept["state"], kept["reason"], kept["changed"]
+        record.state, record.reason = kept["state"], kept["reason"]
+        # The file may come from a storage: it changes the numbers that were searched, and nothing else.
+        record.changed = {
+            key: value
+            for key, value in kept["changed"].items()
+            if key in record.point.overrides and isinstance(value, int | float)
+        }
         record.metrics, record.seconds = kept["metrics"], kept["seconds"]
 
 

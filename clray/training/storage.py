@@ -115,7 +115,10 @@ class Storage:
         for each in system.get_file_info(fs.FileSelector(path, allow_not_found=True, recursive=True)):
             if not each.is_file or each.path.endswith(PARTIAL if checkpoints else (PARTIAL, CHECKPOINT)):
                 continue
-            target = folder / PurePosixPath(each.path).relative_to(path)
+            inside = PurePosixPath(each.path).relative_to(path)
+            if ".." in inside.parts:
+                raise UserError(f"train.storage_path: {self.uri} holds a file that leaves the run's folder: {inside}")
+            target = folder / inside
             target.parent.mkdir(parents=True, exist_ok=True)
             fs.copy_files(each.path, str(target), source_filesystem=system, destination_filesystem=fs.LocalFileSystem())
 

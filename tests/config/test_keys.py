@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from clray.config import Config, dump_yaml, flatten, load_config, override, parse_config
+from clray.config import Config, dump_yaml, flatten, load_config, override, parse_config, stored_config
 from clray.errors import UserError
 
 
@@ -74,6 +74,19 @@ def test_yaml_cannot_make_objects(tmp_path: Path) -> None:
     path.write_text("seed: !!python/object/apply:os.getpid []\n", encoding="utf-8")
     with pytest.raises(UserError, match="not readable as YAML"):
         load_config(path)
+
+
+def test_a_stored_config_cannot_allow_its_own_modules() -> None:
+    tree = {"allow_user_modules": True, "encoder": {"name": "planted:build"}}
+    with pytest.raises(
+        UserError, match=r"^x/checkpoint\.pt: encoder\.name=planted:build .*'planted'.*--set allow_user_m"
+    ):
+        stored_config(tree, {}, "x/checkpoint.pt")
+    assert stored_config(tree, {"allow_user_modules": True}, "x").encoder.name == "planted:build"
+    assert stored_config(tree, {"encoder.name": "resnet18"}, "x").encoder.name == "resnet18"
+    assert not stored_config(tree, {"encoder.name": "resnet18"}, "x").allow_user_modules
+    with pytest.raises(UserError, match="x: holds no config"):
+        stored_config(None, {}, "x")
 
 
 def test_override_leaves_the_config_as_it_was() -> None:

@@ -1,10 +1,14 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from clray.config import Config
+from clray.errors import UserError
 from clray.sweeps.book import POINTS_FILE, TrialBook
 from clray.sweeps.search_space import plan_sweep
-from clray.sweeps.trials import write_outcome
+from clray.sweeps.trials import OUTCOME_FILE, write_outcome
 
 MakeConfig = Callable[..., Config]
 SPACE = [{"clusters.num_clusters": {"grid_search": [2, 3, 4]}}]
@@ -43,3 +47,39 @@ def test_suggested_points_are_remembered_with_their_seeds(tiny_config: MakeConfi
     again = TrialBook(config, plan, tmp_path)
     assert [record.point.name for record in again.records] == ["t=0.2 seed=0", "t=0.2 seed=1"]
     assert not again.is_complete
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"allow_user_modules": True, "encoder.name": "planted:build"},
+        {"encoder.name": "planted:build"},
+        {"encoder.name": "resnet18", "objective.temperature": 0.2, "output": "/elsewhere"},
+        {"objective.temperature": "planted"},
+        {"objective.temperature": True},
+        ["planted"],
+        "planted",
+    ],
+)
+def test_a_suggested_point_from_a_storage_cannot_leave_the_search_space(
+    line: object, tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    space = [{**WIDE[0], "encoder.name": {"choice": ["small_cnn", "resnet18"]}}]
+    config = tiny_config(search_space=space, sweep={"searcher": "optuna"}, allow_user_modules=True)
+    (tmp_path / POINTS_FILE).write_text(json.dumps(line) + "\n")
+    with pytest.raises(UserError, match=r"points\.jsonl, line 1: "):
+        TrialBook(config, plan_sweep(config), tmp_path)
+
+
+def test_an_outcome_from_a_storage_changes_what_was_searched_and_nothing_else(
+    tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = tiny_config(search_space=[{"clusters.num_clusters": {"grid_search": [2]}}])
+    plan = plan_sweep(config)
+    (record,) = TrialBook(config, plan, tmp_path).records
+    record.state = "finished"
+    record.changed = {"clusters.num_clusters": 3, "allow_user_modules": True, "encoder.name": "planted:build"}
+    write_outcome(record)
+    assert (record.folder / OUTCOME_FILE).exists()
+    (read,) = TrialBook(config, plan, tmp_path).records
+    assert read.changed == {"clusters.num_clusters": 3}
