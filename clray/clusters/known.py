@@ -29,7 +29,7 @@ def value_clusters(values: Int[np.ndarray, " n"], source: str) -> ClusterAssignm
 def rank_attributes(attributes: dict[str, Int[np.ndarray, " n"]]) -> list[tuple[str, float]]:
     """Attributes with their entropies in bits, highest first; ties by name."""
     entropies = [(name, entropy_bits(values)) for name, values in attributes.items()]
-    return sorted(entropies, key=lambda item: (-item[1], item[0]))
+    return sorted(entropies, key=lambda item: (-round(item[1], 9), item[0]))
 
 
 def attribute_clusters(attributes: dict[str, Int[np.ndarray, " n"]], num_attributes: int) -> ClusterAssignment:

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from jaxtyping import Int
 
+from clray.clusters.chance import adjusted_rand_index, expected_information_bits
+
 
 @dataclass(frozen=True)
 class ClusterStatistics:
@@ -26,8 +28,14 @@ class ClusterStatistics:
     """H(Z|T) = H(Z) - I(Z;T)"""
     label_conditional_entropy_bits: float
     """H(T|Z) = H(T) - I(Z;T)"""
+    adjusted_mutual_information_bits: float
+    """I(Z;T) above chance: less what random clusters of the same sizes would tell. 0 for instance clusters."""
     nmi: float
     """I(Z;T) over the mean of H(Z) and H(T); 1 where both are 0."""
+    ami: float
+    """As nmi, with the chance taken off above and below: 1 for the labels, 0 at random."""
+    ari: float
+    """Adjusted Rand index: agreement over pairs of samples, 1 for the labels, 0 at random."""
     purity: float
     """Share of samples whose label is the most frequent one of their cluster."""
     imbalance_factor: float
@@ -44,7 +52,8 @@ def entropy_bits(ids: Int[np.ndarray, " n"]) -> float:
 
 
 def _entropy(counts: np.ndarray) -> float:
-    frequencies = counts / counts.sum()
+    # Sorted, so that the same counts in another order give the same value to the last bit.
+    frequencies = np.sort(counts) / counts.sum()
     return float(max(0.0, -(frequencies * np.log2(frequencies)).sum()))
 
 
@@ -72,6 +81,7 @@ def cluster_statistics(
     largest = np.zeros(len(sizes), np.int64)
     np.maximum.at(largest, cells // len(label_counts), counts)
     n, k = len(labels), num_clusters or len(sizes)
+    chance = expected_information_bits(sizes, label_counts)
     return ClusterStatistics(
         num_clusters=k,
         num_nonempty=len(sizes),
@@ -80,7 +90,18 @@ def cluster_statistics(
         mutual_information_bits=mutual,
         conditional_entropy_bits=h_z - mutual,
         label_conditional_entropy_bits=h_t - mutual,
+        adjusted_mutual_information_bits=mutual - chance,
         nmi=mutual / ((h_z + h_t) / 2) if h_z + h_t > 0 else 1.0,
+        ami=_adjusted(mutual, h_z, h_t, chance),
+        ari=adjusted_rand_index(counts, sizes, label_counts),
         purity=float(largest.sum() / n),
         imbalance_factor=float(k * np.square(sizes.astype(np.float64)).sum() / n**2),
     )
+
+
+def _adjusted(mutual: float, h_z: float, h_t: float, chance: float) -> float:
+    """AMI by the mean of the entropies: 0 where one of them is 0, 1 where both are or where chance leaves no room."""
+    if h_z == 0 or h_t == 0:
+        return float(h_z == h_t)
+    room = (h_z + h_t) / 2 - chance
+    return (mutual - chance) / room if room > 1e-12 else 1.0
