@@ -17,6 +17,7 @@ from ray._private.authentication.authentication_utils import is_token_auth_enabl
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from clray.errors import UserError
+from clray.ray_runtime.private_folder import make_private_folder
 
 log = logging.getLogger(__name__)
 CONNECT_TIMEOUT_SECONDS = 5.0
@@ -25,12 +26,12 @@ CONNECT_TIMEOUT_SECONDS = 5.0
 def start_ray(*, needed_cpus: float = 1.0, dashboard: bool = False, verbose: bool = False) -> None:
     """Connect to the cluster in RAY_ADDRESS (as under `ray job submit`), or start one on this machine.
 
-    A local cluster listens on loopback only. It offers at least `needed_cpus`, so that a run with more workers than
-    cores goes on, slower. `dashboard` is needed where worker groups run inside trials: the cleaner that frees their
-    placement groups asks its State API.
+    A local cluster listens on loopback only and keeps its files in a private folder. It offers at least `needed_cpus`,
+    so that a run with more workers than cores continues, slower. `dashboard` is needed where worker groups run inside
+    trials: the cleaner that frees their placement groups asks its State API.
 
     Raises:
-        UserError: a cluster that does not answer, or no free port.
+        UserError: a cluster that does not answer, no free port, or no folder for temporary files that sockets fit in.
     """
     if ray.is_initialized():
         return
@@ -64,6 +65,7 @@ def start_ray(*, needed_cpus: float = 1.0, dashboard: bool = False, verbose: boo
         dashboard_host="127.0.0.1",
         logging_level=logging.INFO if verbose else logging.ERROR,
         log_to_driver=verbose,
+        _temp_dir=str(make_private_folder(ray.shutdown)),
     )
     _end_as_by_ctrl_c()
 
