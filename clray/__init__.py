@@ -19,17 +19,22 @@ if TYPE_CHECKING:
     from clray.kmeans.engine import ClusterResult, cluster
     from clray.kmeans.lloyd import Clustering
     from clray.runs import Run, SweepResult, sweep, train
+    from clray.training.trained import Embeddings, TrainedEncoder, embed, load_encoder
 
 __all__ = [
     "ClusterResult",
     "Clustering",
     "Config",
+    "Embeddings",
     "Run",
     "SweepResult",
+    "TrainedEncoder",
     "TrainingError",
     "UserError",
     "cluster",
+    "embed",
     "load_config",
+    "load_encoder",
     "sweep",
     "train",
 ]
@@ -39,7 +44,11 @@ _LATE = {
     "Clustering": "clray.kmeans.lloyd",
     "Run": "clray.runs",
     "SweepResult": "clray.runs",
+    "Embeddings": "clray.training.trained",
+    "TrainedEncoder": "clray.training.trained",
     "cluster": "clray.kmeans.engine",
+    "embed": "clray.training.trained",
+    "load_encoder": "clray.training.trained",
     "sweep": "clray.runs",
     "train": "clray.runs",
 }

@@ -12,7 +12,7 @@ from sklearn.model_selection import train_test_split
 
 from clray.config.sections import DataConfig
 from clray.data.attributes import encode_attributes
-from clray.data.images.encoded import check_headers, decode_all
+from clray.data.images.encoded import EncodedImages, check_headers, decode_all
 from clray.data.images.streamed import StreamedImages
 from clray.data.readers.registry import READERS, Images, Split, select_images
 from clray.data.readers.tables import encode_names, read_descriptions
@@ -33,6 +33,8 @@ class ImageSet:
     images: Images
     labels: np.ndarray
     columns: dict[str, np.ndarray]
+    rows: tuple[str, ...] = ()
+    """Names of the images, such as their files; empty where nobody asked for them."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -108,13 +110,15 @@ def load_images(config: DataConfig) -> ImageSet:
         UserError: as `load_dataset`, but that one class is enough.
     """
     data, _ = READERS[config.name](config)
-    data, undecoded = _decode(_subset(data, config.max_train_images, config.split_seed, "train"), config)
+    data = _subset(data, config.max_train_images, config.split_seed, "train")
+    rows = data.images.rows if isinstance(data.images, EncodedImages) else tuple(map(str, range(len(data.labels))))
+    data, undecoded = _decode(data, config)
     skipped = [*data.skipped, *undecoded]
     if skipped:
         raise UserError(
             f"data: {len(skipped)} images cannot be read, and rows would no longer be images; the first: {skipped[0]}"
         )
-    return ImageSet(data.images, encode_names(data.labels)[0], {})
+    return ImageSet(data.images, encode_names(data.labels)[0], {}, rows)
 
 
 def check_files(config: DataConfig) -> None:

@@ -1,0 +1,186 @@
+"""A run's encoder for use in one's own code: a module in evaluation mode, and the embeddings of any images.
+
+Trains nothing, and needs neither Ray nor MLflow.
+"""
+
+import io
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor, nn
+
+from clray.config import stored_config
+from clray.config.sections import DataConfig
+from clray.data.augmentation import to_float
+from clray.data.images.encoded import decode_image
+from clray.data.load import check_files, load_images
+from clray.data.loaders import ordered_batches
+from clray.errors import UserError
+from clray.model.encoder import ContrastiveModel, Outputs
+from clray.model.features import EMBEDDING_BATCH_SIZE, compute_features
+from clray.training.checkpoint import read_checkpoint
+from clray.training.export import load_model
+from clray.training.workers.session import default_device
+
+
+class HasFolder(Protocol):
+    """The result of a run."""
+
+    @property
+    def folder(self) -> Path: ...
+
+
+class TrainedEncoder(nn.Module):
+    """An encoder with the weights of a run, in evaluation mode.
+
+    Attributes:
+        data: how the run read its images.
+        num_channels: of the images it was trained on.
+        representation_dim: of its output h.
+    """
+
+    def __init__(self, model: ContrastiveModel, data: DataConfig, num_channels: int) -> None:
+        super().__init__()
+        self.model, self.data, self.num_channels = model, data, num_channels
+        self.representation_dim = model.representation_dim
+        self.eval()
+
+    def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch dim"]:
+        """h of images in 0..1, as `transform` gives them."""
+        outputs: Outputs = self.model(images)
+        return outputs.h
+
+    def transform(self, image: "Image.Image | np.ndarray | Path | str | bytes") -> Float[Tensor, "channels h w"]:
+        """One image as the encoder saw its training images: decoded, resized, in 0..1, float32 [C, H, W].
+
+        Args:
+            image: a Pillow image, its encoded bytes, its file, or pixels as uint8 [H, W] or [H, W, 3].
+
+        Raises:
+            UserError: it cannot be read, or has other channels than the encoder was trained on.
+        """
+        return to_float(torch.tensor(_decode(image, self.data.image_size, self.num_channels)))
+
+
+def load_encoder(run: HasFolder | Path | str, *, allow_user_modules: bool = False) -> TrainedEncoder:
+    """The encoder of a run or trial.
+
+    Example:
+        >>> encoder = clray.load_encoder("outputs/digits/trials/0003")
+        >>> h = encoder(encoder.transform("photo.png")[None])
+
+    Args:
+        run: a result of `train`, a run's folder (such as `SweepResult.best`), or a checkpoint file.
+        allow_user_modules: import `encoder.name: module:function` where the run was trained with one.
+
+    Raises:
+        UserError: there is no checkpoint, or it cannot be read.
+    """
+    path = Path(run if isinstance(run, str | Path) else run.folder)
+    if not path.exists():
+        raise UserError(f"{path}: no such checkpoint; give a checkpoint.pt or the folder of a run")
+    checkpoint = read_checkpoint(path)
+    overrides = {"allow_user_modules": True} if allow_user_modules else {}
+    config = stored_config(checkpoint.get("config"), overrides, path)
+    return TrainedEncoder(load_model(checkpoint, config), config.data, checkpoint["num_channels"])
+
+
+class Embeddings(np.ndarray):
+    """Embeddings of images, float32 [N, dim], with the `names` of their rows; a slice is a plain array's."""
+
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, vectors: np.ndarray, names: tuple[str, ...]) -> "Embeddings":
+        """The vectors, viewed with the names of their rows."""
+        named = vectors.view(cls)
+        named.names = names
+        return named
+
+    def __array_finalize__(self, source: Any) -> None:
+        same = isinstance(source, Embeddings) and source.shape == self.shape
+        self.names = getattr(source, "names", ()) if same else ()
+
+
+def embed(
+    encoder: TrainedEncoder, data: Path | str | np.ndarray, *, layer: Literal["h", "z"] = "h"
+) -> Embeddings:  # fmt: skip
+    """Embed every image, in order, on a GPU where there is one.
+
+    Example:
+        >>> h = clray.embed(encoder, "photos/")
+        >>> h.shape, h.names[0]
+
+    Args:
+        encoder: from `load_encoder`.
+        data: a Parquet file or folder of them, a CSV, a folder of images, or pixels as uint8 [N, C, H, W].
+        layer: the representation h, or the projection head's z.
+
+    Raises:
+        UserError: images that cannot be read, or of other channels than the encoder was trained on.
+    """
+    if layer not in ("h", "z"):
+        raise UserError(f"layer: expected h or z; got {layer!r}")
+    if isinstance(data, np.ndarray):
+        return _embed_pixels(encoder, data, layer)
+    config = _data_config(encoder.data, Path(data))
+    check_files(config)
+    images = load_images(config)
+    pixels = images.images
+    num_channels = pixels.shape[1] if isinstance(pixels, np.ndarray) else 3
+    if num_channels != encoder.num_channels:
+        raise UserError(
+            f"data: {data} has images of {num_channels} channels, the encoder was trained on {encoder.num_channels}"
+        )
+    device = default_device()
+    model = encoder.model.to(device)
+    parts = [
+        compute_features(model, [batch], device)[0 if layer == "h" else 1]
+        for batch in ordered_batches(images, np.arange(len(images)), batch_size=EMBEDDING_BATCH_SIZE, config=config)
+    ]
+    return Embeddings.of(np.concatenate(parts), images.rows)
+
+
+def _embed_pixels(encoder: TrainedEncoder, pixels: np.ndarray, layer: str) -> Embeddings:
+    wanted = f"uint8 [N, {encoder.num_channels}, H, W]"
+    if pixels.ndim != 4 or pixels.dtype != np.uint8 or pixels.shape[1] != encoder.num_channels or not len(pixels):
+        raise UserError(f"data: expected images as {wanted}; got {pixels.dtype} {list(pixels.shape)}")
+    device = default_device()
+    chunks = [
+        (torch.from_numpy(np.ascontiguousarray(pixels[start : start + EMBEDDING_BATCH_SIZE])), torch.empty(0))
+        for start in range(0, len(pixels), EMBEDDING_BATCH_SIZE)
+    ]
+    h, z = compute_features(encoder.model.to(device), chunks, device)
+    return Embeddings.of(h if layer == "h" else z, tuple(map(str, range(len(pixels)))))
+
+
+def _data_config(config: DataConfig, path: Path) -> DataConfig:
+    """How the run read its images, for another file or folder."""
+    name = {".parquet": "parquet", ".csv": "csv"}.get(path.suffix)
+    if name is None and path.is_dir():
+        name = "parquet" if any(path.glob("*.parquet")) else "imagefolder"
+    if name is None:
+        raise UserError(f"{path}: expected a .parquet file, a .csv file or a folder of images")
+    return config.model_copy(update={"name": name, "train_path": str(path), "test_path": None})
+
+
+def _decode(image: "Image.Image | np.ndarray | Path | str | bytes", size: int | None, channels: int) -> np.ndarray:
+    try:
+        if isinstance(image, np.ndarray):
+            image = Image.fromarray(image)
+        if isinstance(image, Image.Image):
+            buffer = io.BytesIO()
+            image.save(buffer, "PNG")
+            image = buffer.getvalue()
+        decoded = decode_image(Path(image) if isinstance(image, str) else image, size)
+    except (ValueError, OSError, TypeError) as error:
+        raise UserError(f"image: cannot be read ({error})") from error
+    if channels == 1:
+        decoded = decoded[:1] if np.array_equal(decoded[0], decoded[1]) else decoded
+    if len(decoded) != channels:
+        raise UserError(f"image: it has {len(decoded)} channels, the encoder was trained on {channels}")
+    return decoded
