@@ -1,4 +1,4 @@
-"""One command at a time writes into an output folder: a lock that ends with its holder, however that ends."""
+"""One command at a time writes into an output folder: locks that end with their holder, however that ends."""
 
 import errno
 import fcntl
@@ -35,7 +35,7 @@ def folder_locked(folder: Path) -> Iterator[None]:
     made = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = _acquire(folder)
+        descriptor = _acquire(folder / LOCK_FILE, wait=False)
     except OSError as error:
         raise UserError(
             f"{folder}: cannot be written ({error.strerror}); choose another output folder, or mend its permissions"
@@ -43,13 +43,24 @@ def folder_locked(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # Removed while it is held: who waits for this file finds that it is gone, and takes the next one.
-        with suppress(OSError):
-            (folder / LOCK_FILE).unlink()
-        os.close(descriptor)
+        _release(folder / LOCK_FILE, descriptor)
         if made:
             with suppress(OSError):
                 folder.rmdir()
+
+
+@contextmanager
+def in_turn(path: Path) -> Iterator[None]:
+    """Hold a lock file of this name while the block runs; waits for whoever holds it.
+
+    Raises:
+        OSError: the file cannot be made.
+    """
+    descriptor = _acquire(path, wait=True)
+    try:
+        yield
+    finally:
+        _release(path, descriptor)
 
 
 def require_unlocked(folder: Path) -> None:
@@ -62,7 +73,7 @@ def require_unlocked(folder: Path) -> None:
     except OSError:
         return
     try:
-        _lock(descriptor, folder)
+        _lock(descriptor, folder, wait=False)
     finally:
         os.close(descriptor)
 
@@ -72,13 +83,12 @@ def holds_nothing(folder: Path) -> bool:
     return not folder.exists() or (folder.is_dir() and all(each.name == LOCK_FILE for each in folder.iterdir()))
 
 
-def _acquire(folder: Path) -> int:
+def _acquire(path: Path, *, wait: bool) -> int:
     """The descriptor of the locked file; Python makes it close-on-exec, so that no other program inherits the lock."""
-    path = folder / LOCK_FILE
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            _lock(descriptor, folder)
+            _lock(descriptor, path.parent, wait=wait)
             if _is_at(path, descriptor):
                 _write_holder(descriptor)
                 return descriptor
@@ -88,9 +98,16 @@ def _acquire(folder: Path) -> int:
         os.close(descriptor)
 
 
-def _lock(descriptor: int, folder: Path) -> None:
+def _release(path: Path, descriptor: int) -> None:
+    # Removed while it is held: who waits for this file finds that it is gone, and takes the next one.
+    with suppress(OSError):
+        path.unlink()
+    os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path, *, wait: bool) -> None:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise UserError(
             f"{folder}: in use by {_holder(descriptor)}; wait until it ends, or choose another folder or name"

@@ -98,6 +98,7 @@ def upload(
         from clray.track.runs import Tracker
 
         tracker = Tracker(open_store(tracking, folder.parent), folder)
+        tracker.outbox.add_refused()
         before = tracker.outbox.progress.num_entries - tracker.outbox.progress.num_sent
         left = tracker.close(wait_seconds=10)
     store = hide_credentials(tracker.store.uri)

@@ -17,8 +17,10 @@ from clray.config import Config, dump_yaml, flatten
 from clray.config.sections import DataConfig
 from clray.data.load import Dataset
 from clray.redaction import hide_in_tree
-from clray.track.mlflow import POINT_TAG, Store, StoreWriter, run_page
-from clray.track.outbox import Outbox
+from clray.track.mlflow import POINT_TAG, Store, require_not_deleted
+from clray.track.outbox import Entry, Outbox, read_entries
+from clray.track.pages import run_page
+from clray.track.writer import StoreWriter
 from clray.training.workers.session import Metrics, read_metrics
 
 VERSIONED = ("clray", "torch", "ray", "faiss-gpu", "faiss-cpu", "mlflow", "numpy")
@@ -29,9 +31,20 @@ class Tracker:
 
     def __init__(self, store: Store, folder: Path) -> None:
         self.store = store
-        self.writer = StoreWriter(store)
-        self.outbox = Outbox(folder, self.writer)
-        self.folder = folder
+        """Open what an earlier process left in the folder.
+
+        Raises:
+            UserError: a run to continue was deleted in MLflow, or the folder cannot be written.
+        """
+        self.writer, self.folder = StoreWriter(store), folder
+        known = read_entries(folder)
+        last = _last_ops(known)
+        first = next(iter(last), None)
+        if first is not None:
+            require_not_deleted(store, {first, *(run for run, op in last.items() if op != "FINISHED")})
+        # A store that is new, or another than before, gets all that the folder keeps.
+        is_new = first is not None and not self.writer.knows(first)
+        self.outbox = Outbox(folder, self.writer, from_start=is_new)
 
     def start_run(
         self,
@@ -54,7 +67,7 @@ class Tracker:
             point: name of the sweep's point, which all its repeats share.
         """
         folder = folder or self.folder
-        known = [entry for entry in self.outbox.entries if entry["run"] == run_id]
+        known = [entry for entry in self.outbox.entries if entry.get("run") == run_id]
         if known:
             self.outbox.add({"op": "resume", "run": run_id})
             return RunLogger(self.outbox, run_id, folder, max(each.get("step", 0) for each in known))
@@ -93,9 +106,8 @@ class Tracker:
 
     def end_open(self, status: str) -> None:
         """End the runs that have begun and not ended, as FAILED or KILLED."""
-        last = {each["run"]: each["op"] for each in self.outbox.entries if each["op"] in ("start", "resume", "finish")}
-        for run_id, op in last.items():
-            if op != "finish":
+        for run_id, op in _last_ops(self.outbox.entries).items():
+            if op in ("start", "resume"):
                 self.outbox.add({"op": "finish", "run": run_id, "status": status, "time": _now()})
 
     def close(self, wait_seconds: float) -> int:
@@ -157,7 +169,14 @@ class RunLogger:
 
     def log_summary(self, values: dict[str, float]) -> None:
         """Figures of a whole sweep, such as those of its best trial."""
+        known: dict[str, float] = {}
+        for entry in self.outbox.entries:
+            if entry.get("op") == "metrics" and entry.get("run") == self.run_id:
+                known |= entry.get("values", {})
         finite = {name: float(value) for name, value in values.items() if np.isfinite(value)}
+        finite = {name: value for name, value in finite.items() if known.get(name) != value}
+        if not finite:
+            return  # recorded before an interruption
         self.outbox.add({"op": "metrics", "run": self.run_id, "step": 0, "time": _now(), "values": finite})
 
     def set_tags(self, **values: str) -> None:
@@ -173,6 +192,12 @@ class RunLogger:
         """End the run as FINISHED, FAILED or KILLED."""
         self._catch_up()
         self.outbox.add({"op": "finish", "run": self.run_id, "status": status, "time": _now()})
+
+
+def _last_ops(entries: list[Entry]) -> dict[str, str]:
+    """By run: `start`, `resume`, or the status with which it ended last."""
+    steps = [each for each in entries if each.get("op") in ("start", "resume", "finish") and "run" in each]
+    return {each["run"]: each.get("status", each["op"]) for each in steps}
 
 
 def _now() -> int:

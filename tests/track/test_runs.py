@@ -16,13 +16,15 @@ from mlflow import MlflowClient
 from clray.config import Config
 from clray.config.sections import TrackingConfig
 from clray.data.load import load_dataset
-from clray.track.mlflow import StoreWriter, open_store
-from clray.track.outbox import read_entries
+from clray.errors import UserError
+from clray.track.mlflow import open_store
+from clray.track.outbox import OUTBOX_FILE, REFUSED_FILE, read_entries
 from clray.track.results import read_sweep
 from clray.track.runs import Tracker
+from clray.track.writer import StoreWriter
 from clray.training.workers.session import append_metrics, read_metrics
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_stores")]
 MakeConfig = Callable[..., Config]
 
 
@@ -128,6 +130,78 @@ def test_the_address_of_the_store_is_not_among_what_is_recorded(tiny_config: Mak
     tracker.start_run(kind="run", run_id="r", name="r", config=config)
     tracker.close(wait_seconds=5)
     assert "secret" not in (tmp_path / "run" / "mlflow.outbox.jsonl").read_text()
+
+
+def test_a_store_that_knows_nothing_of_a_run_gets_all_of_it(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    """The store was lost, or the run goes on with another one."""
+    for name, epochs in (("first", (1, 2)), ("second", (1, 2, 3))):
+        store = open_store(TrackingConfig(), tmp_path / name)
+        tracker = Tracker(store, tmp_path / "run")
+        logger = tracker.start_run(kind="run", run_id="r", name="r", config=tiny_config())
+        for epoch in epochs:
+            logger({"epoch": epoch, "train/loss": float(epoch)})
+        assert tracker.close(wait_seconds=5) == 0
+    (run,) = contents(store.uri).values()
+    assert run[3] == [(1, 1.0), (2, 2.0), (3, 3.0)]
+    assert run[1]["train.num_epochs"] == "3"
+
+
+def test_a_deleted_experiment_is_refused_with_the_way_to_restore_it(tmp_path: Path) -> None:
+    store = open_store(TrackingConfig(experiment="mine"), tmp_path)
+    store.client.delete_experiment(store.experiment_id)
+    with pytest.raises(UserError, match=r"'mine' was deleted .* mlflow experiments restore --experiment-id 1`, or cho"):
+        open_store(TrackingConfig(experiment="mine"), tmp_path)
+    store.client.restore_experiment(store.experiment_id)
+    assert open_store(TrackingConfig(experiment="mine"), tmp_path).experiment_id == store.experiment_id
+
+
+def test_a_deleted_run_is_not_continued(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    store = open_store(TrackingConfig(), tmp_path)
+    tracker = Tracker(store, tmp_path / "sweep")
+    record_sweep(tracker, tiny_config())
+    tracker.start_run(kind="trial", run_id="s/2", name="k=2", config=tiny_config(), parent="s").finish("KILLED")
+    assert tracker.close(wait_seconds=5) == 0
+    ids = {run.data.tags["clray.id"]: run.info.run_id for run in store.client.search_runs([store.experiment_id])}
+    store.client.delete_run(ids["s/0"])
+    Tracker(store, tmp_path / "sweep").close(5)  # a finished trial is not continued
+    for run in ("s/2", "s"):
+        store.client.delete_run(ids[run])
+        with pytest.raises(UserError, match=rf"deleted in MLflow \({run}\).* mlflow runs restore --run-id {ids[run]}"):
+            Tracker(store, tmp_path / "sweep")
+        store.client.restore_run(ids[run])
+    Tracker(store, tmp_path / "sweep").close(5)
+
+
+def test_figures_of_a_sweep_are_recorded_once_however_often_it_is_concluded(
+    tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    store = open_store(TrackingConfig(), tmp_path)
+    for best in (0.5, 0.5, 0.75):
+        tracker = Tracker(store, tmp_path / "sweep")
+        parent = tracker.start_run(kind="sweep", run_id="s", name="s", config=tiny_config())
+        parent.log_summary({"best/eval/linear_accuracy": best, "best/clusters/num_clusters": 10.0})
+        assert tracker.close(wait_seconds=5) == 0
+    (run,) = store.client.search_runs([store.experiment_id])
+    for name, values in (("eval/linear_accuracy", [0.5, 0.75]), ("clusters/num_clusters", [10.0])):
+        history = store.client.get_metric_history(run.info.run_id, f"best/{name}")
+        assert [each.value for each in history] == values
+    assert run.data.metrics["best/eval/linear_accuracy"] == 0.75
+
+
+def test_a_damaged_line_is_kept_aside_and_those_after_it_are_recorded(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    store = open_store(TrackingConfig(), tmp_path / "lost")
+    tracker = Tracker(store, tmp_path / "run")
+    logger = tracker.start_run(kind="run", run_id="r", name="r", config=tiny_config())
+    logger({"epoch": 1, "train/loss": 1.0})
+    tracker.close(wait_seconds=5)
+    lines = (tmp_path / "run" / OUTBOX_FILE).read_bytes().splitlines(keepends=True)
+    lines[1] = b'{"op": "te\xff\n'
+    (tmp_path / "run" / OUTBOX_FILE).write_bytes(b"".join(lines))
+    store = open_store(TrackingConfig(), tmp_path)
+    assert Tracker(store, tmp_path / "run").close(wait_seconds=5) == 0
+    (run,) = contents(store.uri).values()
+    assert run[3] == [(1, 1.0)]
+    assert "damaged" in (tmp_path / "run" / REFUSED_FILE).read_text()
 
 
 class Server:
