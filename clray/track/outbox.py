@@ -2,11 +2,12 @@
 
 Training never waits for a tracking server: entries go to a file in the folder of the run or sweep, and a thread writes
 them to the store in order. While a server is away they stay; every entry can be written twice with the same effect as
-once, so that after a kill the one under way is repeated.
+once, so that after a kill the one under way is repeated. What a store refuses is kept aside, with the reason.
 """
 
 import json
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -14,10 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clray.errors import UserError
 from clray.redaction import hide_credentials
 
 OUTBOX_FILE = "mlflow.outbox.jsonl"
 SENT_FILE = "mlflow.sent"
+REFUSED_FILE = "mlflow.refused.jsonl"
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 5.0
 Entry = dict[str, Any]
 log = logging.getLogger(__name__)
@@ -29,37 +32,73 @@ class Unreachable(RuntimeError):
 
 @dataclass
 class Progress:
-    """Entries in the file, those that are in the store, and since when the store is away (monotonic), if it is."""
+    """How far the entries are.
+
+    Attributes:
+        num_entries: in the file.
+        num_sent: of them, those that are in the store or were refused.
+        num_refused: by the store, in this process; `first_refusal` says why.
+        away_since: since when the store is away (monotonic), if it is.
+        failure: what ended the writing thread, if anything did.
+    """
 
     num_entries: int = 0
     num_sent: int = 0
+    num_refused: int = 0
+    first_refusal: str = ""
     away_since: float | None = None
+    failure: str | None = None
     seconds_writing: float = 0.0
 
 
 class Outbox:
     """Takes entries from any thread and hands them to `write` in its own, each until it has succeeded once."""
 
-    def __init__(self, folder: Path, write: Callable[[Entry], None]) -> None:
-        """`write` raises Unreachable for an entry to be tried again; after another error the entry is left out."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self.path, self.sent_path, self.write = folder / OUTBOX_FILE, folder / SENT_FILE, write
+    def __init__(self, folder: Path, write: Callable[[Entry], None], *, from_start: bool = False) -> None:
+        """Open the outbox of a folder, with what an earlier process left in it.
+
+        Args:
+            write: raises Unreachable for an entry to be tried again; after another error the entry is kept aside.
+            from_start: write all entries again, as to a store that knows none of them.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        self.folder, self.write = folder, write
+        self.path, self.sent_path = folder / OUTBOX_FILE, folder / SENT_FILE
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _cut_half_a_line(self.path)
+        except OSError as error:
+            raise _cannot_write(self.path, error) from error
         self.entries = read_entries(folder)
-        self.progress = Progress(len(self.entries), read_num_sent(folder))
-        # Half a line that a kill left behind is cut off.
-        self.path.write_bytes(b"".join(json.dumps(entry).encode() + b"\n" for entry in self.entries))
+        num_sent = 0 if from_start else min(read_num_sent(folder), len(self.entries))
+        self.progress = Progress(len(self.entries), num_sent)
         self.changed = threading.Condition()
         self.closing = False
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
     def add(self, entry: Entry) -> None:
+        """Keep an entry, to be written after those before it; raises UserError where it cannot be kept."""
+        line = json.dumps(entry).encode() + b"\n"
         with self.changed:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
+            try:
+                _append(self.path, line)
+            except OSError as error:
+                raise _cannot_write(self.path, error) from error
             self.entries.append(entry)
             self.progress.num_entries += 1
             self.changed.notify_all()
+
+    def add_refused(self) -> int:
+        """Try once more what the store refused before; returns how many entries these are."""
+        path = self.folder / REFUSED_FILE
+        refused = [line["entry"] for line in _read_lines(path) if "entry" in line]
+        for entry in refused:
+            self.add(entry)
+        path.unlink(missing_ok=True)
+        return len(refused)
 
     def close(self, wait_seconds: float) -> int:
         """Wait for the rest to be written, but no longer than this for a store that is away; returns what is left."""
@@ -71,19 +110,39 @@ class Outbox:
             away_since = self.progress.away_since
             if away_since is not None and time.monotonic() - away_since > wait_seconds:
                 break
+        self._tell_of_failures()
         return self.progress.num_entries - self.progress.num_sent
 
+    def _tell_of_failures(self) -> None:
+        progress = self.progress
+        if progress.num_refused:
+            log.warning(
+                "MLflow refused %d entries, which are kept in %s. The first: %s. To try them again: clray upload %s",
+                progress.num_refused, self.folder / REFUSED_FILE, progress.first_refusal, self.folder,
+            )  # fmt: skip
+        if progress.failure is not None:
+            log.warning(
+                "writing to MLflow stopped (%s); what is left is kept in %s. To write it: clray upload %s",
+                progress.failure, self.path, self.folder,
+            )  # fmt: skip
+
     def _run(self) -> None:
-        while True:
-            with self.changed:
-                while self.progress.num_sent == len(self.entries):
-                    if self.closing:
-                        return
-                    self.changed.wait()
-                entry = self.entries[self.progress.num_sent]
-            self._send(entry)
-            self.progress.num_sent += 1
-            write_num_sent(self.sent_path, self.progress.num_sent)
+        try:
+            while (entry := self._next()) is not None:
+                self._send(entry)
+                self.progress.num_sent += 1
+                write_num_sent(self.sent_path, self.progress.num_sent)
+        except Exception as error:  # the entries stay, and `close` tells of it
+            self.progress.failure = hide_credentials(f"{type(error).__name__}: {error}")
+
+    def _next(self) -> Entry | None:
+        """The next entry; waits for it, and returns None once the outbox is closed and all is written."""
+        with self.changed:
+            while self.progress.num_sent == len(self.entries):
+                if self.closing:
+                    return None
+                self.changed.wait()
+            return self.entries[self.progress.num_sent]
 
     def _send(self, entry: Entry) -> None:
         pause = FIRST_PAUSE_SECONDS
@@ -106,27 +165,82 @@ class Outbox:
                 time.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             except Exception as error:
-                log.warning("MLflow refused %s: %s", entry.get("op"), hide_credentials(str(error)))
+                self._keep_aside(entry, hide_credentials(f"{entry.get('op')} of {entry.get('run')}: {error}"))
                 return
             finally:
                 self.progress.seconds_writing += time.perf_counter() - start
 
+    def _keep_aside(self, entry: Entry, reason: str) -> None:
+        log.info("MLflow refused %s", reason)
+        _append(self.folder / REFUSED_FILE, json.dumps({"reason": reason, "entry": entry}).encode() + b"\n")
+        self.progress.num_refused += 1
+        self.progress.first_refusal = self.progress.first_refusal or reason
+
 
 def read_entries(folder: Path) -> list[Entry]:
-    """The entries of a folder's outbox, in order; half a line at its end is left out."""
-    path = folder / OUTBOX_FILE
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    """The entries of a folder's outbox, in order; half a line at its end is left out.
+
+    A line that is damaged keeps its place, as an entry that the store refuses.
+    """
+    return _read_lines(folder / OUTBOX_FILE)
 
 
 def read_num_sent(folder: Path) -> int:
-    path = folder / SENT_FILE
-    return int(path.read_text(encoding="utf-8")) if path.exists() else 0
+    """How many entries are in the store; 0 where that is not known, for each can be written again."""
+    try:
+        return max(0, int((folder / SENT_FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return 0
 
 
 def write_num_sent(path: Path, count: int) -> None:
+    """Note how many entries are in the store; a reader finds the old number or the new one."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(str(count), encoding="utf-8")
     partial.replace(path)
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    found: list[dict[str, Any]] = []
+    for line in path.read_bytes().split(b"\n")[:-1]:
+        try:
+            tree = json.loads(line)
+        except ValueError:
+            tree = None
+        found.append(
+            tree if isinstance(tree, dict) else {"op": "unreadable", "run": "", "text": line.decode(errors="replace")}
+        )
+    return found
+
+
+def _append(path: Path, line: bytes) -> None:
+    """Add a line as a whole, or nothing."""
+    with path.open("ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            num_written = file.write(line)
+            if num_written != len(line):
+                num_written += file.write(line[num_written:])
+        except OSError:
+            os.ftruncate(file.fileno(), before)
+            raise
+
+
+def _cut_half_a_line(path: Path) -> None:
+    """Cut off what a kill in the middle of a line left at the end; lines that are whole are never written again."""
+    if not path.exists():
+        return
+    with path.open("r+b") as file:
+        content = file.read()
+        end = content.rfind(b"\n") + 1
+        if end < len(content):
+            file.truncate(end)
+
+
+def _cannot_write(path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"{path}: cannot be written ({error.strerror or error}); make room, or mend the permissions of its folder, and "
+        "resume the run"
+    )

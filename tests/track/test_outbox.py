@@ -1,10 +1,19 @@
 """Entries reach the store in order, each at least once, whatever the store does meanwhile."""
 
+import json
+import resource
+import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
-from clray.track.outbox import OUTBOX_FILE, Outbox, Unreachable, read_num_sent
+import numpy as np
+import pytest
+
+from clray.errors import UserError
+from clray.track.outbox import OUTBOX_FILE, REFUSED_FILE, SENT_FILE, Outbox, Unreachable, read_entries, read_num_sent
 
 
 class FlakyStore:
@@ -90,3 +99,132 @@ def test_an_entry_that_is_refused_does_not_stop_those_after_it(tmp_path: Path) -
         outbox.add({"number": number})
     assert outbox.close(wait_seconds=10) == 0
     assert store.taken == [0, 2]
+
+
+def test_what_a_store_refuses_is_told_kept_aside_and_tried_again_on_request(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = FlakyStore()
+    store.refused = {1, 2}
+    outbox = Outbox(tmp_path, store)
+    for number in range(4):
+        outbox.add({"op": "tags", "run": "r", "number": number})
+    with caplog.at_level("WARNING"):
+        outbox.close(wait_seconds=10)
+    assert f"MLflow refused 2 entries, which are kept in {tmp_path / REFUSED_FILE}. The first: tags of r: refused" in (
+        caplog.text
+    )
+    kept = [json.loads(line) for line in (tmp_path / REFUSED_FILE).read_text().splitlines()]
+    assert [(each["entry"]["number"], each["reason"]) for each in kept] == [
+        (1, "tags of r: refused"),
+        (2, "tags of r: refused"),
+    ]
+    store.refused = set()
+    outbox = Outbox(tmp_path, store)
+    assert outbox.add_refused() == 2
+    assert outbox.close(wait_seconds=10) == 0
+    assert store.taken == [0, 3, 1, 2]
+    assert not (tmp_path / REFUSED_FILE).exists()
+
+
+def test_a_thread_that_dies_is_heard_of_and_its_entries_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("clray.track.outbox.write_num_sent", fail)
+    outbox = Outbox(tmp_path, FlakyStore())
+    for number in range(3):
+        outbox.add({"number": number})
+    with caplog.at_level("WARNING"):
+        left = outbox.close(wait_seconds=10)
+    assert left > 0
+    assert "writing to MLflow stopped (OSError: [Errno 28] No space left on device)" in caplog.text
+    monkeypatch.undo()
+    store = FlakyStore()
+    assert Outbox(tmp_path, store).close(wait_seconds=10) == 0
+    assert store.taken == [0, 1, 2]
+
+
+def test_a_full_disk_leaves_no_half_line_between_entries(tmp_path: Path) -> None:
+    store = FlakyStore()
+    outbox = Outbox(tmp_path, store)
+    outbox.add({"number": 0})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, hard))
+    try:
+        with pytest.raises(UserError, match=r"mlflow.outbox.jsonl: cannot be written \(File too large\); make room"):
+            outbox.add({"number": 1})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    outbox.add({"number": 2})
+    assert outbox.close(wait_seconds=10) == 0
+    assert store.taken == [0, 2]
+    assert [entry["number"] for entry in read_entries(tmp_path)] == [0, 2]
+
+
+def test_two_hundred_damaged_outboxes_never_stop_the_entries_that_are_whole(tmp_path: Path) -> None:
+    """Cut anywhere, or with garbage in a line: what is whole and not known to be sent arrives, in order, once."""
+    whole = b"".join(json.dumps({"op": "tags", "run": "r", "number": n}).encode() + b"\n" for n in range(20))
+    generator = np.random.default_rng(0)
+    for case in range(200):
+        folder = tmp_path / str(case)
+        folder.mkdir()
+        content, sent = bytearray(whole), str(generator.integers(25))
+        if case % 3 == 0:
+            del content[generator.integers(len(content)) :]
+        elif case % 3 == 1:
+            start = generator.integers(len(content))
+            content[start : start + 10] = generator.bytes(10)
+        else:
+            sent = generator.bytes(generator.integers(4)).decode("latin-1")
+        (folder / OUTBOX_FILE).write_bytes(content)
+        (folder / SENT_FILE).write_text(sent)
+        taken: list[dict] = []
+        outbox = Outbox(folder, taken.append)
+        outbox.add({"op": "tags", "run": "r", "number": 99})
+        assert outbox.close(wait_seconds=10) == 0
+        entries = read_entries(folder)
+        assert taken == entries[len(entries) - len(taken) :]
+        assert taken[-1]["number"] == 99
+        assert len(taken) >= len(entries) - read_num_sent_text(sent)
+
+
+def read_num_sent_text(text: str) -> int:
+    try:
+        return max(0, int(text))
+    except ValueError:
+        return 0
+
+
+def write_until_killed(folder: Path) -> None:
+    """Open and fill an outbox for ever; each entry is announced once it has been added."""
+    number = len(read_entries(folder))
+    while True:
+        outbox = Outbox(folder, lambda _: None)
+        for _ in range(20):
+            outbox.add({"op": "tags", "run": "r", "number": number})
+            number += 1
+            print(number, flush=True)
+        outbox.close(1)
+
+
+@pytest.mark.fault
+def test_no_entry_is_lost_by_kills_at_any_moment(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from tests.track.test_outbox import write_until_killed; "
+        "write_until_killed(Path(sys.argv[1]))"
+    )
+    for seed in range(4):
+        process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(0.05 + 0.13 * seed)
+        process.kill()
+        announced = int(process.stdout.read().split()[-1])
+        process.wait()
+        numbers = [entry["number"] for entry in read_entries(tmp_path)]
+        assert numbers == list(range(len(numbers)))
+        assert len(numbers) >= announced
