@@ -191,8 +191,8 @@ def _experiment_id(client: Any, name: str, location: str | None, uri: str) -> st
         shown = hide_credentials(uri)
         raise UserError(
             f"tracking.experiment: '{name}' was deleted in MLflow, and nothing can be recorded in it. Restore it with "
-            f"`MLFLOW_TRACKING_URI={shown} mlflow experiments restore --experiment-id {found.experiment_id}`, or choose "
-            "another name"
+            f"`MLFLOW_TRACKING_URI={shown} mlflow experiments restore --experiment-id {found.experiment_id}`, or "
+            "choose another name"
         )
     return str(found.experiment_id)
 
