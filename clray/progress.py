@@ -5,8 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from clray.console import PlainConsole
 
 if TYPE_CHECKING:
     from clray.config import Config
@@ -51,7 +52,7 @@ class Observer:
 class ConsoleObserver(Observer):
     """Shows a bar for a run and a live table for a sweep."""
 
-    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+    def __init__(self, console: PlainConsole, *, quiet: bool = False) -> None:
         """Args: `quiet` shows nothing but notes."""
         self.console, self.quiet = console, quiet
         self._run: RunProgress | None = None
@@ -78,8 +79,8 @@ class ConsoleObserver(Observer):
             yield
 
     def note(self, message: str) -> None:
-        self.console.print("[yellow]note:[/yellow]", end=" ")
-        self.console.print(message, soft_wrap=True, highlight=False, markup=False, emoji=False)
+        self.console.print("note:", style="yellow", end=" ")
+        self.console.print(message, soft_wrap=True)
 
     def step(self, step: int, steps_per_epoch: int) -> None:
         if self._run is not None:
@@ -96,7 +97,7 @@ class ConsoleObserver(Observer):
 
 @contextmanager
 def progress_bar(
-    console: Console, noun: str, total: int, *, quiet: bool = False
+    console: PlainConsole, noun: str, total: int, *, quiet: bool = False
 ) -> Iterator[Callable[[float, str], None]]:
     """A progress bar; yields a function of (completed, description)."""
     columns = (
@@ -132,7 +133,7 @@ class RunProgress:
 
 
 @contextmanager
-def run_progress(console: Console, num_epochs: int, *, quiet: bool = False) -> Iterator[RunProgress]:
+def run_progress(console: PlainConsole, num_epochs: int, *, quiet: bool = False) -> Iterator[RunProgress]:
     """A progress bar over epochs and steps."""
     with progress_bar(console, "epoch", num_epochs, quiet=quiet) as show:
         yield RunProgress(show)

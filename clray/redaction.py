@@ -45,6 +45,20 @@ def hide_credentials(text: str) -> str:
     return _without_options(text)
 
 
+def show_controls(text: str) -> str:
+    """Control characters by their escapes, such as `\\x1b`, but for tab and newline.
+
+    They are those that move the cursor, set colours or turn the direction of writing, and bytes that are no text.
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() or each in "\t\n" else _escaped(each) for each in text)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
 def hide_in_tree(tree: Any) -> Any:
     """A copy of a plain tree with `hide_credentials` applied to every text in it, and no value of a secret's name."""
     if isinstance(tree, dict):

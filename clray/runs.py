@@ -4,6 +4,7 @@ Everything that can be refused is refused before a folder is made. Nothing here 
 """
 
 import _thread
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -239,9 +240,9 @@ def estimate_sweep(
 def _observer(progress: bool) -> Observer:
     if not progress:
         return Observer()
-    from rich.console import Console
+    from clray.console import PlainConsole
 
-    return ConsoleObserver(Console(stderr=True))
+    return ConsoleObserver(PlainConsole(stderr=True))
 
 
 def _check_debug(config: Config, debug: bool) -> None:
@@ -344,7 +345,8 @@ def _close(tracker: "Tracker", config: Config, observer: Observer) -> None:
     left = tracker.close(config.tracking.wait_seconds)
     if left:
         uri = hide_credentials(tracker.store.uri)
+        command = shlex.join(["clray", "upload", str(tracker.folder), "--tracking-uri", uri])
         observer.note(
             f"the MLflow store cannot be reached: {left} entries are kept in {tracker.folder}. "
-            f"When it is back: clray upload {tracker.folder} --tracking-uri {uri}"
+            f"When it is back: {command}"
         )

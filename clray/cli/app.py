@@ -17,10 +17,10 @@ from clray.cli.options import AsJson, TrackingUri
 from clray.cli.report import report, upload
 from clray.cli.status import show_sweeps
 from clray.cli.sweep import sweep
-from clray.cli.terminal import err, print_error, print_values, status
+from clray.cli.terminal import err, print_error, print_line, print_values, status
 from clray.cli.train import train
+from clray.console import as_shown
 from clray.errors import UserError
-from clray.redaction import hide_credentials
 
 app = typer.Typer(
     help="Contrastive representation learning with clusters (Cl-InfoNCE) on Ray, FAISS and MLflow.",
@@ -35,16 +35,16 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        print_error("error", hide_credentials(str(error)))
+        print_error("error", str(error))
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
         if "-v" in sys.argv or "--verbose" in sys.argv:
-            sys.stderr.write(hide_credentials(traceback.format_exc()))
+            sys.stderr.write(as_shown(traceback.format_exc()))
             sys.exit(1)
-        print_error("failed", hide_credentials(str(error)).strip() or type(error).__name__)
-        err.print("Run again with -v for the whole traceback.")
+        print_error("failed", str(error).strip() or type(error).__name__)
+        print_line("Run again with -v for the whole traceback.", err)
         sys.exit(1)
 
 

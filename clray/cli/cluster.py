@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from clray.cli.terminal import err, print_json, print_values, progress
+from clray.cli.terminal import err, print_json, print_line, print_values, progress
 from clray.config.sections import TrackingConfig
 from clray.errors import UserError
 
@@ -47,7 +47,7 @@ def cluster(
     drop_nonfinite: Annotated[bool, typer.Option(help="Leave out vectors with NaN or infinity.")] = False,
     table: Annotated[bool, typer.Option(help="Also write assignments.parquet, with file and row.")] = False,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the clustering in --output.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the clustering in --output.")] = False,
     tracking_uri: Annotated[str | None, typer.Option(help="Also record the clustering in this MLflow store.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the messages of Ray.")] = False,
@@ -89,7 +89,7 @@ def cluster(
                 verbose=verbose,
             )
         except KeyboardInterrupt:
-            err.print(f"Interrupted. Go on with the same command and --resume; the state is in {output}")
+            print_line(f"Interrupted. Resume with the same command and --resume; the state is in {output}", err)
             raise
     if tracking_uri is not None:
         from clray.track.mlflow import open_store

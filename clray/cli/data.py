@@ -1,12 +1,26 @@
 """clray data check | build and clray clusters build: images as they are, as Parquet, and as clusters; printing only."""
 
+import json
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
+import yaml
+from rich.text import Text
 
-from clray.cli.terminal import compact_table, err, out, print_json, print_note, print_values, progress, status
+from clray.cli.terminal import (
+    compact_table,
+    err,
+    out,
+    print_json,
+    print_line,
+    print_note,
+    print_values,
+    progress,
+    status,
+)
 from clray.config import parse_assignment
 from clray.config.sections import PUBLISHED, DataConfig
 from clray.errors import UserError
@@ -81,16 +95,16 @@ def check(
         table = compact_table(("", "left"), ("found", "right"), ("published", "right"), ("", "left"))
         for each in report.findings:
             published = "" if each.published is None else f"{each.published:,}"
-            table.add_row(each.name, f"{each.found:,}", published, "" if each.is_right else "[red]differs[/red]")
+            table.add_row(each.name, f"{each.found:,}", published, "" if each.is_right else Text("differs", "red"))
         out.print(table)
         for problem in report.problems:
-            out.print(f"bad image: {problem}", markup=False, highlight=False, soft_wrap=True)
+            print_line(f"bad image: {problem}")
         if report.num_bad > len(report.problems):
-            out.print(f"and {report.num_bad - len(report.problems)} more bad images")
+            print_line(f"and {report.num_bad - len(report.problems)} more bad images")
         for note in report.notes:
             print_note(note)
         if report.obtained is not None:
-            out.print(f"obtained from: {report.obtained}", markup=False, highlight=False, soft_wrap=True)
+            print_line(f"obtained from: {report.obtained}")
     if not report.is_whole:
         raise typer.Exit(1)
 
@@ -98,7 +112,7 @@ def check(
 @data_app.command("build")
 def build_data(
     data: DataName,
-    output: Annotated[Path, typer.Option("--output", "-o", help="A new folder, or that of a build to go on with.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A new folder, or that of a build to continue.")],
     root: Root = None,
     assignments: Assignments = None,
     threads: Threads = 4,
@@ -117,12 +131,9 @@ def build_data(
         return
     print_values({"training images": built.num_train, "test images": built.num_test, "left out": built.num_bad})
     if built.num_bad:
-        out.print(f"reasons: {output / 'bad_images.csv'}", soft_wrap=True, highlight=False)
+        print_line(f"reasons: {output / 'bad_images.csv'}")
     train, test = output / "train", output / "test"
-    out.print(
-        f"train on it: --set data.name=parquet --set data.train_path={train} --set data.test_path={test}",
-        soft_wrap=True, highlight=False,
-    )  # fmt: skip
+    print_line(f"train on it: {_as_sets({'data.name': 'parquet', 'data.train_path': train, 'data.test_path': test})}")
 
 
 @clusters_app.command("build")
@@ -177,13 +188,28 @@ def build_clusters(
     out.print(table)
     if source == "attributes":
         for rank, (name, entropy) in enumerate(found[-1].attributes, start=1):
-            out.print(f"{rank:3}. {name}  {entropy:.4f} bits", markup=False, highlight=False, soft_wrap=True)
+            print_line(f"{rank:3}. {name}  {entropy:.4f} bits")
     counts = sorted({each.assignment.num_clusters for each in found})
-    err.print(
-        f"train on it: --set clusters.source=clustering --set clusters.path={output} "
-        f"--set clusters.num_clusters={counts[0]}" + (f" (or {', '.join(map(str, counts[1:]))})" if counts[1:] else ""),
-        soft_wrap=True, highlight=False,
-    )  # fmt: skip
+    chosen = {"clusters.source": "clustering", "clusters.path": output, "clusters.num_clusters": counts[0]}
+    others = f" (or {', '.join(map(str, counts[1:]))})" if counts[1:] else ""
+    print_line(f"train on it: {_as_sets(chosen)}{others}", err)
+
+
+def _as_sets(settings: dict[str, str | Path | int]) -> str:
+    """Settings as options of `clray train`, ready for a shell."""
+    return shlex.join(part for key, value in settings.items() for part in ("--set", f"{key}={_as_yaml(value)}"))
+
+
+def _as_yaml(value: str | Path | int) -> str:
+    """The value as `--set` reads it: a path such as `a: b` stands in quotes."""
+    text = str(value)
+    if isinstance(value, int):
+        return text
+    try:
+        is_plain = yaml.safe_load(text) == text
+    except yaml.YAMLError:
+        is_plain = False
+    return text if is_plain else json.dumps(text)
 
 
 def _numbers(option: str, text: str) -> list[int]:

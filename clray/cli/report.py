@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 
 from clray.cli.options import AsJson, TrackingUri
-from clray.cli.terminal import compact_table, err, out, print_json, status
+from clray.cli.terminal import compact_table, err, out, print_json, print_line, status
 from clray.errors import UserError
-from clray.redaction import hide_credentials
 
 
 def report(
@@ -55,7 +54,7 @@ def report(
         table.add_row(*row)
     out.print(table)
     for each in found:
-        out.print(describe(each), highlight=False, soft_wrap=True)
+        print_line(describe(each))
     with status("drawing the page"):
         from clray.report.page import comparison_rows, write_page
 
@@ -67,7 +66,7 @@ def report(
         for cells in comparison_rows(*sweeps):
             differences.add_row(*cells)
         out.print(differences)
-    out.print(f"page: {page.resolve()}", highlight=False, soft_wrap=True)
+    print_line(f"page: {page.resolve()}")
 
 
 def upload(
@@ -101,7 +100,6 @@ def upload(
         tracker.outbox.add_refused()
         before = tracker.outbox.progress.num_entries - tracker.outbox.progress.num_sent
         left = tracker.close(wait_seconds=10)
-    store = hide_credentials(tracker.store.uri)
-    err.print(f"{before - left} entries written to {store}, {left} left", soft_wrap=True)
+    print_line(f"{before - left} entries written to {tracker.store.uri}, {left} left", err)
     if left:
         raise typer.Exit(1)

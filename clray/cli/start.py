@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clray.cli.options import as_overrides
-from clray.cli.terminal import err, log_to_file, out, print_error, print_note, print_values
+from clray.cli.terminal import err, log_to_file, out, print_error, print_line, print_note, print_values
 from clray.config import Config, override
 from clray.config.keys import read_config
 from clray.progress import ConsoleObserver
@@ -53,8 +53,8 @@ class CommandObserver(ConsoleObserver):
 
     def chosen(self, folder: Path) -> None:
         if self.num_trials is not None and not self.quiet:
-            out.print(f"[bold]{self.num_trials} trials[/bold], results in", end=" ", highlight=False)
-            out.print(folder, soft_wrap=True, markup=False, emoji=False, highlight=False)
+            out.print(f"{self.num_trials} trials", style="bold", end=", ")
+            print_line(f"results in {folder}")
         if not self.verbose:
             log_to_file(log_file(self.config), "ray", "mlflow", "alembic", "clray")
 
@@ -72,7 +72,7 @@ class CommandObserver(ConsoleObserver):
     def print_resume(self) -> None:
         """Say how to resume, where there is something to resume."""
         if self.resume_command:
-            err.print("Resume with:", self.resume_command, soft_wrap=True, markup=False, emoji=False, highlight=False)
+            print_line(f"Resume with: {self.resume_command}", err)
 
 
 @contextmanager

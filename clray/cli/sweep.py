@@ -18,7 +18,7 @@ from clray.cli.options import (
     Verbose,
 )
 from clray.cli.start import CommandObserver, print_places, resolve, resumable
-from clray.cli.terminal import out, print_error, print_json
+from clray.cli.terminal import out, print_error, print_json, print_line
 from clray.config import dump_yaml
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _print_plan(plan: "SweepPlan", found: "Estimate", *, as_json: bool) -> None:
         print_json(found.as_dict())
         return
     out.print(trial_table(plan, found))
-    out.print(found.sentence, highlight=False, soft_wrap=True)
+    print_line(found.sentence)
 
 
 def _print_result(result: "SweepResult", *, as_json: bool) -> None:

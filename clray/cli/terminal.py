@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from clray.console import PlainConsole, as_shown
 from clray.progress import progress_bar
 
-out = Console()
-err = Console(stderr=True)
+out = PlainConsole()
+err = PlainConsole(stderr=True)
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def log_to_file(log_file: Path, *packages: str) -> None:
     for package in packages:
         importlib.import_module(package)
     handler = _LateFile(log_file)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    handler.setFormatter(_Shown("%(asctime)s %(name)s %(levelname)s %(message)s"))
     logging.captureWarnings(True)
     for name in (*packages, "py.warnings"):
         logger = logging.getLogger(name)
@@ -62,6 +62,13 @@ class _LateFile(logging.FileHandler):
         return super()._open()
 
 
+class _Shown(logging.Formatter):
+    """No passwords and no escape sequences in a log, whoever wrote the line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return as_shown(super().format(record))
+
+
 class _Warnings(logging.Handler):
     """clray's own warnings, to the terminal too."""
 
@@ -69,8 +76,7 @@ class _Warnings(logging.Handler):
         super().__init__(logging.WARNING)
 
     def emit(self, record: logging.LogRecord) -> None:
-        err.print("[yellow]warning:[/yellow]", end=" ")
-        err.print(record.getMessage(), soft_wrap=True, highlight=False, markup=False)
+        _print_labelled("warning", record.getMessage(), "yellow")
 
 
 def print_values(values: Mapping[str, Any], *, as_json: bool = False) -> None:
@@ -81,7 +87,7 @@ def print_values(values: Mapping[str, Any], *, as_json: bool = False) -> None:
     width = max(map(len, values), default=0)
     for name, value in values.items():
         shown = f"{value:.4f}" if isinstance(value, float) else str(value)
-        out.print(f"{name:<{width}}  {shown}", highlight=False, markup=False, soft_wrap=True)
+        print_line(f"{name:<{width}}  {shown}")
 
 
 def print_json(tree: Any) -> None:
@@ -89,17 +95,25 @@ def print_json(tree: Any) -> None:
     sys.stdout.write(json.dumps(tree, indent=2) + "\n")
 
 
+def print_line(text: str, console: PlainConsole | None = None) -> None:
+    """A line that is not wrapped, so that it can be copied and searched."""
+    (console or out).print(text, soft_wrap=True)
+
+
 def print_note(message: str) -> None:
     """Something to know that stops nothing, on stderr."""
-    err.print("[yellow]note:[/yellow]", end=" ")
-    err.print(message, soft_wrap=True, highlight=False, markup=False)
+    _print_labelled("note", message, "yellow")
 
 
 def print_error(kind: str, message: str) -> None:
-    """`kind: message` on stderr, the kind in red, a line per problem."""
-    for line in message.splitlines():
-        err.print(f"[red]{kind}:[/red]", end=" ")
-        err.print(line, soft_wrap=True, highlight=False, markup=False)
+    """`kind: message` on stderr, a line per problem."""
+    _print_labelled(kind, message, "red")
+
+
+def _print_labelled(label: str, message: str, style: str) -> None:
+    for line in message.split("\n"):
+        err.print(f"{label}:", style=style, end=" ")
+        print_line(line, err)
 
 
 def compact_table(*columns: tuple[str, str]) -> Table:

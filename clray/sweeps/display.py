@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from clray.config import Config
+from clray.console import PlainConsole, as_shown
 from clray.sweeps.trials import TrialRecord, rank_records
 
 MAX_ROWS = 24
@@ -21,7 +22,7 @@ OVER = ("finished", "pruned", "failed")
 class LiveTable:
     """Context manager that follows trial records."""
 
-    def __init__(self, console: Console, config: Config, num_trials: int) -> None:
+    def __init__(self, console: PlainConsole, config: Config, num_trials: int) -> None:
         self.console = console
         self.config = config
         self.num_trials = num_trials
@@ -44,7 +45,7 @@ class LiveTable:
         elif record.state in (*OVER, "stopped"):
             done = sum(r.state in (*OVER, "stopped") for r in self.records.values())
             line = f"[{done}/{self.num_trials}] {record.point.name}: {_outcome(record, self.config)}"
-            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self.console.print(line, soft_wrap=True)
 
     def _render(self) -> Group:
         table = Table(box=None, pad_edge=False, header_style="bold")
@@ -85,7 +86,7 @@ def result_table(records: Sequence[TrialRecord], limit: int = MAX_ROWS) -> Table
             _number(metrics, "clusters/mutual_information_bits", 2),
             _number(metrics, "clusters/conditional_entropy_bits", 2),
             f"{record.seconds:.1f}" if record.state == "finished" else Text(record.state, STATE_STYLES[record.state]),
-            Text(record.error or record.reason or "", "dim"),
+            Text(as_shown(record.error or record.reason or ""), "dim"),
         )
     return table
 

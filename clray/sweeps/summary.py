@@ -2,10 +2,12 @@
 
 import json
 import logging
+import shlex
 from pathlib import Path
 
 from clray.config import Config, dump_yaml, flatten, override
 from clray.data.load import Dataset
+from clray.redaction import show_controls
 from clray.report.figures import granularity, plane
 from clray.report.page import write_page
 from clray.report.png import draw_granularity, draw_plane
@@ -79,8 +81,10 @@ def _write_best(best: TrialRecord, config: Config, folder: Path) -> Path:
     """The best trial as a config ready for `clray train`, with the seed of the sweep."""
     path = folder / BEST_FILE
     chosen = override(best.point.config, {**best.changed, "seed": config.seed, "search_space": []})
-    head = f"# {best.point.name}: the best trial of {folder.name}\n# clray train {path}\n"
-    path.write_text(head + dump_yaml(chosen), encoding="utf-8")
+    head = [f"{best.point.name}: the best trial of {folder.name}", shlex.join(["clray", "train", str(path)])]
+    # In a comment a name of several lines would end it.
+    comment = "".join(f"# {' '.join(show_controls(line).split())}\n" for line in head)
+    path.write_text(comment + dump_yaml(chosen), encoding="utf-8")
     return path
 
 
