@@ -10,7 +10,7 @@ from clray.config.sections import TrackingConfig
 from clray.errors import UserError
 
 if TYPE_CHECKING:
-    from clray.kmeans.engine import Progress
+    from clray.kmeans.progress import Progress
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="A new folder for the result.")]
 NumClusters = Annotated[str | None, typer.Option("--num-clusters", "-k", help="K, or several: 50,500,5000.")]
@@ -66,8 +66,8 @@ def cluster(
                 vectors,
                 wanted,
                 nested=levels is not None,
-                balanced=balanced,
                 column=column,
+                balanced=balanced,
                 num_shards=shards,
                 cpus_per_shard=cpus_per_shard,
                 gpus_per_shard=gpus_per_shard,
@@ -119,8 +119,6 @@ def _read_centroids(path: Path) -> Any:
 
     from clray.kmeans.vectors.files import open_npy
 
-    if not path.is_file():
-        raise UserError(f"--initial: {path}: no such file")
     file = open_npy(path)
     return file.take(np.arange(file.num_rows))
 

@@ -11,7 +11,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Int
 
-from clray.kmeans.shards.faiss_shard import InitMethod, PartialSums, spread_centroids
+from clray.kmeans.options import KMeansOptions
+from clray.kmeans.origin import Survey, join_surveys
+from clray.kmeans.shards.faiss_shard import FaissShard, PartialSums, spread_centroids
 from clray.kmeans.vectors.source import check_num_clusters
 
 SAMPLE_PER_CLUSTER = 64
@@ -23,6 +25,19 @@ class Shards(Protocol):
 
     @property
     def num_vectors(self) -> int: ...
+
+    @property
+    def origin(self) -> np.ndarray | None:
+        """The point that vectors and centroids are relative to, float32 or float64 [dim]; None is zero."""
+        ...
+
+    def about(self, origin: np.ndarray | None) -> "Shards":
+        """The same shards relative to this point."""
+        ...
+
+    def survey(self, num_clusters: Sequence[int]) -> Survey:
+        """Look through all vectors, in their own coordinates, once before searches of so many clusters."""
+        ...
 
     def take(self, rows: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m dim"]:
         """Vectors by their ascending row over all shards."""
@@ -38,32 +53,11 @@ class Shards(Protocol):
 
 
 @dataclass(frozen=True)
-class LloydOptions:
-    """How to iterate.
-
-    Attributes:
-        num_iterations: updates at most.
-        num_redos: starts from different centroids, of which the lowest inertia wins; ignored with given centroids.
-        seed: of the starts and of the repair of empty clusters.
-        spherical: normalise the centroids to unit length after each update.
-        tolerance: stop when the inertia falls by no more than this share of itself; 0 goes on until it does not fall.
-        init: random vectors; or k-means++ or AFK-MC2 on a random sample of 64 vectors per cluster.
-    """
-
-    num_iterations: int = 20
-    num_redos: int = 1
-    seed: int = 0
-    spherical: bool = False
-    tolerance: float = 1e-6
-    init: InitMethod = "random"
-
-
-@dataclass(frozen=True)
 class Clustering:
     """The result of k-means; ids and inertia belong to these centroids.
 
     Attributes:
-        centroids: float32 [K, dim].
+        centroids: float32 [K, dim]; float64 where float64 vectors lie far from the origin.
         ids: nearest centroid of each vector, int32 [N]; -1 for a vector that was left out.
         inertia: sum of squared L2 distances to the nearest centroid.
         history: inertia before each update.
@@ -104,14 +98,14 @@ class Descent:
         return len(self.centroids)
 
 
-OnIteration = Callable[[list[Descent], list[PartialSums]], None]
-"""Called after each update with all descents, and the sums of those that were still under way."""
+OnIteration = Callable[[Shards, list[Descent], list[PartialSums]], None]
+"""Called after each update with the shards, all descents, and the sums of those that were still under way."""
 
 
 def lloyd(
     shards: Shards,
     num_clusters: Sequence[int],
-    options: LloydOptions | None = None,
+    options: KMeansOptions | None = None,
     *,
     initial: Sequence[np.ndarray] | None = None,
     descents: list[Descent] | None = None,
@@ -134,7 +128,7 @@ def lloyd(
     Raises:
         UserError: more clusters than vectors, or fewer than one.
     """
-    options = options or LloydOptions()
+    options = options or KMeansOptions()
     check_num_clusters(num_clusters, shards.num_vectors)
     if descents is None:
         descents = _start(shards, num_clusters, options, initial)
@@ -143,7 +137,7 @@ def lloyd(
         for descent, each in zip(open_descents, sums, strict=True):
             _update(descent, each, options)
         if on_iteration is not None:
-            on_iteration(descents, sums)
+            on_iteration(shards, descents, sums)
     best = [
         min((d for d in descents if d.num_clusters == k), key=lambda d: (d.history[-1], d.redo)) for k in num_clusters
     ]
@@ -155,7 +149,7 @@ def lloyd(
 
 
 def _start(
-    shards: Shards, num_clusters: Sequence[int], options: LloydOptions, initial: Sequence[np.ndarray] | None
+    shards: Shards, num_clusters: Sequence[int], options: KMeansOptions, initial: Sequence[np.ndarray] | None
 ) -> list[Descent]:
     if initial is not None:
         return [Descent(0, np.ascontiguousarray(centroids, dtype=np.float32)) for centroids in initial]
@@ -166,7 +160,7 @@ def _start(
     ]
 
 
-def start_centroids(shards: Shards, num_clusters: int, options: LloydOptions, redo: int) -> np.ndarray:
+def start_centroids(shards: Shards, num_clusters: int, options: KMeansOptions, redo: int) -> np.ndarray:
     """Centroids to start from, float32 [K, dim]; the same for any number of shards."""
     generator = np.random.default_rng((options.seed, redo))
     num_taken = num_clusters if options.init == "random" else SAMPLE_PER_CLUSTER * num_clusters
@@ -177,7 +171,7 @@ def start_centroids(shards: Shards, num_clusters: int, options: LloydOptions, re
     return _unit(taken).astype(np.float32) if options.spherical else taken
 
 
-def _update(descent: Descent, sums: PartialSums, options: LloydOptions) -> None:
+def _update(descent: Descent, sums: PartialSums, options: KMeansOptions) -> None:
     """Move the centroids, and decide whether that was the last time."""
     # Derived from the iteration, so that an interrupted clustering goes on as it would have.
     generator = np.random.default_rng((options.seed, descent.redo, len(descent.history)))
@@ -223,13 +217,22 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 class LocalShards:
     """Shards in this process, searched one after the other."""
 
-    def __init__(self, shards: Sequence["LocalShard"]) -> None:
-        self.shards = shards
+    def __init__(self, shards: Sequence[FaissShard], origin: np.ndarray | None = None) -> None:
+        """Args: `origin` is the point that the shards' vectors are relative to."""
+        self.shards, self.origin = shards, origin
         self._starts = np.cumsum([0, *map(len, shards)])
 
     @property
     def num_vectors(self) -> int:
         return int(self._starts[-1])
+
+    def about(self, origin: np.ndarray | None) -> "LocalShards":
+        if origin is self.origin:  # what the shards keep in memory stays good
+            return self
+        return LocalShards([shard.about(origin) for shard in self.shards], origin)
+
+    def survey(self, num_clusters: Sequence[int]) -> Survey:  # noqa: ARG002 - only a bound on memory asks
+        return join_surveys([shard.survey() for shard in self.shards])
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         parts = rows_by_slice(rows, self._starts)
@@ -240,16 +243,6 @@ class LocalShards:
 
     def assign(self, centroids: Sequence[np.ndarray]) -> list[tuple[np.ndarray, float]]:
         return join_assignments([shard.assign(centroids) for shard in self.shards])
-
-
-@runtime_checkable
-class LocalShard(Protocol):
-    """One shard, as `LocalShards` sees it."""
-
-    def __len__(self) -> int: ...
-    def take(self, rows: np.ndarray) -> np.ndarray: ...
-    def accumulate(self, centroids: Sequence[np.ndarray]) -> list[PartialSums]: ...
-    def assign(self, centroids: Sequence[np.ndarray]) -> list[tuple[np.ndarray, float]]: ...
 
 
 def rows_by_slice(rows: np.ndarray, starts: np.ndarray) -> list[np.ndarray]:

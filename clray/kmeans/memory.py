@@ -42,13 +42,14 @@ def plan_blocks(
     centroid_bytes = sum(28 * k * dim for k in num_clusters)
     # Per coordinate of a chunk: the float64 copy and the source's own; per row: weights, distances, ids of two kinds.
     # On top what the allocator keeps of blocks that are freed, as measured.
-    work_bytes = min(work_rows(dim), num_rows) * (12 * dim + 48) + 2**24
+    # A tile of the search in float64 and its rows come last.
+    work_bytes = min(work_rows(dim), num_rows) * (20 * dim + 48) + 2**24 + 2**23
     id_bytes = 8 * num_rows * len(num_clusters)
     fixed = process_bytes + centroid_bytes + work_bytes + id_bytes
     smallest = 6 * 1024 * dim * 4
     if memory_bytes < fixed + smallest:
         raise UserError(
-            f"--memory-per-shard {format_bytes(memory_bytes)} is too little: a shard needs at least "
+            f"memory_per_shard: {format_bytes(memory_bytes)} are too little: a shard needs at least "
             f"{format_bytes(fixed + smallest)} ({format_bytes(process_bytes)} for its process, "
             f"{format_bytes(centroid_bytes)} for {sum(num_clusters)} centroids and their sums, "
             f"{format_bytes(id_bytes)} for the ids of {num_rows} vectors, the rest to work in). "

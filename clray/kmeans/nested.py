@@ -4,13 +4,13 @@ A sweep over granularity then needs one clustering of the vectors, whatever the 
 """
 
 import itertools
-from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Int
 
 from clray.errors import UserError
-from clray.kmeans.lloyd import Clustering, LloydOptions, LocalShards, lloyd
+from clray.kmeans.lloyd import Clustering, LocalShards, lloyd
+from clray.kmeans.options import KMeansOptions
 from clray.kmeans.shards.faiss_shard import FaissShard
 
 MIN_REDOS = 5
@@ -21,13 +21,16 @@ def check_levels(levels: tuple[int, ...]) -> None:
     """Raise UserError unless there are at least two levels, from the finest to the coarsest."""
     if len(levels) < 2 or any(coarse >= fine for fine, coarse in itertools.pairwise(levels)):
         shown = ",".join(map(str, levels))
-        raise UserError(f"--levels: expected two or more falling numbers of clusters such as 5000,500,50; got {shown}")
+        raise UserError(
+            "num_clusters: nested clusters expect two or more falling numbers of clusters such as 5000,500,50; "
+            f"got {shown}"
+        )
 
 
 def coarsen(
     finest: Clustering,
     levels: tuple[int, ...],
-    options: LloydOptions,
+    options: KMeansOptions,
     *,
     initial: list[np.ndarray] | None = None,
 ) -> tuple[list[Clustering], list[Int[np.ndarray, " k"]]]:
@@ -48,9 +51,9 @@ def coarsen(
     below = finest
     for number, num_clusters in enumerate(levels):
         points = LocalShards([FaissShard(below.centroids, weights=below.sizes.astype(np.float64))])
-        redos = max(MIN_REDOS, options.num_redos)
+        above_options = options.model_copy(update={"num_redos": max(MIN_REDOS, options.num_redos), "init": "kmeans++"})
         start = None if initial is None else [initial[number]]
-        (above,) = lloyd(points, [num_clusters], replace(options, num_redos=redos, init="kmeans++"), initial=start)
+        (above,) = lloyd(points, [num_clusters], above_options, initial=start)
         ids = np.where(below.ids >= 0, above.ids[below.ids], -1).astype(np.int32)
         parents.append(above.ids)
         below = Clustering(above.centroids, ids, below.inertia + above.inertia, above.history)

@@ -5,9 +5,11 @@ clustering.json says what was clustered, how, and how it went; it is written las
 """
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clray.clusters.saved import ASSIGNMENTS_FILE, SUMMARY_FILE, granularity_folder
+from clray.clusters.saved import (
+    ASSIGNMENTS_FILE,
+    CENTROIDS_FILE,
+    PARENTS_FILE,
+    SUMMARY_FILE,
+    checksum,
+    granularity_folder,
+)
 from clray.errors import UserError
 from clray.folder_lock import holds_nothing
 from clray.kmeans.lloyd import Clustering, Descent
@@ -23,38 +32,55 @@ from clray.kmeans.memory import format_bytes
 from clray.kmeans.vectors.source import Vectors
 
 STATE_FILE = "state.npz"
-PARENTS_FILE = "parents.npy"
 
 
-def check_output(folder: Path, *, resume: bool, fingerprint: dict[str, Any]) -> None:
+@dataclass(frozen=True)
+class State:
+    """From where an interrupted clustering goes on.
+
+    Attributes:
+        descents: all of them, finished or not; their centroids are relative to the origin.
+        origin: float32 or float64 [dim]; None is zero.
+    """
+
+    descents: list[Descent]
+    origin: np.ndarray | None = None
+
+
+def check_output(folder: Path, *, resume: bool, fingerprint: dict[str, Any]) -> State | None:
     """Refuse a folder that holds something else.
 
     Args:
         fingerprint: what was asked for; an interrupted clustering goes on only with the same.
 
+    Returns:
+        With `resume` the state to go on from.
+
     Raises:
         UserError: a folder in use, or with `resume` one that holds nothing to go on with or something else.
     """
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"--output: {folder} is a file; choose a folder")
-    state = folder / STATE_FILE
-    if resume:
-        if (folder / SUMMARY_FILE).exists():
-            raise UserError(f"--resume: the clustering in {folder} is finished")
-        if not state.exists():
-            raise UserError(f"--resume: {folder} holds no interrupted clustering; leave out --resume to start one")
-        saved = _read_about(state)
-        changed = [key for key in fingerprint if saved.get(key) != fingerprint[key]]
-        if changed:
-            key = changed[0]
-            raise UserError(
-                f"--resume: {folder} was started with another {', '.join(changed)} ({key}: {saved.get(key)!r}, now "
-                f"{fingerprint[key]!r}); use the same vectors and options, or another --output"
-            )
-    elif state.exists():
-        raise UserError(f"--output: {folder} holds an interrupted clustering; go on with --resume, or choose another")
-    elif not holds_nothing(folder):
-        raise UserError(f"--output: {folder} is not empty; choose another folder")
+        raise UserError(f"output: {folder} is a file; choose a folder")
+    file = folder / STATE_FILE
+    if not resume:
+        if file.exists():
+            raise UserError(f"output: {folder} holds an interrupted clustering; resume it, or choose another folder")
+        if not holds_nothing(folder):
+            raise UserError(f"output: {folder} is not empty; choose another folder")
+        return None
+    if (folder / SUMMARY_FILE).exists():
+        raise UserError(f"resume: the clustering in {folder} is finished")
+    if not file.exists():
+        raise UserError(f"resume: {folder} holds no interrupted clustering; start one without resume")
+    state, about = read_state(folder)
+    changed = [key for key in fingerprint if about.get(key) != fingerprint[key]]
+    if changed:
+        key = changed[0]
+        raise UserError(
+            f"resume: {folder} was started with another {', '.join(changed)} ({key}: {about.get(key)!r}, now "
+            f"{fingerprint[key]!r}); use the same vectors and options, or another output"
+        )
+    return state
 
 
 def check_disk(folder: Path, num_vectors: int, num_clusters: Sequence[int], num_redos: int, dim: int) -> None:
@@ -67,39 +93,63 @@ def check_disk(folder: Path, num_vectors: int, num_clusters: Sequence[int], num_
     free = shutil.disk_usage(existing).free
     if free < needed:
         raise UserError(
-            f"--output: {format_bytes(needed)} are needed for {folder}, {format_bytes(free)} are free on its disk"
+            f"output: {format_bytes(needed)} are needed for {folder}, {format_bytes(free)} are free on its disk"
         )
 
 
-def write_state(folder: Path, descents: Sequence[Descent], about: dict[str, Any]) -> None:
+def write_state(folder: Path, state: State, about: dict[str, Any]) -> None:
     """Replace the state at once, so that a kill leaves the old one or the new one."""
     folder.mkdir(parents=True, exist_ok=True)
-    tree = {"about": about, "descents": [{"redo": d.redo, "history": d.history, "done": d.is_done} for d in descents]}
+    descents = [{"redo": d.redo, "history": d.history, "done": d.is_done} for d in state.descents]
+    arrays = {f"centroids_{i}": descent.centroids for i, descent in enumerate(state.descents)}
+    if state.origin is not None:
+        arrays["origin"] = state.origin
     partial = folder / (STATE_FILE + ".partial")
     with partial.open("wb") as file:
-        arrays = {f"centroids_{i}": descent.centroids for i, descent in enumerate(descents)}
-        np.savez(file, about=np.array(json.dumps(tree)), **arrays)
+        np.savez(file, about=np.array(json.dumps({"about": about, "descents": descents})), **arrays)
         file.flush()
         os.fsync(file.fileno())
     partial.replace(folder / STATE_FILE)
 
 
-def read_state(folder: Path) -> list[Descent]:
-    """The descents of an interrupted clustering."""
-    with np.load(folder / STATE_FILE, allow_pickle=False) as saved:
-        trees = json.loads(str(saved["about"]))["descents"]
-        return [
-            Descent(tree["redo"], saved[f"centroids_{i}"], tree["history"], tree["done"])
-            for i, tree in enumerate(trees)
-        ]
+def read_state(folder: Path) -> tuple[State, dict[str, Any]]:
+    """The state of an interrupted clustering, and what was asked for.
 
-
-def _read_about(state: Path) -> dict[str, Any]:
+    Raises:
+        UserError: a damaged state.
+    """
+    path = folder / STATE_FILE
     try:
-        with np.load(state, allow_pickle=False) as saved:
-            return json.loads(str(saved["about"]))["about"]
-    except (ValueError, KeyError, OSError) as error:
-        raise UserError(f"--resume: {state} cannot be read ({error}); start again in another folder") from error
+        if not path.is_file():
+            raise ValueError("not a file")
+        with np.load(path, allow_pickle=False) as saved:
+            arrays = {name: saved[name] for name in saved.files}
+        tree = json.loads(str(arrays["about"]))
+        descents = [_read_descent(each, arrays[f"centroids_{i}"]) for i, each in enumerate(tree["descents"])]
+        origin = arrays.get("origin")
+        dims = {descent.centroids.shape[1] for descent in descents}
+        if not isinstance(tree["about"], dict) or len(dims) != 1 or not _is_point(origin, *dims):
+            raise ValueError("its parts do not fit together")
+    except Exception as error:  # a damaged archive fails in as many ways as zip files and NumPy have
+        raise UserError(
+            f"resume: {path} is damaged ({type(error).__name__}: {str(error)[:200]}); delete it and start again, or "
+            "choose another output"
+        ) from error
+    return State(descents, origin), tree["about"]
+
+
+def _read_descent(tree: dict[str, Any], centroids: np.ndarray) -> Descent:
+    redo, history, is_done = tree["redo"], tree["history"], tree["done"]
+    is_whole = type(redo) is int and redo >= 0 and type(is_done) is bool
+    if not is_whole or not history or not all(type(each) is float and math.isfinite(each) for each in history):
+        raise ValueError("a start of other values than were written")
+    if centroids.ndim != 2 or centroids.dtype != np.float32 or not np.isfinite(centroids).all():
+        raise ValueError("centroids that are none")
+    return Descent(redo, centroids, history, is_done)
+
+
+def _is_point(origin: np.ndarray | None, dim: int) -> bool:
+    return origin is None or (origin.shape == (dim,) and origin.dtype.kind == "f" and bool(np.isfinite(origin).all()))
 
 
 def write_clusterings(
@@ -119,13 +169,16 @@ def write_clusterings(
         table_of: also write assignments.parquet, with file and row of each of these vectors.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    checksums: dict[str, int] = {}
     for i, clustering in enumerate(clusterings):
         place = granularity_folder(folder, clustering.num_clusters, len(clusterings))
         place.mkdir(exist_ok=True)
-        np.save(place / "centroids.npy", clustering.centroids)
-        np.save(place / ASSIGNMENTS_FILE, clustering.ids)
+        arrays = {CENTROIDS_FILE: clustering.centroids, ASSIGNMENTS_FILE: clustering.ids}
         if i < len(parents):
-            np.save(place / PARENTS_FILE, parents[i])
+            arrays[PARENTS_FILE] = parents[i]
+        for name, array in arrays.items():
+            np.save(place / name, array)
+            checksums[(place / name).relative_to(folder).as_posix()] = checksum(place / name)
     if table_of is not None:
         _write_table(folder / "assignments.parquet", clusterings, table_of)
     summary = {
@@ -134,6 +187,7 @@ def write_clusterings(
         "dim": clusterings[0].centroids.shape[1],
         "nested": len(parents) > 0,
         "granularities": [_describe(clustering) for clustering in clusterings],
+        "checksums": checksums,
     }
     partial = folder / (SUMMARY_FILE + ".partial")
     partial.write_text(json.dumps(summary, indent=2), encoding="utf-8")

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from clray.config.sections import KMeansConfig
-from clray.kmeans.lloyd import Clustering, LloydOptions, LocalShards, Shards, lloyd
-from clray.kmeans.nested import coarsen
+from clray.errors import UserError
+from clray.kmeans.kmeans import kmeans
+from clray.kmeans.lloyd import Clustering, LocalShards, Shards
+from clray.kmeans.options import KMeansOptions
+from clray.kmeans.origin import MAX_SQUARED_NORM, choose_origin
 from clray.kmeans.shards.faiss_shard import FaissShard
 from clray.kmeans.vectors.source import ArraySlice, split_rows
 
@@ -27,20 +30,23 @@ def refresh_clusters(
         config: gives iterations, redos and spherical mode; fewer iterations where `initial` is given.
         nested: cluster the centroids of the first granularity into the next, and so on.
         initial: centroids of each granularity to start from, float32 [K, dim].
+
+    Raises:
+        UserError: more clusters than embeddings, or embeddings that are not finite.
     """
-    options = LloydOptions(
-        num_iterations=config.num_iterations if initial is None else config.num_refresh_iterations,
-        num_redos=config.num_redos,
-        seed=seed,
-        spherical=config.spherical,
-        tolerance=config.tolerance,
-        init=config.init,
-    )
-    if not nested:
-        return lloyd(shards, num_clusters, options, initial=initial)
-    start, above = (None, None) if initial is None else (initial[:1], initial[1:])
-    (finest,) = lloyd(shards, num_clusters[:1], options, initial=start)
-    return [finest, *coarsen(finest, num_clusters[1:], options, initial=above)[0]]
+    survey = shards.survey(num_clusters)
+    num_bad = len(survey.bad_rows)
+    if num_bad:
+        raise UserError(
+            f"{num_bad} of {num_bad + survey.num_vectors} embeddings cannot be clustered: they hold NaN, infinity or "
+            f"a squared norm above {MAX_SQUARED_NORM:.0e}. The encoder has diverged; lower train.learning_rate"
+        )
+    if not config.spherical:
+        shards = shards.about(choose_origin(survey, np.dtype(np.float32)))
+    options = KMeansOptions(**config.model_dump(), seed=seed)
+    if initial is not None:
+        options = options.model_copy(update={"num_iterations": config.num_refresh_iterations})
+    return kmeans(shards, num_clusters, options, nested=nested, initial=initial)[0]
 
 
 class LocalKMeans:

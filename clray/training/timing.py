@@ -11,8 +11,9 @@ import numpy as np
 
 from clray.config import Config, override
 from clray.data.load import Dataset
-from clray.kmeans.lloyd import Clustering, LloydOptions, LocalShards, lloyd
-from clray.kmeans.nested import coarsen
+from clray.kmeans.kmeans import kmeans
+from clray.kmeans.lloyd import Clustering, LocalShards
+from clray.kmeans.options import KMeansOptions
 from clray.kmeans.shards.faiss_shard import FaissShard
 from clray.training.trainer import run
 from clray.training.workers.session import LocalSession, default_device
@@ -59,6 +60,5 @@ class _Quick:
         return True
 
     def result(self) -> list[Clustering]:
-        shards, options = LocalShards([FaissShard(self.vectors)]), LloydOptions(num_iterations=1, seed=self.seed)
-        found = lloyd(shards, self.num_clusters[:1] if self.nested else self.num_clusters, options)
-        return found + coarsen(found[0], self.num_clusters[1:], options)[0] if self.nested else found
+        options = KMeansOptions(num_iterations=1, seed=self.seed)
+        return kmeans(LocalShards([FaissShard(self.vectors)]), self.num_clusters, options, nested=self.nested)[0]

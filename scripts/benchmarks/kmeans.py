@@ -29,7 +29,8 @@ import ray
 from clray.config import parse_config
 from clray.config.sections import KMeansConfig
 from clray.data.load import load_dataset
-from clray.kmeans.lloyd import Clustering, LloydOptions, LocalShards, lloyd
+from clray.kmeans.lloyd import Clustering, LocalShards, lloyd
+from clray.kmeans.options import KMeansOptions
 from clray.kmeans.shards.actors import RayShards, start_shard_actors
 from clray.kmeans.shards.faiss_shard import FaissShard
 from clray.kmeans.vectors.source import open_vectors, split_rows
@@ -71,7 +72,7 @@ def alternate(ours: Callable[[], Any], theirs: Callable[[], Any], num_pairs: int
     }
 
 
-def ray_kmeans(actors: list[Any], vectors: np.ndarray, options: LloydOptions, initial: list[np.ndarray]) -> list:
+def ray_kmeans(actors: list[Any], vectors: np.ndarray, options: KMeansOptions, initial: list[np.ndarray]) -> list:
     """The vectors on their way into the object store included."""
     bounds = split_rows(len(vectors), len(actors))
     shards = RayShards(actors, [ray.put(vectors[a:b]) for a, b in bounds], [b - a for a, b in bounds])
@@ -95,7 +96,7 @@ def faiss_kmeans(vectors: np.ndarray, initial: np.ndarray, num_iterations: int) 
 def compare_with_faiss(actors: list[Any], num_vectors: int, num_clusters: list[int], num_pairs: int) -> dict[str, Any]:
     vectors = unit_vectors(num_vectors)
     initial = [vectors[:k].copy() for k in num_clusters]
-    options = LloydOptions(num_iterations=20, tolerance=-1.0)
+    options = KMeansOptions(num_iterations=20, tolerance=0.0)
     found = alternate(
         lambda: ray_kmeans(actors, vectors, options, initial),
         lambda: [faiss_kmeans(vectors, each, 20) for each in initial],
@@ -117,7 +118,7 @@ def refresh(actors: list[Any], data: Path, num_pairs: int) -> dict[str, Any]:
     rows = {}
     for k in (100, 1000):
         (previous,) = ray_kmeans(
-            actors, before, LloydOptions(), [before[np.random.default_rng(1).choice(len(before), k, replace=False)]]
+            actors, before, KMeansOptions(), [before[np.random.default_rng(1).choice(len(before), k, replace=False)]]
         )
 
         def authors(k: int = k) -> tuple[float, float]:
@@ -127,9 +128,9 @@ def refresh(actors: list[Any], data: Path, num_pairs: int) -> dict[str, Any]:
             return float(distances.sum(dtype=np.float64)), ids[:, 0]
 
         for num_iterations in (5, 10):
-            options = LloydOptions(num_iterations=num_iterations)
+            options = KMeansOptions(num_iterations=num_iterations)
 
-            def warm(options: LloydOptions = options, previous: Clustering = previous) -> Clustering:
+            def warm(options: KMeansOptions = options, previous: Clustering = previous) -> Clustering:
                 return ray_kmeans(actors, after, options, [previous.centroids])[0]
 
             found = alternate(warm, authors, num_pairs)
@@ -155,7 +156,7 @@ def cifar10_embeddings(data: Path) -> tuple[np.ndarray, np.ndarray]:
         ) -> None:  # fmt: skip
             assert not nested, "one granularity is asked for"
             seen.append(vectors)
-            options = LloydOptions(num_iterations=10, seed=seed)
+            options = KMeansOptions(num_iterations=10, seed=seed)
             self.clusterings = lloyd(LocalShards([FaissShard(vectors)]), num_clusters, options, initial=initial)
 
         def ready(self) -> bool:
@@ -205,7 +206,7 @@ def memory(num_vectors: int) -> dict[str, Any]:
         shards = RayShards(actors, parts, [len(part) for part in parts])
         initial = shards.take(np.arange(k) * (num_vectors // k))
         with Peaks(pids) as peaks:
-            options = LloydOptions(num_iterations=passes, tolerance=-1.0)
+            options = KMeansOptions(num_iterations=passes, tolerance=0.0)
             seconds, (ours,) = timed(partial(lloyd, shards, [k], options, initial=[initial]))
         del shards, actors
         np.save(Path(folder) / "initial.npy", initial)
@@ -279,7 +280,7 @@ def own_memory(process: psutil.Process) -> int:
 
 def scaling(num_pairs: int, picture: Path | None) -> dict[str, Any]:
     """Seconds per iteration over the number of vectors, and over the number of shards."""
-    k, options = 1000, LloydOptions(num_iterations=5, tolerance=-1.0)
+    k, options = 1000, KMeansOptions(num_iterations=5, tolerance=0.0)
     sizes, counts = (50_000, 100_000, 200_000, 400_000), (1, 2, 4)
     vectors = unit_vectors(max(sizes))
     rows: dict[str, Any] = {}
@@ -287,7 +288,7 @@ def scaling(num_pairs: int, picture: Path | None) -> dict[str, Any]:
         actors = start_shard_actors(KMeansConfig(num_shards=num_shards, cpus_per_shard=NUM_CORES / num_shards / 2))
         for size in sizes:
             initial = [vectors[:k].copy()]
-            ray_kmeans(actors, vectors[:size], LloydOptions(num_iterations=1), initial)
+            ray_kmeans(actors, vectors[:size], KMeansOptions(num_iterations=1), initial)
             work = partial(ray_kmeans, actors, vectors[:size], options, initial)
             rows[f"{num_shards} shards, {size}"] = statistics.median(timed(work)[0] / 6 for _ in range(num_pairs))
         del actors

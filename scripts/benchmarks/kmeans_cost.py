@@ -35,7 +35,7 @@ import numpy as np
 import ray
 from kmeans import ray_kmeans, start_two, unit_vectors
 
-from clray.kmeans.lloyd import LloydOptions
+from clray.kmeans.options import KMeansOptions
 from clray.kmeans.shards.actors import FAN_IN
 from clray.kmeans.shards.faiss_shard import FaissShard
 from clray.ray_runtime.cluster import start_ray
@@ -142,7 +142,7 @@ def main() -> None:
         seconds = []
         for num_iterations in (1, 6):
             start = time.perf_counter()
-            ray_kmeans(actors, vectors, LloydOptions(num_iterations=num_iterations, tolerance=-1.0), initial)
+            ray_kmeans(actors, vectors, KMeansOptions(num_iterations=num_iterations, tolerance=0.0), initial)
             seconds.append(time.perf_counter() - start)
         measured = (seconds[1] - seconds[0]) / 5
         predicted = iteration_cost(num_vectors, 128, num_clusters, 2, here).total_seconds

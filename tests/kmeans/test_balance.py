@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from clray.kmeans.balance import balance
-from clray.kmeans.lloyd import Clustering, LloydOptions, LocalShards, lloyd
+from clray.kmeans.lloyd import Clustering, LocalShards, lloyd
+from clray.kmeans.options import KMeansOptions
 from clray.kmeans.shards.faiss_shard import FaissShard
 from clray.kmeans.vectors.source import split_rows
 
@@ -16,7 +17,7 @@ def shards(num_shards: int) -> LocalShards:
 
 @pytest.fixture(scope="module")
 def uneven() -> Clustering:
-    return lloyd(shards(1), [20], LloydOptions(init="kmeans++"))[0]
+    return lloyd(shards(1), [20], KMeansOptions(init="kmeans++"))[0]
 
 
 def imbalance(clustering: Clustering) -> float:

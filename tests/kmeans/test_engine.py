@@ -11,7 +11,8 @@ import torch
 
 import clray
 from clray.errors import UserError
-from clray.kmeans.engine import Progress, cluster
+from clray.kmeans.engine import cluster
+from clray.kmeans.progress import Progress
 from clray.ray_runtime import cluster as ray_cluster
 
 VECTORS = np.random.default_rng(0).normal(size=(600, 8)).astype(np.float32)
@@ -50,7 +51,9 @@ def test_rows_with_nan_are_named_or_left_out(tmp_path: Path, use_ray: bool, as_f
     np.save(tmp_path / "v.npy", vectors)
     options = {"use_ray": use_ray, "num_shards": 2, "cpus_per_shard": 0.2}
     source = tmp_path / "v.npy" if as_file else vectors
-    with pytest.raises(UserError, match=r"NaN or infinity in .*row 0; .*row 299; .*row 300; .*--drop-nonfinite"):
+    with pytest.raises(
+        UserError, match=r"4 of 600 vectors .*row 0 holds NaN; .*row 299 holds infinity; .*row 300 .*drop_nonfinite"
+    ):
         cluster(source, 5, **options)
     found = cluster(source, 5, drop_nonfinite=True, **options)
     assert found.nonfinite_rows.tolist() == bad
@@ -80,7 +83,7 @@ def test_an_interrupted_clustering_goes_on_to_the_same_result(tmp_path: Path) ->
 
     with pytest.raises(KeyboardInterrupt):
         cluster(VECTORS, [6, 40], output=tmp_path / "o", on_iteration=interrupt, **options)
-    with pytest.raises(UserError, match="holds an interrupted clustering; go on with --resume"):
+    with pytest.raises(UserError, match="holds an interrupted clustering; resume it"):
         cluster(VECTORS, [6, 40], output=tmp_path / "o", **options)
     with pytest.raises(UserError, match=r"started with another num_redos \(num_redos: 2, now 1\)"):
         cluster(VECTORS, [6, 40], output=tmp_path / "o", resume=True, **{**options, "num_redos": 1})
@@ -126,9 +129,9 @@ def test_the_folder_holds_what_is_returned(tmp_path: Path) -> None:
         ({"num_clusters": []}, "at least one number"),
         ({"num_clusters": [5, 5]}, "each may occur once; got 5, 5"),
         ({"num_clusters": [5, 50], "nested": True}, "falling numbers of clusters.* got 5,50"),
-        ({"num_iterations": 0}, "num_iterations must be at least 1; got 0"),
-        ({"tolerance": -1.0}, "tolerance must be at least 0; got -1"),
-        ({"num_shards": 0}, "num_shards must be at least 1"),
+        ({"num_iterations": 0}, "num_iterations must be greater than or equal to 1; got 0"),
+        ({"tolerance": -1.0}, "tolerance must be greater than or equal to 0; got -1"),
+        ({"num_shards": 0}, "num_shards must be greater than or equal to 1"),
         ({"memory_per_shard": "lots"}, r"expected a size such as 300MB or 2GiB; got 'lots'"),
         ({"memory_per_shard": "900000GB"}, "are free on this machine"),
         ({"initial": VECTORS[:4]}, r"expected centroids of shapes \[\(5, 8\)\]; got \[\(4, 8\)\]"),
@@ -145,5 +148,5 @@ def test_impossible_requests_are_refused_before_ray_starts(
 
 
 def test_all_rows_bad_is_said_so() -> None:
-    with pytest.raises(UserError, match="every vector holds NaN"):
+    with pytest.raises(UserError, match=r"none of the 9 vectors can be clustered: .*row 0 holds NaN.*and 4 more"):
         cluster(np.full((9, 2), np.nan), 2, use_ray=False, drop_nonfinite=True)

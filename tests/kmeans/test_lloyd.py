@@ -11,13 +11,13 @@ from clray.errors import UserError
 from clray.kmeans.lloyd import (
     Clustering,
     Descent,
-    LloydOptions,
     LocalShards,
     lloyd,
     rows_by_slice,
     start_centroids,
     update_centroids,
 )
+from clray.kmeans.options import KMeansOptions
 from clray.kmeans.shards.faiss_shard import FaissShard, PartialSums
 from clray.kmeans.vectors.source import split_rows
 
@@ -34,7 +34,7 @@ def shards_of(vectors: np.ndarray, num_shards: int) -> LocalShards:
 
 def cluster(shards: LocalShards, num_clusters: int, initial: np.ndarray | None = None, **options: object) -> Clustering:
     given_centroids = None if initial is None else [initial]
-    (result,) = lloyd(shards, [num_clusters], LloydOptions(**options), initial=given_centroids)
+    (result,) = lloyd(shards, [num_clusters], KMeansOptions(**options), initial=given_centroids)
     return result
 
 
@@ -49,7 +49,7 @@ def test_one_shard_and_three_agree_from_the_same_centroids() -> None:
 @pytest.mark.parametrize("init", ["random", "kmeans++", "afk-mc2"])
 def test_the_start_is_the_same_for_any_number_of_shards(init: str) -> None:
     vectors = blobs()
-    one, three = (start_centroids(shards_of(vectors, n), 30, LloydOptions(seed=5, init=init), 0) for n in (1, 3))
+    one, three = (start_centroids(shards_of(vectors, n), 30, KMeansOptions(seed=5, init=init), 0) for n in (1, 3))
     np.testing.assert_array_equal(one, three)
     assert len(np.unique(one, axis=0)) == 30
 
@@ -65,7 +65,7 @@ def test_kmeans_plus_plus_starts_lower_than_random_vectors() -> None:
 
 def test_iterates_like_scikit_learn() -> None:
     vectors = blobs()
-    ours = cluster(shards_of(vectors, 2), 20, vectors[:20], num_iterations=8, tolerance=-1.0)
+    ours = cluster(shards_of(vectors, 2), 20, vectors[:20], num_iterations=8, tolerance=0.0)
     reference = KMeans(20, init=vectors[:20], n_init=1, max_iter=8, tol=0, algorithm="lloyd").fit(vectors)
     assert ours.inertia == pytest.approx(reference.inertia_, rel=1e-4)
     assert np.mean(ours.ids == reference.labels_) > 0.999
@@ -89,13 +89,13 @@ def test_inertia_and_ids_belong_to_the_centroids_returned() -> None:
 
 
 def test_inertia_never_rises_where_no_cluster_is_empty() -> None:
-    history = cluster(shards_of(blobs(), 2), 10, num_iterations=15, tolerance=-1.0).history
+    history = cluster(shards_of(blobs(), 2), 10, num_iterations=15, tolerance=0.0).history
     assert all(later <= earlier * (1 + 1e-6) for earlier, later in itertools.pairwise(history))
 
 
 def test_granularities_together_equal_each_alone() -> None:
     vectors = blobs()
-    together = lloyd(shards_of(vectors, 2), [5, 40, 12], LloydOptions(num_redos=2, seed=3))
+    together = lloyd(shards_of(vectors, 2), [5, 40, 12], KMeansOptions(num_redos=2, seed=3))
     for k, found in zip((5, 40, 12), together, strict=True):
         alone = cluster(shards_of(vectors, 2), k, num_redos=2, seed=3)
         np.testing.assert_array_equal(found.centroids, alone.centroids)
@@ -112,16 +112,16 @@ def test_one_pass_serves_every_granularity_and_every_start() -> None:
 
     vectors = blobs()
     shards = Counting([FaissShard(vectors)])
-    lloyd(shards, [5, 40], LloydOptions(num_redos=3, num_iterations=6, tolerance=0.0))
+    lloyd(shards, [5, 40], KMeansOptions(num_redos=3, num_iterations=6, tolerance=0.0))
     assert shards.num_passes <= 6
 
 
 def test_going_on_from_a_state_equals_going_through() -> None:
-    vectors, options = blobs(), LloydOptions(num_iterations=9, num_redos=2, tolerance=0.0)
+    vectors, options = blobs(), KMeansOptions(num_iterations=9, num_redos=2, tolerance=0.0)
     through = lloyd(shards_of(vectors, 2), [7, 90], options)
     states: list[list[Descent]] = []
 
-    def keep(descents: list[Descent], _: list[PartialSums]) -> None:
+    def keep(_shards: object, descents: list[Descent], _: list[PartialSums]) -> None:
         states.append([Descent(d.redo, d.centroids.copy(), list(d.history), d.is_done) for d in descents])
 
     lloyd(shards_of(vectors, 2), [7, 90], options, on_iteration=keep)
@@ -192,7 +192,7 @@ def test_spherical_agrees_with_faiss() -> None:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     kmeans = faiss.Kmeans(16, 12, niter=6, spherical=True, max_points_per_centroid=10**6)
     kmeans.train(vectors, init_centroids=vectors[:12])
-    ours = cluster(shards_of(vectors, 2), 12, vectors[:12], spherical=True, num_iterations=6, tolerance=-1.0)
+    ours = cluster(shards_of(vectors, 2), 12, vectors[:12], spherical=True, num_iterations=6, tolerance=0.0)
     np.testing.assert_allclose(ours.centroids, kmeans.centroids, rtol=1e-3, atol=1e-4)
 
 

@@ -3,8 +3,9 @@ import pytest
 
 from clray.clusters.statistics import cluster_statistics
 from clray.kmeans.engine import cluster
-from clray.kmeans.lloyd import LloydOptions, LocalShards, lloyd
+from clray.kmeans.lloyd import LocalShards, lloyd
 from clray.kmeans.nested import coarsen
+from clray.kmeans.options import KMeansOptions
 from clray.kmeans.shards.faiss_shard import FaissShard
 
 RNG = np.random.default_rng(0)
@@ -22,7 +23,7 @@ def test_levels_are_nested_and_find_what_the_data_hold() -> None:
 
 
 def test_inertia_of_a_coarser_level_is_that_of_the_vectors() -> None:
-    options = LloydOptions(num_iterations=100, tolerance=0.0)
+    options = KMeansOptions(num_iterations=100, tolerance=0.0)
     (fine,) = lloyd(LocalShards([FaissShard(VECTORS)]), [24], options)
     (coarse,), _ = coarsen(fine, (4,), options)
     expected = ((VECTORS.astype(np.float64) - coarse.centroids[coarse.ids]) ** 2).sum()
@@ -30,7 +31,7 @@ def test_inertia_of_a_coarser_level_is_that_of_the_vectors() -> None:
 
 
 def test_centroids_weigh_as_much_as_their_clusters() -> None:
-    options = LloydOptions(num_iterations=100, tolerance=0.0)
+    options = KMeansOptions(num_iterations=100, tolerance=0.0)
     (fine,) = lloyd(LocalShards([FaissShard(VECTORS)]), [24], options)
     (coarse,), _ = coarsen(fine, (4,), options)
     means = np.stack([VECTORS[coarse.ids == k].mean(0) for k in range(4)])

@@ -9,7 +9,7 @@ import pytest
 from clray.clusters.saved import read_assignment
 from clray.errors import UserError
 from clray.kmeans.lloyd import Clustering, Descent
-from clray.kmeans.output import check_disk, check_output, read_state, write_clusterings, write_state
+from clray.kmeans.output import State, check_disk, check_output, read_state, write_clusterings, write_state
 from clray.kmeans.vectors.source import open_vectors
 
 IDS = np.array([0, 2, 1, -1, 2], np.int32)
@@ -46,8 +46,11 @@ def test_the_table_names_file_and_row_of_each_vector(tmp_path: Path) -> None:
 
 def test_a_state_is_read_back_as_it_was(tmp_path: Path) -> None:
     descents = [Descent(0, FINE.centroids, [2.0]), Descent(1, COARSE.centroids, [3.0, 2.5], True)]
-    write_state(tmp_path, descents, {"seed": 1})
-    for one, other in zip(read_state(tmp_path), descents, strict=True):
+    write_state(tmp_path, State(descents, np.ones(3)), {"seed": 1})
+    state, about = read_state(tmp_path)
+    assert about == {"seed": 1}
+    np.testing.assert_array_equal(state.origin, np.ones(3))
+    for one, other in zip(state.descents, descents, strict=True):
         np.testing.assert_array_equal(one.centroids, other.centroids)
         assert (one.redo, one.history, one.is_done) == (other.redo, other.history, other.is_done)
     assert [path.name for path in tmp_path.iterdir()] == ["state.npz"]
@@ -58,7 +61,7 @@ def test_nothing_is_resumed_where_nothing_is(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no interrupted clustering"):
         check_output(tmp_path, resume=True, fingerprint={})
     (tmp_path / "state.npz").write_bytes(b"half a file")
-    with pytest.raises(UserError, match=r"state\.npz cannot be read"):
+    with pytest.raises(UserError, match=r"state\.npz is damaged"):
         check_output(tmp_path, resume=True, fingerprint={})
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="is a file; choose a folder"):

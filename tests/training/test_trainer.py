@@ -17,8 +17,9 @@ from clray.config import Config
 from clray.data.images.streamed import RowGroup, StreamedImages
 from clray.data.load import Dataset, load_dataset
 from clray.errors import TrainingError, UserError
-from clray.kmeans.lloyd import Clustering, LloydOptions, LocalShards, lloyd
+from clray.kmeans.lloyd import Clustering, LocalShards, lloyd
 from clray.kmeans.nested import coarsen
+from clray.kmeans.options import KMeansOptions
 from clray.kmeans.shards.faiss_shard import FaissShard
 from clray.kmeans.vectors.source import split_rows
 from clray.training.accuracy import evaluate_checkpoint
@@ -41,7 +42,7 @@ def cluster_here(
     initial: list[np.ndarray] | None,
 ) -> "Done":
     shards = LocalShards([FaissShard(vectors[start:stop]) for start, stop in split_rows(len(vectors), 2)])
-    options = LloydOptions(num_iterations=4, seed=seed)
+    options = KMeansOptions(num_iterations=4, seed=seed)
     if not nested:
         return Done(lloyd(shards, num_clusters, options, initial=initial))
     (finest,) = lloyd(shards, num_clusters[:1], options, initial=initial and initial[:1])

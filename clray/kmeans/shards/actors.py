@@ -5,6 +5,7 @@ a copy on the same node), a slice of files as their names. A killed actor is the
 where its own is lost, and simply repeats the call; the result is the same.
 """
 
+import copy
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -18,7 +19,9 @@ from clray.config.sections import KMeansConfig
 from clray.errors import UserError
 from clray.kmeans.lloyd import add_sums, join_assignments, rows_by_slice
 from clray.kmeans.memory import plan_blocks, process_bytes
-from clray.kmeans.shards.faiss_shard import AssignMethod, FaissShard, PartialSums
+from clray.kmeans.options import AssignMethod
+from clray.kmeans.origin import Survey, join_surveys
+from clray.kmeans.shards.faiss_shard import FaissShard, PartialSums
 from clray.kmeans.shards.placement import crossing
 from clray.kmeans.vectors.source import FileSlice
 
@@ -51,25 +54,34 @@ class ShardActor:
         """The node it is on, which changes where Ray restarts it elsewhere."""
         return ray.get_runtime_context().get_node_id()
 
-    def prepare(self, vectors: FileSlice | np.ndarray, num_clusters: Sequence[int]) -> Int[np.ndarray, " m"]:
-        """Check that the memory suffices, and read the slice once; returns its rows with NaN or infinity."""
-        return self._open(vectors, num_clusters).nonfinite_rows()
+    def survey(self, vectors: FileSlice | np.ndarray, num_clusters: Sequence[int]) -> Survey:
+        """Check that the memory suffices, and look through the slice once."""
+        return self._open(vectors, None, num_clusters).survey()
 
-    def take(self, vectors: FileSlice | np.ndarray, rows: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m dim"]:
-        return FaissShard(vectors).take(rows)
+    def take(
+        self, vectors: FileSlice | np.ndarray, origin: np.ndarray | None, rows: Int[np.ndarray, " m"]
+    ) -> Float[np.ndarray, "m dim"]:
+        return FaissShard(vectors).about(origin).take(rows)
 
-    def accumulate(self, vectors: FileSlice | np.ndarray, centroids: list[np.ndarray]) -> list[PartialSums]:
-        return self._open(vectors, [len(each) for each in centroids]).accumulate(centroids)
+    def accumulate(
+        self, vectors: FileSlice | np.ndarray, origin: np.ndarray | None, centroids: list[np.ndarray]
+    ) -> list[PartialSums]:
+        return self._open(vectors, origin, [len(each) for each in centroids]).accumulate(centroids)
 
-    def assign(self, vectors: FileSlice | np.ndarray, centroids: list[np.ndarray]) -> list[tuple[np.ndarray, float]]:
-        return self._open(vectors, [len(each) for each in centroids]).assign(centroids)
+    def assign(
+        self, vectors: FileSlice | np.ndarray, origin: np.ndarray | None, centroids: list[np.ndarray]
+    ) -> list[tuple[np.ndarray, float]]:
+        return self._open(vectors, origin, [len(each) for each in centroids]).assign(centroids)
 
     def add(self, *parts: list[PartialSums]) -> list[PartialSums]:
         return add_sums(parts)
 
-    def _open(self, vectors: FileSlice | np.ndarray, num_clusters: Sequence[int]) -> FaissShard:
+    def _open(
+        self, vectors: FileSlice | np.ndarray, origin: np.ndarray | None, num_clusters: Sequence[int]
+    ) -> FaissShard:
         if isinstance(vectors, np.ndarray):
-            return FaissShard(vectors, **self.options)
+            return FaissShard(vectors, **self.options).about(origin)
+        vectors = vectors.about(origin)
         if self.shard is None or self.key != vectors.key:
             plan = None
             if self.memory_bytes is not None:
@@ -134,6 +146,7 @@ class RayShards:
         self.slices = slices
         self.nodes, self.home = list(nodes) if nodes is not None else [home] * len(slices), home
         self.fan_in = fan_in
+        self.origin: np.ndarray | None = None
         self.received_bytes = 0
         """Bytes of centroids that each shard received in the last iteration; K x dim, whatever the vectors."""
         self.sent_bytes = 0
@@ -146,14 +159,24 @@ class RayShards:
     def num_vectors(self) -> int:
         return int(self._starts[-1])
 
-    def nonfinite_rows(self, num_clusters: Sequence[int]) -> list[np.ndarray]:
-        """For each slice its rows with NaN or infinity; raises UserError where a shard's memory is too small."""
-        return self._on_all(lambda actor, vectors: actor.prepare.remote(vectors, num_clusters))
+    def about(self, origin: np.ndarray | None) -> "RayShards":
+        moved = copy.copy(self)
+        moved.origin = origin
+        return moved
+
+    def survey(self, num_clusters: Sequence[int]) -> Survey:
+        return join_surveys(self.survey_slices(num_clusters))
+
+    def survey_slices(self, num_clusters: Sequence[int]) -> list[Survey]:
+        """What one pass over each slice finds; raises UserError where a shard's memory is too small."""
+        return self._on_all(lambda actor, vectors: actor.survey.remote(vectors, num_clusters))
 
     def take(self, rows: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m dim"]:
         parts = rows_by_slice(rows, self._starts)
         taken = _until_reached(
-            lambda: [a.take.remote(v, part) for a, v, part in zip(self.actors, self.slices, parts, strict=True)]
+            lambda: [
+                a.take.remote(v, self.origin, part) for a, v, part in zip(self.actors, self.slices, parts, strict=True)
+            ]
         )
         self._count(each.nbytes for each in taken)
         return np.concatenate(taken)
@@ -162,7 +185,9 @@ class RayShards:
         shared = ray.put(list(centroids))
 
         def start() -> list[Any]:
-            partial = [a.accumulate.remote(v, shared) for a, v in zip(self.actors, self.slices, strict=True)]
+            partial = [
+                a.accumulate.remote(v, self.origin, shared) for a, v in zip(self.actors, self.slices, strict=True)
+            ]
             while len(partial) > self.fan_in:
                 groups = range(0, len(partial), self.fan_in)
                 partial = [self.actors[i].add.remote(*partial[i : i + self.fan_in]) for i in groups]
@@ -176,7 +201,7 @@ class RayShards:
 
     def assign(self, centroids: Sequence[np.ndarray]) -> list[tuple[np.ndarray, float]]:
         shared = ray.put(list(centroids))
-        parts = self._on_all(lambda actor, vectors: actor.assign.remote(vectors, shared))
+        parts = self._on_all(lambda actor, vectors: actor.assign.remote(vectors, self.origin, shared))
         self.network_bytes += self._num_away_nodes * sum(each.nbytes for each in centroids)
         self._count(sum(ids.nbytes for ids, _ in part) for part in parts)
         return join_assignments(parts)
@@ -243,7 +268,7 @@ def _shard_error(error: BaseException) -> ShardError:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     found = ShardError(
         f"a k-means shard died and could not repeat its part {MAX_REPEATS} times ({lines[-1] if lines else error}). "
-        "If its node ran out of memory, lower --memory-per-shard or use more shards"
+        "If its node ran out of memory, lower memory_per_shard or use more shards"
     )
     found.is_out_of_reach = isinstance(error, ActorUnavailableError)
     return found

@@ -3,10 +3,10 @@
 Knows one slice of the data and nothing of the other shards. All that touches FAISS is here.
 """
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
 
 import faiss
 import numpy as np
@@ -14,10 +14,9 @@ from jaxtyping import Float, Int
 from scipy import sparse
 
 from clray.kmeans.memory import BlockPlan, work_rows
+from clray.kmeans.options import AssignMethod, InitMethod
+from clray.kmeans.origin import MAX_SQUARED_NORM, Survey
 from clray.kmeans.vectors.source import ArraySlice, VectorSlice
-
-AssignMethod = Literal["exact", "ivf", "hnsw"]
-InitMethod = Literal["random", "kmeans++", "afk-mc2"]
 
 FAISS_VERSION: str = faiss.__version__
 
@@ -84,13 +83,25 @@ class FaissShard:
     def __len__(self) -> int:
         return len(self.vectors)
 
-    def nonfinite_rows(self) -> Int[np.ndarray, " m"]:
-        """Rows that hold NaN or infinity, ascending."""
-        found, start = [np.empty(0, np.int64)], 0
-        for block in self._blocks():
-            found.append(start + np.flatnonzero(~np.isfinite(block).all(axis=1)))
-            start += len(block)
-        return np.concatenate(found)
+    def about(self, origin: Float[np.ndarray, " dim"] | None) -> "FaissShard":
+        """The same shard with its vectors relative to this point."""
+        moved = copy.copy(self)
+        moved.vectors, moved._resident = self.vectors.about(origin), None
+        return moved
+
+    def survey(self) -> Survey:
+        """Look through the vectors: rows that cannot be searched, and the sums of the others."""
+        bad_rows, total, squares = [np.empty(0, np.int64)], np.zeros(self.vectors.dim), 0.0
+        for start, chunk in self._chunks(self.vectors.dim):
+            norms = np.einsum("ij,ij->i", chunk, chunk)
+            is_good = norms <= MAX_SQUARED_NORM  # neither NaN nor infinity is
+            if not is_good.all():
+                bad_rows.append(start + np.flatnonzero(~is_good))
+                chunk, norms = chunk[is_good], norms[is_good]
+            total += chunk.sum(axis=0, dtype=np.float64)
+            squares += float(norms.sum(dtype=np.float64))
+        bad = np.concatenate(bad_rows)
+        return Survey(bad, len(self) - len(bad), total, squares)
 
     def take(self, rows: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m dim"]:
         """Copies of some vectors, by ascending row, float32."""
@@ -105,8 +116,9 @@ class FaissShard:
         for start, chunk in self._chunks(centroids[0].shape[1]):
             weights = np.ones(len(chunk)) if self.weights is None else self.weights[start : start + len(chunk)]
             exact = chunk.astype(np.float64)
+            norms = np.einsum("ij,ij->i", chunk, chunk)
             for i, search in enumerate(searches):
-                distances, ids = search(chunk)
+                distances, ids = search(chunk, norms)
                 add_members(sums[i], exact, ids, weights)
                 counts[i] += np.bincount(ids, weights, minlength=len(counts[i]))
                 inertia[i] += float(distances @ weights)
@@ -118,8 +130,9 @@ class FaissShard:
         ids: list[list[np.ndarray]] = [[np.empty(0, np.int32)] for _ in centroids]
         inertia = [0.0] * len(centroids)
         for start, chunk in self._chunks(centroids[0].shape[1]):
+            norms = np.einsum("ij,ij->i", chunk, chunk)
             for i, search in enumerate(searches):
-                distances, found = search(chunk)
+                distances, found = search(chunk, norms)
                 ids[i].append(found.astype(np.int32))
                 weights = 1.0 if self.weights is None else self.weights[start : start + len(chunk)]
                 inertia[i] += float((distances * weights).sum())
@@ -147,8 +160,7 @@ class FaissShard:
         else:
             yield from _read_ahead(self.vectors.blocks(self._plan.block_rows))
 
-    def _search(self, centroids: np.ndarray) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-        """A function from float32 [m, dim] to squared distances, float64 [m], and ids, int64 [m]."""
+    def _search(self, centroids: np.ndarray) -> "Search":
         index = None if self.assign_method == "exact" else _approximate_index(centroids, self.assign_method)
 
         def exact(chunk: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -156,18 +168,57 @@ class FaissShard:
                 return faiss.knn_gpu(self._gpu, chunk, centroids, 1)
             return faiss.knn(chunk, centroids, 1)
 
-        def search(chunk: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        def search(chunk: np.ndarray, norms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             if index is None:
-                distances, ids = exact(chunk)
+                found, ids = exact(chunk)
             else:
-                distances, ids = index.search(chunk, 1)
+                found, ids = index.search(chunk, 1)
                 missed = np.flatnonzero(ids[:, 0] < 0)
                 if len(missed):
-                    distances[missed], ids[missed] = exact(chunk[missed])
-            # FAISS computes |x|^2 - 2xc + |c|^2, which rounds to slightly below zero for equal points.
-            return np.maximum(distances[:, 0].astype(np.float64), 0), ids[:, 0]
+                    found[missed], ids[missed] = exact(chunk[missed])
+            distances, ids = found[:, 0].astype(np.float64), ids[:, 0]
+            lost = np.flatnonzero((ids < 0) | ~(distances > np.maximum(LOST_SHARE * norms, LEAST_DISTANCE)))
+            if len(lost):
+                distances[lost], ids[lost] = search_again(chunk[lost], centroids, ids[lost])
+            return distances, ids
 
         return search
+
+
+Search = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""From vectors, float32 [m, dim], and their squared norms, float32 [m], to squared distances and ids."""
+
+LOST_SHARE, LEAST_DISTANCE = 1e-4, 1e-30
+"""FAISS computes |x|^2 - 2xc + |c|^2 in float32: few digits are left of a distance that is a smaller share of |x|^2, or
+near the smallest number that float32 holds."""
+
+TILE_ENTRIES = 2**20
+
+
+def search_again(
+    vectors: Float[np.ndarray, "m dim"], centroids: Float[np.ndarray, "k dim"], ids: Int[np.ndarray, " m"]
+) -> tuple[Float[np.ndarray, " m"], Int[np.ndarray, " m"]]:
+    """Squared distances, float64, and ids of the nearest centroids, by products in float64.
+
+    Args:
+        ids: what was found before; -1 for nothing. A vector that equals its centroid is not searched for again.
+    """
+    vectors, ids = vectors.astype(np.float64), np.maximum(ids, 0)
+    distances = ((vectors - centroids[ids]) ** 2).sum(axis=1)
+    num_columns = min(len(centroids), 1024)
+    (differing,) = np.nonzero(distances)
+    for part in np.array_split(differing, -(-len(differing) * num_columns // TILE_ENTRIES) or 1):
+        # |x|^2 is the same for all centroids.
+        least = np.full(len(part), np.inf)
+        for start in range(0, len(centroids), num_columns):
+            tile = centroids[start : start + num_columns].astype(np.float64)
+            scores = np.einsum("ij,ij->i", tile, tile) - 2 * (vectors[part] @ tile.T)
+            columns = scores.argmin(axis=1)
+            scores = scores[np.arange(len(part)), columns]
+            is_nearer = scores < least
+            least[is_nearer], ids[part[is_nearer]] = scores[is_nearer], start + columns[is_nearer]
+        distances[part] = ((vectors[part] - centroids[ids[part]]) ** 2).sum(axis=1)
+    return distances, ids
 
 
 def add_members(
@@ -205,13 +256,6 @@ def spread_centroids(
     centroids = np.empty((num_clusters, sample.shape[1]), np.float32)
     init.init_centroids(len(sample), faiss.swig_ptr(np.ascontiguousarray(sample)), faiss.swig_ptr(centroids))
     return centroids
-
-
-def nearest(
-    vectors: Float[np.ndarray, "n dim"], centroids: Float[np.ndarray, "k dim"], num_nearest: int
-) -> tuple[Float[np.ndarray, "n m"], Int[np.ndarray, "n m"]]:
-    """Squared L2 distances and ids of the nearest centroids, nearest first."""
-    return faiss.knn(vectors, centroids, num_nearest)
 
 
 def _approximate_index(centroids: np.ndarray, method: AssignMethod) -> faiss.Index:

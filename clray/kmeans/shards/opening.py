@@ -1,6 +1,7 @@
 """Opening the shards of a clustering, here or on a Ray cluster, once their vectors have been looked through.
 
-One pass over the vectors finds those with NaN or infinity before any iteration is paid for.
+One pass over the vectors finds those that cannot be searched, and where the others lie, before any iteration is paid
+for.
 """
 
 import math
@@ -9,11 +10,12 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from clray.config.sections import KMeansConfig
 from clray.errors import UserError
 from clray.kmeans.lloyd import LocalShards, Shards
 from clray.kmeans.memory import plan_blocks, process_bytes
-from clray.kmeans.shards.faiss_shard import AssignMethod, FaissShard
+from clray.kmeans.options import KMeansOptions
+from clray.kmeans.origin import MAX_SQUARED_NORM, Survey, join_surveys
+from clray.kmeans.shards.faiss_shard import FaissShard
 from clray.kmeans.vectors.source import ArraySlice, Vectors
 
 SHOWN_ROWS = 5
@@ -21,42 +23,35 @@ SHOWN_ROWS = 5
 
 @contextmanager
 def local_shards(
-    vectors: Vectors, num_clusters: Sequence[int], method: AssignMethod, memory_bytes: int | None, drop: bool
-) -> Iterator[tuple[Shards, np.ndarray]]:
-    """One shard in this process, with all its threads, and the rows that were left out.
+    vectors: Vectors, num_clusters: Sequence[int], options: KMeansOptions, memory_bytes: int | None
+) -> Iterator[tuple[Shards, Survey]]:
+    """One shard in this process, with all its threads, without the bad rows of the survey.
 
     Args:
         num_clusters: K of each set of centroids that is searched in one pass.
         memory_bytes: bound on the memory that reading and searching add to the process.
-        drop: leave out rows with NaN or infinity.
 
     Raises:
-        UserError: such rows, without `drop`, or too little memory.
+        UserError: rows that cannot be searched, unless they are to be left out; or too little memory.
     """
     part = vectors.slice(0, len(vectors))
     plan = None
     if memory_bytes is not None and vectors.array is None:
         held = process_bytes()
         plan = plan_blocks(len(part), part.dim, num_clusters, memory_bytes=held + memory_bytes, process_bytes=held)
-    shard = FaissShard(part, plan=plan, assign_method=method)
-    nonfinite = shard.nonfinite_rows()
-    _refuse_nonfinite(vectors, nonfinite, drop)
-    if len(nonfinite):
-        kept = ArraySlice(np.delete(vectors.array, nonfinite, axis=0)) if vectors.array is not None else None
-        shard = FaissShard(kept or part.without(nonfinite), plan=plan, assign_method=method)
-    yield LocalShards([shard]), nonfinite
+    shard = FaissShard(part, plan=plan, assign_method=options.assign_method)
+    survey = shard.survey()
+    _refuse_bad(vectors, survey.bad_rows, drop=options.drop_nonfinite)
+    if len(survey.bad_rows):
+        kept = ArraySlice(np.delete(vectors.array, survey.bad_rows, axis=0)) if vectors.array is not None else None
+        shard = FaissShard(kept or part.without(survey.bad_rows), plan=plan, assign_method=options.assign_method)
+    yield LocalShards([shard]), survey
 
 
 @contextmanager
 def ray_shards(
-    vectors: Vectors,
-    num_clusters: Sequence[int],
-    config: KMeansConfig,
-    method: AssignMethod,
-    memory_bytes: int | None,
-    drop: bool,
-    verbose: bool,
-) -> Iterator[tuple[Shards, np.ndarray]]:
+    vectors: Vectors, num_clusters: Sequence[int], options: KMeansOptions, memory_bytes: int | None, *, verbose: bool
+) -> Iterator[tuple[Shards, Survey]]:
     """Shards in actors, on the Ray cluster of RAY_ADDRESS or one that is started here; the actors end with the block.
 
     Args and raises as `local_shards`; also UserError where the cluster is too small.
@@ -67,19 +62,19 @@ def ray_shards(
     from clray.kmeans.shards.actors import RayShards, shard_resources, start_shard_actors
     from clray.ray_runtime.cluster import require_resources, start_ray
 
-    needed = shard_resources(config)
+    needed = shard_resources(options)
     start_ray(needed_cpus=math.ceil(needed["CPU"]), verbose=verbose)
-    require_resources(needed, f"{config.num_shards} k-means shards")
-    actors = start_shard_actors(config, assign_method=method, memory_bytes=memory_bytes)
+    require_resources(needed, f"{options.num_shards} k-means shards")
+    actors = start_shard_actors(options, assign_method=options.assign_method, memory_bytes=memory_bytes)
     try:
-        parts = vectors.split(config.num_shards)
+        parts = vectors.split(options.num_shards)
         refs = [ray.put(part.array) if isinstance(part, ArraySlice) else part for part in parts]
         sizes = [len(part) for part in parts]
-        bad = RayShards(actors, refs, sizes).nonfinite_rows(num_clusters)
-        starts = np.cumsum([0, *sizes])
-        nonfinite = np.concatenate([rows + start for rows, start in zip(bad, starts[:-1], strict=True)])
-        _refuse_nonfinite(vectors, nonfinite, drop)
-        if len(nonfinite):
+        surveys = RayShards(actors, refs, sizes).survey_slices(num_clusters)
+        survey = join_surveys(surveys)
+        _refuse_bad(vectors, survey.bad_rows, drop=options.drop_nonfinite)
+        if len(survey.bad_rows):
+            bad = [each.bad_rows for each in surveys]
             kept = [
                 ray.put(np.delete(part.array, rows, axis=0)) if isinstance(part, ArraySlice) else part.without(rows)
                 for part, rows in zip(parts, bad, strict=True)
@@ -88,16 +83,32 @@ def ray_shards(
             left = [(ref, size - len(rows)) for ref, size, rows in zip(kept, sizes, bad, strict=True)]
             refs = [ref for ref, size in left if size]
             sizes = [size for _, size in left if size]
-        yield RayShards(actors, refs, sizes), nonfinite
+        yield RayShards(actors, refs, sizes), survey
     finally:
         for actor in actors:
             ray.kill(actor)
 
 
-def _refuse_nonfinite(vectors: Vectors, rows: np.ndarray, drop: bool) -> None:
+def _refuse_bad(vectors: Vectors, rows: np.ndarray, *, drop: bool) -> None:
+    if not len(rows) or (drop and len(rows) < len(vectors)):
+        return
+    shown = "; ".join(f"{vectors.locate(row)} {_fault(vectors.row(row))}" for row in rows[:SHOWN_ROWS].tolist())
+    more = f"; and {len(rows) - SHOWN_ROWS} more" if len(rows) > SHOWN_ROWS else ""
     if len(rows) == len(vectors):
-        raise UserError(f"{vectors.source}: every vector holds NaN or infinity")
-    if len(rows) and not drop:
-        shown = "; ".join(vectors.locate(int(row)) for row in rows[:SHOWN_ROWS])
-        more = f" and {len(rows) - SHOWN_ROWS} more" if len(rows) > SHOWN_ROWS else ""
-        raise UserError(f"NaN or infinity in {shown}{more}. Correct them, or go on without them: --drop-nonfinite")
+        raise UserError(f"none of the {len(vectors)} vectors can be clustered: {shown}{more}")
+    raise UserError(
+        f"{len(rows)} of {len(vectors)} vectors cannot be clustered: {shown}{more}. "
+        "Correct them, or leave them out: drop_nonfinite"
+    )
+
+
+def _fault(vector: np.ndarray) -> str:
+    if np.isnan(vector).any():
+        return "holds NaN"
+    if np.isinf(vector).any():
+        return "holds infinity"
+    exact = vector.astype(np.float64)
+    scale = np.abs(exact).max()  # the square of a float64 may overflow
+    exponent = np.log10(((exact / scale) ** 2).sum()) + 2 * np.log10(scale)
+    number = f"{10 ** (exponent % 1):.1f}e+{int(exponent)}"
+    return f"has a squared norm of {number}, above the bound of {MAX_SQUARED_NORM:.0e} that float32 allows"

@@ -6,14 +6,21 @@ Validates shapes and headers before anything is started; does not cluster.
 import bisect
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from clray.errors import UserError
-from clray.kmeans.vectors.files import VectorFile, open_npy, open_parquet
+from clray.kmeans.vectors.files import (
+    VectorFile,
+    is_float,
+    open_npy,
+    open_parquet,
+    to_float32,
+    wrong_dtype,
+)
 
 SUFFIXES = (".npy", ".parquet")
 
@@ -37,12 +44,17 @@ class VectorSlice(Protocol):
         """Copies of the vectors of ascending rows, float32 [m, dim]."""
         ...
 
+    def about(self, origin: np.ndarray | None) -> "VectorSlice":
+        """The same slice, read relative to this point, float32 or float64 [dim]."""
+        ...
+
 
 @dataclass(frozen=True)
 class ArraySlice:
-    """Vectors in memory, float16, float32 or float64 [n, dim]."""
+    """Vectors in memory, float16, float32 or float64 [n, dim], read relative to `origin`."""
 
     array: np.ndarray
+    origin: np.ndarray | None = None
 
     @property
     def dim(self) -> int:
@@ -53,10 +65,13 @@ class ArraySlice:
 
     def blocks(self, num_rows: int) -> Iterator[np.ndarray]:
         for start in range(0, len(self.array), num_rows):
-            yield np.ascontiguousarray(self.array[start : start + num_rows], dtype=np.float32)
+            yield to_float32(self.array[start : start + num_rows], self.origin)
 
     def take(self, rows: np.ndarray) -> np.ndarray:
-        return np.array(self.array[rows], dtype=np.float32)
+        return to_float32(self.array[rows], self.origin)
+
+    def about(self, origin: np.ndarray | None) -> "ArraySlice":
+        return replace(self, origin=origin)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,15 +81,17 @@ class FileSlice:
     Attributes:
         pieces: (file, start, stop) in order.
         dropped: ascending rows, counted over the pieces, that are left out.
+        origin: the point that the vectors are read relative to.
     """
 
     pieces: tuple[tuple[VectorFile, int, int], ...]
     dropped: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    origin: np.ndarray | None = None
 
     @property
     def key(self) -> tuple[object, ...]:
         """Equal for slices of the same vectors."""
-        return (self.pieces, self.dropped.tobytes())
+        return (self.pieces, self.dropped.tobytes(), None if self.origin is None else self.origin.tobytes())
 
     @property
     def dim(self) -> int:
@@ -85,14 +102,18 @@ class FileSlice:
 
     def without(self, rows: np.ndarray) -> "FileSlice":
         """The slice without some of its rows, ascending."""
-        return FileSlice(self.pieces, rows)
+        return replace(self, dropped=rows)
+
+    def about(self, origin: np.ndarray | None) -> "FileSlice":
+        return replace(self, origin=origin)
 
     def blocks(self, num_rows: int) -> Iterator[np.ndarray]:
         first = 0
         for file, start, stop in self.pieces:
             for block in file.blocks(start, stop, num_rows):
                 low, high = np.searchsorted(self.dropped, [first, first + len(block)])
-                yield np.delete(block, self.dropped[low:high] - first, axis=0) if low < high else block
+                kept = np.delete(block, self.dropped[low:high] - first, axis=0) if low < high else block
+                yield to_float32(kept, self.origin)
                 first += len(block)
 
     def take(self, rows: np.ndarray) -> np.ndarray:
@@ -102,7 +123,7 @@ class FileSlice:
         for file, start, stop in self.pieces:
             here = rows[(rows >= first) & (rows < first + stop - start)] - first + start
             if len(here):
-                taken.append(file.take(here))
+                taken.append(to_float32(file.take(here), self.origin))
             first += stop - start
         return np.concatenate(taken)
 
@@ -127,10 +148,10 @@ class Vectors:
         return self.array.shape[1] if self.array is not None else self.files[0].dim
 
     @property
-    def num_bytes(self) -> int:
-        """Bytes that one pass over the vectors reads (Parquet: before compression)."""
-        itemsize = self.array.itemsize if self.array is not None else self.files[0].itemsize
-        return len(self) * self.dim * itemsize
+    def dtype(self) -> np.dtype:
+        """float64 where any of the vectors are, else float32, in which all others are held exactly."""
+        itemsizes = [file.itemsize for file in self.files] if self.array is None else [self.array.itemsize]
+        return np.dtype(np.float64 if max(itemsizes) == 8 else np.float32)
 
     def split(self, num_slices: int) -> list[VectorSlice]:
         """Contiguous slices of even size, none empty."""
@@ -150,11 +171,22 @@ class Vectors:
 
     def locate(self, row: int) -> str:
         """`file: row` of a row over all files, as a user would look for it."""
-        starts = list(itertools.accumulate((file.num_rows for file in self.files), initial=0))
         if self.array is not None:
             return f"{self.source}: row {row}"
+        file, own_row = self._file_of(row)
+        return f"{file.path}: row {own_row}"
+
+    def row(self, row: int) -> np.ndarray:
+        """One vector as it is stored, [dim]."""
+        if self.array is not None:
+            return self.array[row]
+        file, own_row = self._file_of(row)
+        return file.take(np.array([own_row]))[0]
+
+    def _file_of(self, row: int) -> tuple[VectorFile, int]:
+        starts = list(itertools.accumulate((file.num_rows for file in self.files), initial=0))
         position = bisect.bisect_right(starts, row) - 1
-        return f"{self.files[position].path}: row {row - starts[position]}"
+        return self.files[position], row - starts[position]
 
 
 def open_vectors(path: Path, column: str | None = None) -> Vectors:
@@ -167,9 +199,12 @@ def open_vectors(path: Path, column: str | None = None) -> Vectors:
     Raises:
         UserError: a missing, empty, truncated or mixed source, or files whose vectors differ in dimension.
     """
-    if not path.exists():
-        raise UserError(f"{path}: no such file or folder (current folder: {Path.cwd()})")
-    paths = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES) if path.is_dir() else [path]
+    try:
+        if not path.exists():
+            raise UserError(f"{path}: no such file or folder (current folder: {Path.cwd()})")
+        paths = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES) if path.is_dir() else [path]
+    except (OSError, ValueError) as error:  # a folder without permission, a name with a null byte or too long
+        raise UserError(f"{str(path)[:300]!r}: cannot be looked at: {error}") from error
     if not paths:
         raise UserError(f"{path}: holds no .npy or .parquet files")
     suffixes = {file.suffix for file in paths}
@@ -177,7 +212,7 @@ def open_vectors(path: Path, column: str | None = None) -> Vectors:
         raise UserError(f"{path}: holds .npy and .parquet files; keep one kind in a folder")
     if not suffixes <= set(SUFFIXES):
         raise UserError(f"{path}: expected a .npy or .parquet file, or a folder of them")
-    opened = [open_npy(file) if file.suffix == ".npy" else open_parquet(file, column) for file in paths]
+    opened = list(_open_all(paths, column))
     files = tuple(file for file in opened if file.num_rows)
     if not files:
         raise UserError(f"{path}: holds no vectors (0 rows)")
@@ -190,22 +225,51 @@ def open_vectors(path: Path, column: str | None = None) -> Vectors:
     return Vectors(str(path), files=files)
 
 
-def as_vectors(array: np.ndarray) -> Vectors:
-    """Check an array of vectors.
+def _open_all(paths: Sequence[Path], column: str | None) -> Iterator[VectorFile]:
+    for path in paths:
+        if path.suffix == ".npy":
+            yield open_npy(path)
+        else:
+            file = open_parquet(path, column)
+            column = file.column  # the files after it hold their vectors in the same column
+            yield file
+
+
+def as_vectors(values: Any) -> Vectors:
+    """Check vectors in memory: an array, a tensor, or lists of numbers.
 
     Raises:
-        UserError: another shape or type.
+        UserError: another shape or type, or a masked array that leaves values out.
     """
-    check_vectors("vectors", array.shape, array.dtype)
+    array = to_array(values, "vectors")
+    if array.ndim != 2 or 0 in array.shape:
+        raise UserError(f"vectors: expected vectors of shape [N, dim], neither of them 0; got {list(array.shape)}")
     return Vectors("array in memory", array=array)
 
 
-def check_vectors(name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    """Raise UserError unless these are floats of shape [N, dim]."""
-    if len(shape) != 2 or 0 in shape:
-        raise UserError(f"{name}: expected vectors of shape [N, dim], neither of them 0; got {list(shape)}")
-    if dtype.kind != "f":
-        raise UserError(f"{name}: expected float16, bfloat16, float32 or float64; got {dtype}")
+def to_array(values: Any, name: str) -> np.ndarray:
+    """Floats as an array, whoever made them; bfloat16 as float32.
+
+    Raises:
+        UserError: what is no array of floats, or a masked array that leaves values out.
+    """
+    if isinstance(values, np.ma.MaskedArray) and np.ma.getmaskarray(values).any():
+        raise UserError(
+            f"{name}: a masked array, of which {int(np.ma.getmaskarray(values).sum())} values are masked. Leave those "
+            f"rows out, or fill them: {name}.filled(numpy.nan) with drop_nonfinite=True leaves out their rows"
+        )
+    try:
+        if hasattr(values, "detach"):  # a torch tensor; NumPy has no bfloat16
+            values = values.detach().cpu()
+            values = (values.float() if "bfloat16" in str(values.dtype) else values).numpy()
+        array = np.asarray(values)
+    except Exception as error:  # whatever the object's own conversion raises
+        raise UserError(f"{name}: a {type(values).__name__} that is no array of numbers: {error}") from error
+    if array.dtype == object and array.ndim == 0:
+        raise UserError(f"{name}: expected an array of floats or the path of a file; got a {type(values).__name__}")
+    if not is_float(array.dtype):
+        raise UserError(f"{name}: {wrong_dtype(array.dtype)}")
+    return array
 
 
 def split_rows(num_rows: int, num_parts: int) -> list[tuple[int, int]]:

@@ -13,7 +13,8 @@ import ray
 
 from clray.config.sections import KMeansConfig
 from clray.errors import UserError
-from clray.kmeans.lloyd import Clustering, LloydOptions, LocalShards, lloyd
+from clray.kmeans.lloyd import Clustering, LocalShards, lloyd
+from clray.kmeans.options import KMeansOptions
 from clray.kmeans.service import KMeansClient, KMeansService
 from clray.kmeans.shards.actors import RayShards, start_shard_actors
 from clray.kmeans.shards.faiss_shard import FaissShard
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 CONFIG = KMeansConfig(num_shards=3, cpus_per_shard=0.1, num_iterations=6)
 VECTORS = np.random.default_rng(0).normal(size=(900, 8)).astype(np.float32)
-OPTIONS = LloydOptions(num_iterations=6, seed=4)
+OPTIONS = KMeansOptions(num_iterations=6, seed=4)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -39,7 +40,7 @@ def actors(ray_cluster: None) -> list:  # noqa: ARG001
     return start_shard_actors(CONFIG)
 
 
-def local(num_clusters: int, options: LloydOptions = OPTIONS) -> Clustering:
+def local(num_clusters: int, options: KMeansOptions = OPTIONS) -> Clustering:
     return lloyd(LocalShards([FaissShard(VECTORS)]), [num_clusters], options)[0]
 
 
@@ -98,7 +99,7 @@ def test_the_service_returns_each_worker_the_ids_of_its_own_vectors() -> None:
         return client(halves[rank], (15,), nested=False, seed=2, initial=None).result()[0].ids
 
     ids = np.concatenate(ray.get([worker.remote(rank) for rank in range(2)]))
-    np.testing.assert_array_equal(ids, local(15, LloydOptions(num_iterations=6, seed=2)).ids)
+    np.testing.assert_array_equal(ids, local(15, KMeansOptions(num_iterations=6, seed=2)).ids)
 
 
 def test_the_users_error_comes_back_as_itself() -> None:
@@ -111,5 +112,5 @@ def test_too_small_a_bound_on_memory_is_refused_with_the_figure(tmp_path: Path) 
     np.save(tmp_path / "v.npy", VECTORS)
     actors = start_shard_actors(CONFIG, memory_bytes=10**7)
     shards = RayShards(actors[:1], [open_vectors(tmp_path / "v.npy").slice(0, 900)], [900])
-    with pytest.raises(UserError, match=r"--memory-per-shard 10 MB is too little: a shard needs at least \d+ MB"):
-        shards.nonfinite_rows([5])
+    with pytest.raises(UserError, match=r"memory_per_shard: 10 MB are too little: a shard needs at least \d+ MB"):
+        shards.survey([5])

@@ -72,4 +72,4 @@ def test_approximate_assignment_finds_almost_the_nearest(method: str) -> None:
 def test_rows_with_nan_or_infinity_are_found() -> None:
     vectors = draw(40_000, 3)
     vectors[[5, 17_000, 39_999], [0, 1, 2]] = [np.nan, np.inf, -np.inf]
-    assert FaissShard(vectors).nonfinite_rows().tolist() == [5, 17_000, 39_999]
+    assert FaissShard(vectors).survey().bad_rows.tolist() == [5, 17_000, 39_999]

@@ -134,7 +134,7 @@ def test_parquet_columns_of_another_kind_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="column 'id' is int64; expected a list"):
         open_vectors(path, "id")
     pq.write_table(pa.table({"a": [[1.0]], "b": [[2.0]]}), path)
-    with pytest.raises(UserError, match="--column; candidates: a, b"):
+    with pytest.raises(UserError, match="the `column` of vectors; candidates: a, b"):
         open_vectors(path)
 
 

@@ -1,0 +1,60 @@
+"""From opened shards to clusterings in the vectors' own coordinates: Lloyd's iterations, balance, nested levels.
+
+Never learns whether the shards are local or remote.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from clray.kmeans.balance import balance
+from clray.kmeans.lloyd import Clustering, Descent, OnIteration, Shards, lloyd
+from clray.kmeans.nested import coarsen
+from clray.kmeans.options import KMeansOptions
+from clray.kmeans.origin import put_back, take_off
+
+
+def kmeans(
+    shards: Shards,
+    num_clusters: Sequence[int],
+    options: KMeansOptions,
+    *,
+    nested: bool = False,
+    initial: Sequence[np.ndarray] | None = None,
+    descents: list[Descent] | None = None,
+    on_iteration: OnIteration | None = None,
+) -> tuple[list[Clustering], list[np.ndarray]]:
+    """Cluster the vectors of the shards at one or more granularities.
+
+    Args:
+        shards: relative to an origin where the vectors lie far from zero; the centroids returned are not.
+        nested: cluster the vectors into the first K only, its centroids into the second, and so on.
+        initial: centroids to start from; for nested levels of the first one, or of all.
+        descents: the state of an interrupted call, relative to the same origin.
+
+    Returns:
+        A clustering per granularity, and for nested ones, for each but the last, the next coarser cluster of each of
+        its clusters, int32.
+
+    Raises:
+        UserError: as `lloyd`.
+    """
+    first = tuple(num_clusters[:1] if nested else num_clusters)
+    start = None if initial is None else [take_off(each, shards.origin) for each in initial]
+    clusterings = lloyd(
+        shards,
+        first,
+        options,
+        initial=None if start is None else start[: len(first)],
+        descents=descents,
+        on_iteration=on_iteration,
+    )
+    if options.balanced:
+        clusterings = [balance(shards, each) for each in clusterings]
+    parents: list[np.ndarray] = []
+    if nested:
+        above = start[1:] if start is not None and len(start) > 1 else None
+        coarser, parents = coarsen(clusterings[0], tuple(num_clusters[1:]), options, initial=above)
+        clusterings += coarser
+    return [replace(each, centroids=put_back(each.centroids, shards.origin)) for each in clusterings], parents

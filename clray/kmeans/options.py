@@ -1,0 +1,110 @@
+"""The settings of k-means, once for YAML, Python and the command line.
+
+Those that a training run shares are declared, with their ranges, in the config's section `kmeans`; here are the others.
+"""
+
+import operator
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import ValidationError, field_validator
+
+from clray.config.sections import KMeansConfig, NonNegativeFloat, NonNegativeInt
+from clray.errors import UserError
+
+InitMethod = Literal["random", "kmeans++", "afk-mc2"]
+AssignMethod = Literal["exact", "ivf", "hnsw"]
+
+WHOLE = ("seed", "num_shards", "num_iterations", "num_redos", "num_refresh_iterations")
+REAL = ("tolerance", "cpus_per_shard", "gpus_per_shard")
+
+
+class KMeansOptions(KMeansConfig):
+    """How to cluster; immutable, and closed to unknown names. Numbers may be NumPy's.
+
+    Raises:
+        ValidationError: a value out of range or of another type; `make_options` tells it as a UserError.
+    """
+
+    cpus_per_shard: NonNegativeFloat = 1.0
+    seed: NonNegativeInt = 0
+    """Of the starts and of the repair of empty clusters."""
+    balanced: bool = False
+    """Give ids that make clusters of more even size; the centroids stay."""
+    assign_method: AssignMethod = "exact"
+    """How the nearest centroid is found; `ivf` and `hnsw` approximate, for very many clusters."""
+    drop_nonfinite: bool = False
+    """Leave out vectors with NaN, infinity or a squared norm beyond what float32 allows, instead of refusing them."""
+    memory_per_shard: int | str | None = None
+    """Bound on a shard's own memory in bytes, or such as "300MB"; by default half of what is free, divided by the
+    shards. Slices of files that do not fit are read anew in every iteration."""
+
+    @field_validator(*WHOLE, mode="before")
+    @classmethod
+    def _is_whole(cls, value: Any) -> int:
+        return whole_number(value)
+
+    @field_validator(*REAL, mode="before")
+    @classmethod
+    def _is_real(cls, value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, Real | np.floating):
+            raise ValueError("must be a number")
+        return float(value)
+
+
+def make_options(**values: Any) -> KMeansOptions:
+    """The options of these names.
+
+    Raises:
+        UserError: one line a problem, naming option, expectation and value.
+    """
+    try:
+        return KMeansOptions(**values)
+    except ValidationError as error:
+        problems = []
+        for problem in error.errors():
+            message = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+            problems.append(f"{problem['loc'][0]} {message}; got {shown(problem['input'])}")
+        raise UserError("\n".join(problems)) from None
+
+
+def whole_number(value: Any) -> int:
+    """An int of Python or NumPy as a Python int; raises ValueError for anything else, bool and 3.0 too."""
+    if isinstance(value, bool | np.bool_):
+        raise ValueError("must be a whole number")
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ValueError("must be a whole number") from None
+
+
+def parse_counts(num_clusters: int | Sequence[int]) -> tuple[int, ...]:
+    """K, or several, as Python ints.
+
+    Raises:
+        UserError: no numbers, others than whole ones, or one that occurs twice.
+    """
+    given: Any = num_clusters
+    several = isinstance(given, Sequence | np.ndarray | set | range) and not isinstance(given, str | bytes)
+    values = list(given) if several and np.ndim(given) else [given]
+    try:
+        counts = tuple(whole_number(each) for each in values)
+    except ValueError:
+        raise UserError(f"num_clusters: expected a whole number, or several; got {shown(given)}") from None
+    if not counts:
+        raise UserError("num_clusters: expected at least one number; got none")
+    if len(set(counts)) < len(counts):
+        raise UserError(f"num_clusters: each may occur once; got {', '.join(map(str, counts))}")
+    return counts
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it: numbers and short texts as they are, of an object no more than its type."""
+    if value is None or isinstance(value, bool | int | float | str | bytes | np.generic):
+        return repr(value.item() if isinstance(value, np.generic) else value)[:100]
+    if isinstance(value, list | tuple) and len(value) <= 10:
+        inside = ", ".join(shown(each) for each in value)
+        return f"[{inside}]" if isinstance(value, list) else f"({inside})"
+    return f"a {type(value).__name__}"
