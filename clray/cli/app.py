@@ -70,7 +70,8 @@ def statistics(
 ) -> None:
     """I(Z;T), H(Z|T) and their kin, in bits, for two columns of a table."""
     from clray.clusters.statistics import cluster_statistics
-    from clray.data.readers.tables import encode_values, read_columns
+    from clray.data.readers.columns import encode_values
+    from clray.data.readers.tables import read_columns
 
     z, t = (encode_values(column) for column in read_columns(table, (clusters, labels)))
     print_values(cluster_statistics(z, t).as_metrics(), as_json=as_json)

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -47,9 +48,10 @@ def describe_data(data: str, root: Path | None, assignments: list[str] | None) -
     """
     from clray.config import parse_config, with_overrides
     from clray.data.check import require_known
+    from clray.data.readers.places import is_pattern
 
     path = Path(data)
-    if path.exists() and root is None:
+    if (path.exists() or is_pattern(path)) and root is None:
         name = _kind_of(path)
         tree = {"data.name": name, "data.train_path": data}
     else:
@@ -70,11 +72,14 @@ def describe_data(data: str, root: Path | None, assignments: list[str] | None) -
 
 
 def _kind_of(path: Path) -> str:
-    if path.suffix == ".csv":
+    if path.is_file() and path.suffix == ".csv":
         return "csv"
-    if path.suffix == ".parquet" or (path.is_dir() and any(path.glob("*.parquet"))):
+    is_folder = path.is_dir()
+    if path.suffix == ".parquet" or (
+        is_folder and any(each for at in ("*", "*/*") for each in path.glob(f"{at}.parquet"))
+    ):
         return "parquet"
-    if path.is_dir() and any(child.is_dir() for child in path.iterdir()):
+    if is_folder and any(child.is_dir() for child in path.iterdir()):
         return "imagefolder"
     raise UserError(f"{path}: expected a .parquet file, a folder of them, a .csv, or a folder of class folders")
 
@@ -157,19 +162,18 @@ def build_clusters(
     numbers = _numbers("--top-k", top_k) if source == "attributes" else _numbers("--levels", levels)
     with status("reading", quiet=as_json):
         from clray.clusters import granularity as builds
-        from clray.data.attributes import encode_attributes
-        from clray.data.load import read_descriptions_of
-        from clray.data.readers.tables import encode_names
+        from clray.data.load import load_descriptions
 
-        values, columns = read_descriptions_of(config)
-        labels, names = encode_names(values)
+        known = load_descriptions(config)
+        train, names = known.train, known.names[None]
         if source == "attributes":
-            attributes = {name: codes for name, (codes, _) in encode_attributes(columns, config).items()}
-            found = builds.build_attribute_clusters(attributes, labels, numbers)
+            found = builds.build_attribute_clusters(train.columns, train.labels, numbers)
         else:
             assert tree is not None, "checked above"
-            found = builds.build_hierarchy_clusters(labels, names, tree, numbers)
-        builds.write_clusters(output, found, values)
+            found = builds.build_hierarchy_clusters(train.labels, names, tree, numbers)
+        builds.write_clusters(output, found, [names[code] for code in train.labels])
+    for note in known.notes:
+        print_note(note)
     if as_json:
         print_json(
             [{"number": each.number, "attributes": each.attributes, **each.statistics.as_metrics()} for each in found]
@@ -190,21 +194,22 @@ def build_clusters(
         for rank, (name, entropy) in enumerate(found[-1].attributes, start=1):
             print_line(f"{rank:3}. {name}  {entropy:.4f} bits")
     counts = sorted({each.assignment.num_clusters for each in found})
-    chosen = {"clusters.source": "clustering", "clusters.path": output, "clusters.num_clusters": counts[0]}
+    chosen = {f"data.{key}": value for key, value in config.model_dump(exclude_defaults=True).items()}
+    chosen |= {"clusters.source": "clustering", "clusters.path": output, "clusters.num_clusters": counts[0]}
     others = f" (or {', '.join(map(str, counts[1:]))})" if counts[1:] else ""
     print_line(f"train on it: {_as_sets(chosen)}{others}", err)
 
 
-def _as_sets(settings: dict[str, str | Path | int]) -> str:
+def _as_sets(settings: Mapping[str, object]) -> str:
     """Settings as options of `clray train`, ready for a shell."""
     return shlex.join(part for key, value in settings.items() for part in ("--set", f"{key}={_as_yaml(value)}"))
 
 
-def _as_yaml(value: str | Path | int) -> str:
+def _as_yaml(value: object) -> str:
     """The value as `--set` reads it: a path such as `a: b` stands in quotes."""
+    if not isinstance(value, str | Path):
+        return json.dumps(value)
     text = str(value)
-    if isinstance(value, int):
-        return text
     try:
         is_plain = yaml.safe_load(text) == text
     except yaml.YAMLError:

@@ -1,6 +1,7 @@
 """Clusters from attributes or a hierarchy at several granularities: what they tell about the labels, and files."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def build_hierarchy_clusters(
     return found
 
 
-def write_clusters(folder: Path, found: list[Granularity], labels: pd.Series) -> None:
+def write_clusters(folder: Path, found: list[Granularity], labels: Sequence[str]) -> None:
     """Write the assignments where `clusters.source: clustering` finds them, and as a table for `clray statistics`.
 
     The table has a row per sample, its `label`, and a column `label_gran_K` per granularity, the authors' name for it.

@@ -36,10 +36,12 @@ class DataConfig(Section):
         "wider_attribute", "imagenet100",
     ] = "digits"  # fmt: skip
     train_path: str | None = None
-    """Parquet file, metadata CSV, or folder of class folders with the training images; of a published data set its
-    folder."""
+    """Parquet file, folder of them or pattern (`data/train-*.parquet`), metadata CSV, or folder of class folders with
+    the training images; of a published data set its folder. In a folder, files or folders that are called `train` are
+    for training, those called `test` (or else `validation`) for testing."""
     test_path: str | None = None
-    """The same for the test images; without it, `test_fraction` of the training images is held out."""
+    """The same for the test images; without it, and where `train_path` holds none, `test_fraction` of the training
+    images is held out."""
     image_root: str | None = None
     """Where the relative paths of a CSV start; the CSV's own folder by default."""
     attributes_path: str | None = None
@@ -59,6 +61,9 @@ class DataConfig(Section):
     """Column of the downstream labels T; by default `label` in Parquet and `class` in CSV."""
     image_size: Annotated[int, Field(ge=4)] | None = None
     """Height and width in pixels after decoding; by default the size of the images, which must then agree."""
+    max_pixel_value: PositiveFloat | None = None
+    """White in grey images of more than 8 bits; by default the most that their mode holds: 65535 in 16 bits, 2147483647
+    in 32-bit integers, 1 in floats. Brighter pixels are refused."""
     test_fraction: Fraction = 0.25
     split_seed: NonNegativeInt = 0
     max_train_images: PositiveInt | None = None

@@ -1,5 +1,6 @@
 """Attribute columns of any kind as codes: single values, several values, missing values and continuous ones."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -7,12 +8,13 @@ import numpy as np
 import pandas as pd
 
 from clray.config.sections import DataConfig
-from clray.data.readers.tables import encode_names
+from clray.data.readers.columns import encode_names
 
 MAX_DISTINCT = 20
 """A column of fractions with more different values than this is continuous."""
 MAX_VALUES = 1000
 """Of a column that holds several values a row, the most frequent so many become attributes."""
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|nan|[+-]?inf")
 ABSENT, PRESENT = "no", "yes"
 
 
@@ -32,8 +34,8 @@ def encode_attributes(
         lists = _as_lists(values, config.list_separator)
         if lists is not None:
             attributes |= _encode_lists(name, lists)
-        elif _is_continuous(values):
-            attributes[name] = _encode_continuous(values, config.num_bins)
+        elif (fractions := _continuous(values)) is not None:
+            attributes[name] = _encode_continuous(fractions, config.num_bins)
         else:
             attributes[name] = encode_names(values)
     return attributes
@@ -80,15 +82,27 @@ def _encode_lists(name: str, rows: list[list[str] | None]) -> dict[str, tuple[np
     return attributes
 
 
-def _is_continuous(values: pd.Series) -> bool:
-    if not pd.api.types.is_float_dtype(values.dtype):
-        return False
-    known = values.dropna().to_numpy(np.float64)
-    return len(np.unique(known)) > MAX_DISTINCT and not np.array_equal(known, np.trunc(known))
+def _continuous(values: pd.Series) -> np.ndarray | None:
+    """The numbers of a continuous column, float64 [N], NaN for a missing one; None for any other column.
+
+    Numbers may stand as text, as in a CSV with `12.50`.
+    """
+    if pd.api.types.is_float_dtype(values.dtype):
+        numbers = values.to_numpy(np.float64, na_value=np.nan)
+    elif values.dtype == object or pd.api.types.is_string_dtype(values.dtype):
+        if not all(value is None or (isinstance(value, str) and NUMBER.fullmatch(value)) or value != value
+                   for value in values):  # fmt: skip
+            return None
+        numbers = np.array([float(value) if isinstance(value, str) else np.nan for value in values], np.float64)
+    else:
+        return None
+    known = numbers[np.isfinite(numbers)]
+    is_whole = np.array_equal(known, np.trunc(known))
+    return None if is_whole or len(np.unique(known)) <= MAX_DISTINCT else numbers
 
 
-def _encode_continuous(values: pd.Series, num_bins: int) -> tuple[np.ndarray, tuple[str, ...]]:
-    finite = values.where(np.isfinite(values.to_numpy(np.float64)))
+def _encode_continuous(values: np.ndarray, num_bins: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    finite = pd.Series(values).where(np.isfinite(values))
     bins = pd.qcut(finite, num_bins, duplicates="drop")
     codes = bins.cat.codes.to_numpy().astype(np.int64)
     names = tuple(str(interval) for interval in bins.cat.categories)

@@ -21,10 +21,10 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from clray.config.sections import DataConfig
-from clray.data.images.encoded import EncodedImages, decode_image
+from clray.data.images.encoded import EncodedImages, NoImage, decode_image
 from clray.data.images.streamed import StreamedImages
 from clray.data.load import read_splits
-from clray.data.readers.registry import Split
+from clray.data.readers.split import Split
 from clray.errors import UserError
 from clray.folder_lock import folder_locked, holds_nothing, require_unlocked
 
@@ -123,7 +123,9 @@ def _digest(config: DataConfig, splits: dict[str, Split]) -> dict[str, str]:
             content.update(column.encode() + "\n".join(map(str, values)).encode())
         if isinstance(split.images, EncodedImages):
             content.update("\n".join(split.images.rows).encode())
-    settings = config.model_dump_json(exclude=KEYS_OF_USE)
+    # Builds made before there was this key go on.
+    unset = {"max_pixel_value"} if config.max_pixel_value is None else set()
+    settings = config.model_dump_json(exclude=KEYS_OF_USE | unset)
     return {"settings": settings, "content": content.hexdigest()}
 
 
@@ -146,8 +148,8 @@ def _write_part(part: Split, path: Path, size: int | None, num_threads: int) -> 
     with ThreadPoolExecutor(num_threads) as pool:
         images = list(pool.map(encode, range(len(part.labels))))
     good = np.array([i for i, image in enumerate(images) if isinstance(image, bytes)], np.int64)
-    bad = [(_name(part, i), image) for i, image in enumerate(images) if isinstance(image, str)]
-    structs = [{"bytes": images[i], "path": _name(part, i)} for i in good]
+    bad = [(part.name(i), image) for i, image in enumerate(images) if isinstance(image, str)]
+    structs = [{"bytes": images[i], "path": part.name(i)} for i in good]
     kept = part.select(good)
     table = pa.table(
         {
@@ -169,10 +171,6 @@ def _as_arrow(values: pd.Series) -> pa.Array:
         return pa.array([None if value != value else str(value) for value in values], pa.string())
 
 
-def _name(part: Split, index: int) -> str:
-    return part.images.rows[index] if isinstance(part.images, EncodedImages) else f"image {index}"
-
-
 def _encoder(part: Split, size: int | None) -> Callable[[int], bytes | str]:
     """A function from an image's index to its encoded bytes, or to the reason why there are none."""
     images: Any = part.images
@@ -184,9 +182,9 @@ def _encoder(part: Split, size: int | None) -> Callable[[int], bytes | str]:
             return _save(image if size is None else image.resize((size, size)), "PNG")
         try:
             payload = images.payload(index)
-            if payload is None:
-                return "no image (null)"
-            pixels = decode_image(payload, size)
+            if payload is None or isinstance(payload, NoImage):
+                return f"no image ({'null' if payload is None else payload.reason})"
+            pixels = decode_image(payload, size, images.white)
             if size is not None:
                 return _save(Image.fromarray(pixels.transpose(1, 2, 0)), "JPEG")
             return payload if isinstance(payload, bytes) else payload.read_bytes()

@@ -8,9 +8,10 @@ from functools import partial
 import numpy as np
 
 from clray.config.sections import DataConfig
-from clray.data.images.encoded import EncodedImages, decode_image
+from clray.data.images.encoded import BadImageError, EncodedImages
 from clray.data.readers.published import SOURCES
-from clray.data.readers.registry import READERS, Split
+from clray.data.readers.registry import READERS, read_data
+from clray.data.readers.split import Split
 from clray.errors import UserError
 
 MAX_PROBLEMS = 20
@@ -58,7 +59,7 @@ def check_data(config: DataConfig, *, num_threads: int = 4, on_image: OnImage | 
     Raises:
         UserError: the data are not there, or not in the layout that `data.name` means.
     """
-    train, test = READERS[config.name](config.model_copy(update={"on_bad_image": "skip"}))
+    train, test = read_data(config.model_copy(update={"on_bad_image": "skip"}))
     parts = [("training images", train)] + ([] if test is None else [("test images", test)])
     total = sum(len(part.labels) for _, part in parts)
     labels = {label for _, part in parts for label in part.labels.dropna()}
@@ -103,13 +104,10 @@ def bad_images(part: Split, num_threads: int, on_count: Callable[[int], None] | 
 
 def _reason(images: EncodedImages, index: int) -> str | None:
     try:
-        payload = images.payload(index)
-        if payload is None:
-            raise ValueError("no image (null)")
-        decode_image(payload, None)
+        images.decode(index)
         return None
-    except (ValueError, OSError) as error:
-        return f"{images.rows[index]}: {error}"
+    except BadImageError as error:
+        return str(error)
 
 
 def _notes(train: Split, test: Split | None) -> list[str]:

@@ -7,15 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from sklearn.model_selection import train_test_split
 
 from clray.config.sections import DataConfig
 from clray.data.attributes import encode_attributes
 from clray.data.images.encoded import EncodedImages, check_headers, decode_all
 from clray.data.images.streamed import StreamedImages
-from clray.data.readers.registry import READERS, Images, Split, select_images
-from clray.data.readers.tables import encode_names, read_descriptions
+from clray.data.readers.columns import encode_names, joined
+from clray.data.readers.places import fitting, is_pattern
+from clray.data.readers.registry import READERS, read_data
+from clray.data.readers.split import Images, Split, select_images
 from clray.errors import UserError
 from clray.seeding import derive_seed
 
@@ -70,37 +71,38 @@ def load_dataset(config: DataConfig) -> Dataset:
     Raises:
         UserError: a missing file or column, an undecodable image, or labels of a single class.
     """
-    train, test = read_splits(config)
-    train = _subset(train, config.max_train_images, config.split_seed, "train")
-    test = _subset(test, config.max_test_images, config.split_seed, "test")
+    train, test = _chosen(config)
     train, undecoded_train = _decode(train, config)
     test, undecoded_test = _decode(test, config)
     left_out = dict.fromkeys((*train.skipped, *test.skipped, *undecoded_train, *undecoded_test))
     return _encode(train, test, config, tuple(left_out))
 
 
+def load_descriptions(config: DataConfig) -> Dataset:
+    """What `load_dataset` knows of the same images in the same order, with no image decoded where none may be skipped.
+
+    Raises:
+        UserError: as `load_dataset`, but for undecodable images.
+    """
+    if config.on_bad_image == "skip":
+        return load_dataset(config)
+    return _encode(*_chosen(config), config, ())
+
+
+def _chosen(config: DataConfig) -> tuple[Split, Split]:
+    train, test = read_splits(config)
+    train = _subset(train, config.max_train_images, config.split_seed, "train")
+    return train, _subset(test, config.max_test_images, config.split_seed, "test")
+
+
 def read_splits(config: DataConfig) -> tuple[Split, Split]:
     """Training and test samples with no image decoded; raises UserError as `load_dataset`."""
-    train, test = READERS[config.name](config)
+    train, test = read_data(config)
     train, test = _hold_out(train, config) if test is None else (train, test)
     for part, name in ((train, "training"), (test, "test")):
         if len(part.labels) == 0:
             raise UserError(f"data.name={config.name}: there are no {name} images in {config.train_path}")
     return train, test
-
-
-def read_descriptions_of(config: DataConfig) -> tuple[pd.Series, dict[str, pd.Series]]:
-    """Labels and attribute columns of all training samples, as they stand in the data; opens no image.
-
-    Raises:
-        UserError: a missing file or column.
-    """
-    if config.name in ("parquet", "csv"):
-        assert config.train_path is not None, "DataConfig requires train_path for tables"
-        table = read_descriptions(Path(config.train_path), config)
-        return table["label"], {str(name): table[name] for name in table.columns if name != "label"}
-    train, _ = READERS[config.name](config)
-    return train.labels, train.columns
 
 
 def load_images(config: DataConfig) -> ImageSet:
@@ -125,8 +127,13 @@ def check_files(config: DataConfig) -> None:
     """Raise UserError where a path of the config does not exist; reads nothing."""
     for key in ("train_path", "test_path", "image_root", "attributes_path", "classes_path"):
         value = getattr(config, key)
-        if config.needs_path and value is not None and not Path(value).exists():
+        if config.needs_path and value is not None and not _is_there(config, key, value):
             raise UserError(f"data.{key}: no such file or folder: {value} (current folder: {Path.cwd()})")
+
+
+def _is_there(config: DataConfig, key: str, path: str) -> bool:
+    takes_patterns = config.name == "parquet" and key in ("train_path", "test_path")
+    return Path(path).exists() or (takes_patterns and is_pattern(path) and len(fitting(Path(path))) > 0)
 
 
 def _hold_out(data: Split, config: DataConfig) -> tuple[Split, Split]:
@@ -135,12 +142,15 @@ def _hold_out(data: Split, config: DataConfig) -> tuple[Split, Split]:
     fits = counts.min() >= 2 and len(counts) <= min(config.test_fraction, 1 - config.test_fraction) * len(data.labels)
     if len(data.labels) < 2:
         raise UserError("data: at least 2 images are needed to hold some out for testing; got 1")
-    train, test = train_test_split(
-        np.arange(len(data.labels)),
-        test_size=config.test_fraction,
-        random_state=config.split_seed,
-        stratify=data.labels if fits else None,
-    )
+    try:
+        train, test = train_test_split(
+            np.arange(len(data.labels)),
+            test_size=config.test_fraction,
+            random_state=config.split_seed,
+            stratify=data.labels if fits else None,
+        )
+    except ValueError as error:
+        raise UserError(f"data.test_fraction={config.test_fraction}: {error}") from error
     return data.select(np.sort(train)), data.select(np.sort(test))
 
 
@@ -178,12 +188,8 @@ def _require_image_size(config: DataConfig) -> None:
 
 def _encode(train: Split, test: Split, config: DataConfig, skipped: tuple[str, ...]) -> Dataset:
     """Remap labels and attributes to codes that agree between train and test."""
-    for part, name in ((train, "training"), (test, "test")):
-        if part.labels.isna().any():
-            raise UserError(f"data: {int(part.labels.isna().sum())} {name} images have no label; the first: image "
-                            f"{int(part.labels.isna().to_numpy().argmax())}")  # fmt: skip
     boundary = len(train.labels)
-    labels, label_names = encode_names(pd.concat([train.labels, test.labels], ignore_index=True))
+    labels, label_names = encode_names(joined(train.labels, test.labels))
     num_train_classes = len(np.unique(labels[:boundary]))
     if num_train_classes < 2:
         raise UserError(

@@ -59,7 +59,7 @@ def test_bad_images_are_left_out_and_listed_with_the_reason(tmp_path: Path) -> N
     with (tmp_path / "out" / "bad_images.csv").open() as file:
         ((split, image, reason),) = list(csv.reader(file))[1:]
     assert (split, image) == ("train", str(bad))
-    assert "cannot identify image file" in reason
+    assert "cannot identify the image" in reason
 
 
 def test_a_build_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

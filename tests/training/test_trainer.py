@@ -339,8 +339,8 @@ def stop_at_step(number: int) -> Callable[[int, int], None]:
 def test_what_needs_images_from_anywhere_is_refused_for_streamed_data(tiny_config: MakeConfig, change: dict) -> None:
     config = tiny_config(**change, data={"image_size": 8})
     data = load_dataset(config.data)
-    groups = tuple(RowGroup(Path("t.parquet"), i, start, 48, 1) for i, start in enumerate((0, 48)))
-    images = StreamedImages(groups, np.arange(96), "image", 8)
+    groups = tuple(RowGroup(Path("t.parquet"), i, start, 48, 1, "image") for i, start in enumerate((0, 48)))
+    images = StreamedImages(groups, np.arange(96), 8)
     with pytest.raises(UserError, match="row groups"):
         check_against_data(config, replace(data, train=replace(data.train, images=images)))
 

@@ -4,11 +4,12 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clray.data.images.encoded import BadImageError, decode_payload
@@ -26,6 +27,9 @@ class RowGroup:
     num_rows: int
     num_bytes: int
     """Of its image column, uncompressed."""
+    column: str
+    """The image column, or its field of bytes (`image.bytes`)."""
+    start_in_file: int = 0
 
 
 @dataclass(frozen=True)
@@ -34,20 +38,20 @@ class StreamedImages:
 
     Attributes:
         rows: the row among all files of each image, int64 [N], ascending.
-        column: the image column, or its field of bytes (`image.bytes`).
+        white: that of `decode_image`.
     """
 
     groups: tuple[RowGroup, ...]
     rows: np.ndarray
-    column: str
     size: int | None
+    white: float | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def select(self, indices: np.ndarray) -> "StreamedImages":
         """The images at `indices`, which must ascend."""
-        return StreamedImages(self.groups, self.rows[indices], self.column, self.size)
+        return replace(self, rows=self.rows[indices])
 
     def blocks(self) -> list[np.ndarray]:
         """The indices of the images of each row group that holds any."""
@@ -82,9 +86,16 @@ class StreamedImages:
                 reasons.append(str(error))
         return np.array(good, np.int64), reasons
 
-    def _decode(self, row: int, payload: bytes | None) -> np.ndarray:
+    def name(self, index: int) -> str:
+        """How messages name the image: by its file, and its row there."""
+        return self._name_of_row(int(self.rows[index]))
+
+    def _name_of_row(self, row: int) -> str:
         group = self.groups[_group_of(self.groups, row)]
-        return decode_payload(payload, self.size, f"{group.path}, row {row}")
+        return f"{group.path}, row {row - group.start + group.start_in_file}"
+
+    def _decode(self, row: int, payload: bytes | None) -> np.ndarray:
+        return decode_payload(payload, self.size, self._name_of_row(int(row)), self.white)
 
 
 def _collect(chunk: np.ndarray, decoded: list[Future]) -> tuple[np.ndarray, np.ndarray]:
@@ -106,8 +117,8 @@ class _Reader:
                 self.kept.popitem(last=False)
             group = groups[number]
             with pq.ParquetFile(group.path) as file:
-                column = file.read_row_group(group.number, columns=[self.images.column])
-            self.kept[number] = image_bytes(column.column(0).combine_chunks())
+                column = file.read_row_group(group.number, columns=[group.column])
+            self.kept[number] = pa.concat_arrays([image_bytes(chunk) for chunk in column.column(0).chunks])
         self.kept.move_to_end(number)
         return self.kept[number][int(row) - groups[number].start].as_py()
 
@@ -117,15 +128,26 @@ def _group_of(groups: tuple[RowGroup, ...], row: int) -> int:
 
 
 def image_bytes(column: pa.Array) -> pa.Array:
-    """The encoded images of a column that holds them plainly or as `struct<bytes, path>`."""
-    return column.field("bytes") if pa.types.is_struct(column.type) else column
+    """The encoded images, large_binary, of a column that holds them plainly or as `struct<bytes, path>`."""
+    if pa.types.is_struct(column.type):
+        column = pc.struct_field(column, "bytes")
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    return column.cast(pa.large_binary())
 
 
-def find_row_groups(files: list[Path], column: str) -> tuple[RowGroup, ...]:
-    """The row groups of the files that hold rows; `column` is the name of the column or of its field."""
+def image_paths(column: pa.Array) -> list[str | None]:
+    """The paths of a column of `struct<bytes, path>`; None where there is none, or the column holds bytes only."""
+    if not pa.types.is_struct(column.type) or "path" not in [field.name for field in column.type]:
+        return [None] * len(column)
+    return [path if isinstance(path, str) else None for path in pc.struct_field(column, "path").to_pylist()]
+
+
+def find_row_groups(files: list[Path], columns: list[str]) -> tuple[RowGroup, ...]:
+    """The row groups of the files that hold rows; `columns` names the column of each file, or its field."""
     groups, start = [], 0
-    for path in files:
-        metadata = pq.read_metadata(path)
+    for path, column in zip(files, columns, strict=True):
+        metadata, first = pq.read_metadata(path), start
         for number in range(metadata.num_row_groups):
             group = metadata.row_group(number)
             sizes = [
@@ -134,6 +156,7 @@ def find_row_groups(files: list[Path], column: str) -> tuple[RowGroup, ...]:
                 if group.column(i).path_in_schema == column
             ]
             if group.num_rows:
-                groups.append(RowGroup(path.resolve(), number, start, group.num_rows, sum(sizes)))
+                place = (path.resolve(), number, start, group.num_rows, sum(sizes), column, start - first)
+                groups.append(RowGroup(*place))
                 start += group.num_rows
     return tuple(groups)

@@ -6,7 +6,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from clray.config.sections import DataConfig
-from clray.data.readers.tables import encode_values, read_columns, read_csv, read_parquet
+from clray.data.readers.columns import encode_values
+from clray.data.readers.csv_tables import read_csv
+from clray.data.readers.parquet_tables import read_parquet
+from clray.data.readers.tables import read_columns
 from clray.errors import UserError
 from tests.conftest import CIFAR10, png
 

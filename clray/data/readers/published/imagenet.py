@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from clray.data.readers.places import is_hidden
 from clray.data.readers.published.catalog import Catalog, Source, read_text, require_file, require_rows
 from clray.errors import UserError
 
@@ -40,11 +41,15 @@ def read_imagenet100(root: Path, classes_path: Path | None = None) -> Catalog:
                 f"{', '.join(missing[:5])}. It is obtained from {SOURCE.obtained}"
             )
         for name in wanted:
-            images = sorted(file for file in (folder / name).iterdir() if file.suffix.lower() in SUFFIXES)
+            images = sorted(file for file in (folder / name).iterdir() if _is_image(file))
             rows += [(str(file.relative_to(root)), name, split) for file in images]
     table = pd.DataFrame(rows, columns=["path", "label", "split"])
     require_rows(table, root, SOURCE)
     return Catalog(SOURCE, root, table, ())
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in SUFFIXES and not is_hidden(file.name)
 
 
 def read_classes(path: Path | None) -> list[str]:

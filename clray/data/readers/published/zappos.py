@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from clray.data.readers.csv_tables import read_metadata_csv
+from clray.data.readers.places import is_hidden
 from clray.data.readers.published.catalog import Catalog, Source, require_file, require_rows
-from clray.data.readers.tables import read_metadata_csv
 from clray.errors import UserError
 
 SOURCE = Source(
@@ -37,7 +38,7 @@ def read_zappos(root: Path) -> Catalog:
     binary = read_metadata_csv(path)
     if "CID" not in binary.columns:
         raise UserError(f"{path}: no column 'CID'; the table has: {', '.join(map(str, binary.columns[:8]))}, ...")
-    files = sorted(file.relative_to(folder) for file in folder.glob("*/*/*/*.jpg"))
+    files = sorted(file.relative_to(folder) for file in folder.glob("*/*/*/*.jpg") if not is_hidden(file.name))
     table = pd.DataFrame(
         {
             "path": [str(file) for file in files],

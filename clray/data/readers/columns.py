@@ -1,0 +1,108 @@
+"""Columns of tables as pandas series in which no two different values merge, and series as codes."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
+"""A whole number as Python writes it, small enough for int64: `007`, `+1` and 20-digit ids stay text."""
+INDEX_NAME = re.compile(r"|Unnamed: [0-9]+|__index_level_[0-9]+__")
+"""The names under which pandas leaves its row numbers in a file."""
+
+
+def is_index(name: str) -> bool:
+    """Whether a column is a row number that pandas left behind."""
+    return INDEX_NAME.fullmatch(name) is not None
+
+
+def from_texts(texts: Sequence[str]) -> pd.Series:
+    """A column of a CSV: numbers only where every text is written as Python writes that number; else the texts.
+
+    So `007`, `1e5` and `NA` are values of their own, and the name of a value is its text. An empty text is missing.
+    """
+    given = [text for text in texts if text]
+    if given and all(INTEGER.fullmatch(text) for text in given):
+        if len(given) == len(texts):
+            return pd.Series(np.array(texts, np.int64))
+        return pd.Series([int(text) if text else None for text in texts], dtype="Int64")
+    if given and all(map(_is_fraction, given)):
+        return pd.Series([float(text) if text else np.nan for text in texts], dtype=np.float64)
+    return pd.Series([text or None for text in texts], dtype=object)
+
+
+def _is_fraction(text: str) -> bool:
+    try:
+        value = float(text)
+    except ValueError:
+        return False
+    return repr(value) == text and np.isfinite(value)
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType | None:
+    """The type in which a Parquet column is read; None for a column that holds neither plain values nor lists of them.
+
+    Dates and times become text (ISO 8601, UTC where they have a zone), which sorts as they do.
+    """
+    if isinstance(kind, pa.BaseExtensionType):
+        return plain_type(kind.storage_type)
+    if pa.types.is_dictionary(kind):
+        return plain_type(kind.value_type)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        of_values = plain_type(kind.value_type)
+        return None if of_values is None else pa.large_list(of_values)
+    if pa.types.is_float16(kind):
+        return pa.float32()
+    if pa.types.is_duration(kind):
+        return pa.int64()
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    is_time = pa.types.is_date(kind) or pa.types.is_time(kind) or pa.types.is_timestamp(kind)
+    if is_text or is_time or pa.types.is_decimal(kind):
+        return pa.large_string()
+    is_value = pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    return kind if is_value or pa.types.is_null(kind) else None
+
+
+def as_plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column in its `plain_type`."""
+    kind = column.type
+    wanted = plain_type(kind)
+    assert wanted is not None, f"{kind} is no plain type"
+    if isinstance(kind, pa.BaseExtensionType):
+        storage = pa.chunked_array([chunk.storage for chunk in column.chunks], kind.storage_type)
+        return as_plain(storage)
+    if pa.types.is_dictionary(kind):
+        return as_plain(column.cast(kind.value_type))
+    if pa.types.is_timestamp(kind) and kind.tz is not None:
+        column = column.cast(pa.timestamp(kind.unit))
+    return column if column.type == wanted else column.cast(wanted)
+
+
+def from_arrow(column: pa.ChunkedArray) -> pd.Series:
+    """A column of plain type; whole numbers stay whole beside missing ones, where pandas would take fractions."""
+    kind = column.type
+    if column.null_count and pa.types.is_boolean(kind):
+        return pd.Series(column.to_pylist(), dtype="boolean")
+    if column.null_count and pa.types.is_integer(kind):
+        return pd.Series(column.to_pylist(), dtype="UInt64" if pa.types.is_unsigned_integer(kind) else "Int64")
+    return column.to_pandas()
+
+
+def encode_values(values: pd.Series) -> np.ndarray:
+    """Values as codes 0..C-1 in sorted order, int64 [N]; missing values share a code of their own."""
+    return encode_names(values)[0]
+
+
+def encode_names(values: pd.Series) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Codes as `encode_values` gives them, and the values they stand for (`nan` for a missing one)."""
+    codes, distinct = pd.factorize(values, sort=True, use_na_sentinel=False)
+    return codes.astype(np.int64), tuple("nan" if pd.isna(value) else str(value) for value in distinct)
+
+
+def joined(*parts: pd.Series) -> pd.Series:
+    """One column after the other; where one holds text and another numbers, all as text, so that 1 is `1`."""
+    if len({pd.api.types.is_numeric_dtype(part.dtype) for part in parts if len(part)}) > 1:
+        parts = tuple(part.map(str, na_action="ignore").astype(object) for part in parts)
+    return pd.concat(parts, ignore_index=True)

@@ -1,0 +1,284 @@
+"""Parquet files, one or many, whose rows hold encoded images with labels and attributes."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow.dataset import dataset
+
+from clray.config.sections import DataConfig
+from clray.data.images.encoded import EncodedImages, NoImage, Payload
+from clray.data.images.streamed import RowGroup, StreamedImages, find_row_groups, image_bytes, image_paths
+from clray.data.readers.columns import as_plain, from_arrow, is_index, plain_type
+from clray.data.readers.places import (
+    SplitName,
+    base_of,
+    fitting,
+    is_hidden,
+    is_inside,
+    is_pattern,
+    part_of,
+    require_columns,
+    require_exists,
+    require_file,
+)
+from clray.data.readers.split import Split
+from clray.errors import UserError
+
+Files = dict[str | None, list[Path]]
+"""Parquet files by the part of the data set that their names tell: `train`, `test`, `validation`, or None."""
+
+
+def read_parquet(path: Path, config: DataConfig, part: SplitName | None = None) -> Split:
+    """A Parquet file, a folder of them, or those that a pattern such as `data/train-*.parquet` fits.
+
+    The image column is `struct<bytes, path>`, as Hugging Face `datasets` writes it, or binary of any kind; files may
+    differ in that. Where bytes are null, the path is read, below `data.image_root` (by default the table's folder).
+    Columns other than image and label that hold scalars or lists of them are attributes, but for the row numbers that
+    pandas leaves. Images of more than `data.memory_limit_mib` stay in their files.
+
+    Args:
+        part: where the files' names tell training from test files, those that are taken; None takes all.
+
+    Raises:
+        UserError: missing file or column, or a column of the wrong type.
+    """
+    files = _files_of(path, part)
+    label_column = config.label_column or "label"
+    schemas = [_schema(file) for file in files]
+    columns = []
+    for file, schema in zip(files, schemas, strict=True):
+        require_columns(file, schema.names, {config.image_column, label_column})
+        columns.append(_image_field(file, config.image_column, schema.field(config.image_column).type))
+        _require_one_value(file, schema.field(label_column))
+    names, index_notes = _described(schemas, keep=label_column)
+    names = [name for name in names if name != config.image_column]
+    table, missing_notes = _read_plain(path, files, schemas, list(dict.fromkeys([*names, label_column])))
+    if table.num_rows == 0:
+        raise UserError(f"{path}: the table has no rows")
+    with _readable(path):
+        groups = find_row_groups(files, columns)
+        labels = from_arrow(table[label_column])
+        attributes = {name: from_arrow(table[name]) for name in names if name != label_column}
+    images: EncodedImages | StreamedImages
+    if sum(group.num_bytes for group in groups) > config.memory_limit_mib * 2**20:
+        _require_small_groups(groups, config)
+        images, path_notes = (
+            StreamedImages(groups, np.arange(table.num_rows), config.image_size, config.max_pixel_value),
+            [],
+        )
+    else:
+        images, path_notes = _read_images(path, files, config)
+    return Split(images, labels, attributes, (*index_notes, *missing_notes, *path_notes))
+
+
+def has_test_files(path: Path) -> bool:
+    """Whether the names of a folder's files tell training files from others."""
+    return "train" in (parts := parquet_files(path)) and len(parts.keys() - {"train", None}) > 0
+
+
+def unused_files(path: Path, *, has_test_path: bool) -> list[str]:
+    """A note on the files of a training folder that are for neither training nor testing."""
+    parts = parquet_files(path)
+    used = {"train", None if has_test_path else "test" if "test" in parts else "validation"}
+    others = [f"{len(files)} {name}" for name, files in parts.items() if len(parts) > 1 and name not in used]
+    return [f"{path}: left out its {' and '.join(others)} files"] if others else []
+
+
+def parquet_files(path: Path) -> Files:
+    """The Parquet files of a path, sorted, by the part that their names tell.
+
+    Raises:
+        UserError: none is there.
+    """
+    require_exists(path)
+    if is_pattern(path):
+        base, found = base_of(path), fitting(path)
+    elif path.is_dir():
+        base, found = path, list(path.rglob("*.parquet"))
+    else:
+        require_file(path)
+        return {None: [path]}
+    parts: Files = {}
+    for file in sorted(found):
+        name = file.relative_to(base)
+        if file.is_file() and not any(is_hidden(each) or each.startswith("_") for each in name.parts):
+            parts.setdefault(part_of(str(name.with_suffix(""))), []).append(file)
+    if not parts:
+        raise UserError(f"{path}: holds no .parquet file")
+    return parts
+
+
+def _files_of(path: Path, part: SplitName | None) -> list[Path]:
+    parts = parquet_files(path)
+    if part is None or len(parts) == 1:
+        return sorted(file for files in parts.values() for file in files)
+    if None in parts:
+        named = next(files[0] for name, files in parts.items() if name is not None)
+        raise UserError(
+            f"{path}: {named.name} is named as a part of a data set and {parts[None][0].name} is not; name the files "
+            "to use by a pattern, such as data.train_path='folder/train-*.parquet'"
+        )
+    wanted = "validation" if part == "test" and "test" not in parts else part
+    if wanted not in parts:
+        raise UserError(f"{path}: holds {' and '.join(map(str, parts))} files, and none for {part}ing")
+    return parts[wanted]
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """What Arrow raises at damaged files becomes a UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        raise UserError(f"{path}: not readable as Parquet: {error}") from error
+
+
+def _schema(file: Path) -> pa.Schema:
+    with _readable(file):
+        schema = pq.read_schema(file)
+        repeated = sorted({name for name in schema.names if schema.names.count(name) > 1})
+        if repeated:
+            raise UserError(f"{file}: two columns are called {repeated[0]!r}; give each a name of its own")
+        return schema
+
+
+def _described(schemas: list[pa.Schema], keep: str | None = None) -> tuple[list[str], list[str]]:
+    """Columns that hold plain values or lists of them, without pandas' row numbers, of which a note tells."""
+    names: dict[str, None] = {}
+    indices: dict[str, None] = {}
+    for schema in schemas:
+        of_pandas = _index_columns(schema)
+        for field in schema:
+            if plain_type(field.type) is None:
+                continue
+            is_row_number = field.name != keep and (field.name in of_pandas or is_index(field.name))
+            (indices if is_row_number else names)[field.name] = None
+    return list(names), [f"{', '.join(indices)}: pandas' row numbers are no attribute"] if indices else []
+
+
+def _index_columns(schema: pa.Schema) -> set[str]:
+    try:
+        found = (schema.pandas_metadata or {}).get("index_columns", [])
+        return {name for name in found if isinstance(name, str)}
+    except (ValueError, AttributeError, TypeError):  # metadata that is no JSON, or of another form
+        return set()
+
+
+def _require_one_value(file: Path, field: pa.Field) -> None:
+    kind = plain_type(field.type)
+    if kind is None or pa.types.is_large_list(kind):
+        raise UserError(
+            f"{file}: column '{field.name}' must hold one value a row (text or numbers); it is {field.type}"
+        )
+
+
+def _read_plain(
+    path: Path, files: list[Path], schemas: list[pa.Schema], names: list[str]
+) -> tuple[pa.Table, list[str]]:
+    """These columns of all files, in their plain types; a file that lacks one has missing values there."""
+    tables, lacking = [], dict.fromkeys(names, 0)
+    for file, schema in zip(files, schemas, strict=True):
+        present = [name for name in names if name in schema.names and plain_type(schema.field(name).type) is not None]
+        for name in set(names) - set(present):
+            lacking[name] += 1
+        with _readable(file):
+            table = dataset(file, format="parquet").to_table(columns=present)
+            tables.append(pa.table({name: as_plain(table[name]) for name in present}) if present else table)
+    try:
+        whole = pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise UserError(f"{path}: the types of a column differ between the files: {error}") from error
+    notes = [
+        f"{path}: {count} of {len(files)} files have no column {name}; its values are missing there"
+        for name, count in lacking.items()
+        if count
+    ]
+    return whole, notes
+
+
+def read_plain_columns(path: Path, names: Sequence[str]) -> pa.Table:
+    """Columns with one value a row, of all files of a path.
+
+    Raises:
+        UserError: a missing file or column, or a column of another type.
+    """
+    files = _files_of(path, None)
+    schemas = [_schema(file) for file in files]
+    for file, schema in zip(files, schemas, strict=True):
+        require_columns(file, schema.names, set(names))
+        for name in names:
+            _require_one_value(file, schema.field(name))
+    return _read_plain(path, files, schemas, list(dict.fromkeys(names)))[0]
+
+
+def _image_field(file: Path, name: str, kind: pa.DataType) -> str:
+    """The column, or the field of it, that holds the encoded images."""
+    is_struct = pa.types.is_struct(kind) and "bytes" in [field.name for field in kind]
+    of_bytes = kind.field("bytes").type if is_struct else kind
+    if pa.types.is_dictionary(of_bytes):
+        of_bytes = of_bytes.value_type
+    is_binary: list[Callable[[pa.DataType], bool]] = [
+        pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view,
+    ]  # fmt: skip
+    if not (any(test(of_bytes) for test in is_binary) or (is_struct and pa.types.is_null(of_bytes))):
+        raise UserError(
+            f"{file}: column '{name}' must hold encoded images (binary or struct<bytes, path>); it is {of_bytes}"
+        )
+    return f"{name}.bytes" if is_struct else name
+
+
+def _read_images(path: Path, files: list[Path], config: DataConfig) -> tuple[EncodedImages, list[str]]:
+    """All encoded images; where bytes are null and there is a path, the file below the root that it names."""
+    blobs: list[pa.Array] = []
+    places: list[str | None] = []
+    rows: list[str] = []
+    for file in files:
+        with _readable(file):
+            column = dataset(file, format="parquet").to_table(columns=[config.image_column])[config.image_column]
+            for chunk in column.chunks:
+                blobs.append(image_bytes(chunk))
+                places += image_paths(chunk)
+        rows += [f"{file}, row {row}" for row in range(len(column))]
+    encoded = pa.concat_arrays(blobs)
+    missing = [row for row in np.flatnonzero(encoded.is_null().to_numpy(zero_copy_only=False)) if places[row]]
+    if not missing:
+        return EncodedImages(encoded, tuple(rows), config.image_size, config.max_pixel_value), []
+    root = Path(config.image_root) if config.image_root else _folder_of(path)
+    payloads: list[Payload | NoImage | None] = encoded.to_pylist()
+    for row in missing:
+        payloads[row] = _file_of(root, str(places[row]))
+    note = f"{path}: the bytes of {len(missing)} images are not embedded; they are read from their paths below {root}"
+    return EncodedImages(payloads, tuple(rows), config.image_size, config.max_pixel_value), [note]
+
+
+def _folder_of(path: Path) -> Path:
+    return base_of(path) if is_pattern(path) else path if path.is_dir() else path.parent
+
+
+def _file_of(root: Path, name: str) -> Path | NoImage:
+    try:
+        file = (root / name).resolve()
+        if not is_inside(file, root):
+            return NoImage(f"its bytes are not embedded, and its path {name!r} leaves the image root {root}")
+        if file.is_file():
+            return file
+    except (OSError, ValueError, RuntimeError):  # a name that no file system takes
+        pass
+    return NoImage(f"its bytes are not embedded, and there is no file {name!r} below {root} (data.image_root)")
+
+
+def _require_small_groups(groups: tuple[RowGroup, ...], config: DataConfig) -> None:
+    largest = max(groups, key=lambda group: group.num_bytes)
+    needed = config.shuffle_row_groups * largest.num_bytes
+    if needed > config.memory_limit_mib * 2**20:
+        raise UserError(
+            f"{largest.path}: row group {largest.number} holds {largest.num_bytes / 2**20:.0f} MiB of images, and "
+            f"data.shuffle_row_groups={config.shuffle_row_groups} of them exceed data.memory_limit_mib="
+            f"{config.memory_limit_mib}; write smaller row groups, or change either number"
+        )

@@ -1,0 +1,163 @@
+"""Folders as people have them: parts, hidden files, files that are no images, and links."""
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torchvision
+from PIL import Image
+
+from clray.config.sections import DataConfig
+from clray.data.check import check_data
+from clray.data.load import Dataset, load_dataset
+from clray.errors import UserError
+from tests.conftest import png
+
+
+def write(root: Path, *names: str, count: int = 4) -> Path:
+    for number, name in enumerate(names):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            (root / name / f"{i}.png").write_bytes(png(100 * number + i))
+    return root
+
+
+def load(root: Path, **changes: object) -> Dataset:
+    return load_dataset(DataConfig(name="imagefolder", train_path=str(root), **changes))
+
+
+@pytest.mark.parametrize("train", ["train", "Training", "train2017"])
+@pytest.mark.parametrize("held_out", ["val", "test", "validation", "Test"])
+def test_train_and_val_are_parts_and_no_classes(tmp_path: Path, train: str, held_out: str) -> None:
+    write(tmp_path, *(f"{train}/{name}" for name in ("ant", "bee", "cat")))
+    write(tmp_path, *(f"{held_out}/{name}" for name in ("ant", "bee", "cat")), count=2)
+    data = load(tmp_path)
+    assert data.names[None] == ("ant", "bee", "cat")
+    assert (len(data.train), len(data.test)) == (12, 6)
+
+
+def test_the_test_part_goes_before_the_validation_part_and_what_is_left_out_is_said(tmp_path: Path) -> None:
+    write(tmp_path, *(f"{part}/{name}" for part in ("train", "val", "test", "extra") for name in ("ant", "bee")))
+    data = load(tmp_path)
+    assert (len(data.train), len(data.test)) == (8, 8)
+    assert f"{tmp_path}: left out the folders beside train/: extra, val" in data.notes
+
+
+def test_a_class_may_be_called_train_beside_other_classes(tmp_path: Path) -> None:
+    assert load(write(tmp_path, "bus", "train", "tram")).names[None] == ("bus", "train", "tram")
+
+
+def test_a_lone_training_folder_is_divided(tmp_path: Path) -> None:
+    data = load(write(tmp_path, "train/ant", "train/bee"))
+    assert data.names[None] == ("ant", "bee")
+    assert len(data.train) + len(data.test) == 8
+
+
+def test_what_systems_leave_behind_is_no_data(tmp_path: Path) -> None:
+    write(
+        tmp_path, "ant", "bee", ".ipynb_checkpoints", "__MACOSX/ant", "@eaDir", "ant/@eaDir", "bee/.ipynb_checkpoints"
+    )
+    for name in ("ant/._0.png", "ant/.DS_Store", "bee/Thumbs.db", ".hidden.png"):
+        (tmp_path / name).write_bytes(png(0))
+    data = load(tmp_path)
+    assert data.names[None] == ("ant", "bee")
+    assert len(data.train) + len(data.test) == 8
+    (note,) = data.notes
+    assert "left out 9 hidden files and folders" in note
+    assert note in check_data(DataConfig(name="imagefolder", train_path=str(tmp_path))).notes
+
+
+def encoded(form: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(buffer, form)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [("x.gif", "GIF"), ("x.JPG", "JPEG"), ("x.jfif", "JPEG"), ("x.webp", "WEBP"), ("x.bmp", "BMP"), ("x.tiff", "TIFF"),
+     ("x.TIF", "TIFF"), ("without_ending", "JPEG"), ("x.img", "PNG"), ("x.png", "JPEG")],
+)  # fmt: skip
+def test_images_are_read_by_their_content(tmp_path: Path, name: str, form: str) -> None:
+    write(tmp_path, "ant", "bee")
+    (tmp_path / "ant" / name).write_bytes(encoded(form))
+    data = load(tmp_path)
+    assert len(data.train) + len(data.test) == 9
+
+
+def test_what_is_no_image_is_counted_and_named(tmp_path: Path) -> None:
+    write(tmp_path, "ant", "bee", "empty", count=4)
+    for path in (tmp_path / "empty").iterdir():
+        path.unlink()
+    for name in ("ant/readme.txt", "ant/list.txt", "bee/page.svg", "loose.png", "notes.md"):
+        (tmp_path / name).write_bytes(png(0) if name.endswith(".png") else b"<svg>not pixels</svg>")
+    os.mkfifo(tmp_path / "bee" / "pipe")
+    data = load(tmp_path)
+    assert len(data.train) + len(data.test) == 8
+    others, beside, empty = data.notes
+    assert (
+        "left out 5 files that are no images (2 .txt, 1 .svg, 1 without ending, 1 .md); the first: ant/list" in others
+    )
+    assert "left out 1 images in no class folder, such as loose.png" in beside
+    assert "1 class folders hold no image; the first: empty" in empty
+
+
+def test_a_folder_without_class_folders_says_what_it_holds(tmp_path: Path) -> None:
+    for i in range(4):
+        (tmp_path / f"{i}.png").write_bytes(png(i))
+    with pytest.raises(UserError, match="expected a folder for each class with images in it; found 4 images beside"):
+        load(tmp_path)
+
+
+def test_links_that_loop_or_repeat_a_folder_do_not_multiply_images(tmp_path: Path) -> None:
+    write(tmp_path, "ant", "bee", "bee/more")
+    (tmp_path / "ant" / "loop").symlink_to(tmp_path)
+    (tmp_path / "bee" / "self").symlink_to(tmp_path / "bee")
+    (tmp_path / "wasp").symlink_to(tmp_path / "bee")
+    data = load(tmp_path)
+    assert data.names[None] == ("ant", "bee")
+    assert len(data.train) + len(data.test) == 12
+    assert "left out 3 links to folders whose images are read where they lie; the first: ant/loop" in data.notes[0]
+
+
+def test_links_to_what_is_hidden_inside_the_root_are_followed_once(tmp_path: Path) -> None:
+    write(tmp_path, ".store/cats", "dog")
+    (tmp_path / ".store" / "cats" / "loop").symlink_to(tmp_path / ".store")
+    (tmp_path / "cat").symlink_to(tmp_path / ".store" / "cats")
+    (tmp_path / "dog" / "extra.png").symlink_to(tmp_path / ".store" / "cats" / "0.png")
+    data = load(tmp_path)
+    assert data.names[None] == ("cat", "dog")
+    assert len(data.train) + len(data.test) < 20
+
+
+def test_a_broken_link_is_said_to_be_broken(tmp_path: Path) -> None:
+    write(tmp_path, "ant", "bee")
+    (tmp_path / "ant" / "gone.png").symlink_to("/nowhere/gone.png")
+    (tmp_path / "bee" / "itself.png").symlink_to(tmp_path / "bee" / "itself.png")
+    with pytest.raises(UserError, match=r"2 images are broken links; the first: ant/gone\.png is a broken link"):
+        load(tmp_path)
+    data = load(tmp_path, on_bad_image="skip")
+    assert (len(data.train) + len(data.test), len(data.skipped)) == (8, 2)
+    assert check_data(DataConfig(name="imagefolder", train_path=str(tmp_path))).num_bad == 2
+
+
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_a_link_that_leaves_the_root_is_refused(tmp_path: Path, is_folder: bool) -> None:
+    write(tmp_path, "in/ant", "in/bee", "out")
+    (tmp_path / "in" / "ant" / "x.png").symlink_to(tmp_path / "out" / ("" if is_folder else "0.png"))
+    with pytest.raises(UserError, match=r"1 links leave the folder; the first: ant/x\.png"):
+        load(tmp_path / "in", on_bad_image="skip")
+
+
+def test_images_come_in_the_order_of_torchvision(tmp_path: Path) -> None:
+    """The split into training and test images, and with it every result, depends on the order."""
+    write(tmp_path, "b", "a b", "a", "b/sub", "b-x", "a/z/y", "a/z-1")
+    (tmp_path / "a" / "z.png").write_bytes(png(1))
+    reference = torchvision.datasets.ImageFolder(str(tmp_path))
+    from clray.data.readers.folders import read_folder
+
+    split = read_folder(tmp_path, DataConfig(name="imagefolder", train_path=str(tmp_path)), "train")
+    assert [split.name(i) for i in range(len(split.labels))] == [path for path, _ in reference.samples]
+    assert split.labels.tolist() == [reference.classes[label] for _, label in reference.samples]
