@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from clray.config import Config, override
 from clray.config.keys import read_config
 from clray.errors import TrainingError, UserError
+from clray.interrupts import uninterrupted
 from clray.progress import ConsoleObserver, Observer
 from clray.redaction import hide_credentials
 
@@ -331,14 +332,17 @@ def _recording(
         try:
             with head_watched(observer.note, leave) if is_on_ray else nullcontext():
                 yield tracker
+            if lost:
+                raise TrainingError(lost[0])
         except BaseException as error:
             if lost:
                 raise TrainingError(lost[0]) from error
-            tracker.end_open("FAILED" if isinstance(error, Exception) else "KILLED")
-            raise
-        finally:
-            if not lost:
+            with uninterrupted():
+                tracker.end_open("FAILED" if isinstance(error, Exception) else "KILLED")
                 _close(tracker, config, observer)
+            raise
+        with uninterrupted():
+            _close(tracker, config, observer)
 
 
 def _close(tracker: "Tracker", config: Config, observer: Observer) -> None:

@@ -3,6 +3,7 @@
 torch, Ray and MLflow take seconds to import, so each command imports them after its input has been checked.
 """
 
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from clray.cli import stops
 from clray.cli.checkpoint import embed, evaluate, export
 from clray.cli.cluster import cluster
 from clray.cli.data import clusters_app, data_app
@@ -31,14 +33,19 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Entry point: 0 is success, 2 the user's error, 1 a failure, 130 an interruption."""
+    """Entry point: 0 is success, 2 the user's error, 1 a failure, 128 and a signal's number an interruption."""
+    stops.listen()
     try:
         app()
+    except SystemExit as ended:
+        if not stops.finish_output() or (ended.code == 1 and stops.is_output_closed()):
+            sys.exit(128 + signal.SIGPIPE)
+        sys.exit(stops.exit_code(otherwise=ended.code))
     except UserError as error:
         print_error("error", str(error))
         sys.exit(2)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(stops.exit_code())
     except Exception as error:
         if "-v" in sys.argv or "--verbose" in sys.argv:
             sys.stderr.write(as_shown(traceback.format_exc()))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clray.cli import stops
 from clray.cli.options import (
     AsJson,
     Assignments,
@@ -72,7 +73,7 @@ def sweep(
     if result.num_open:
         print_error("interrupted", f"{result.num_open} trials have not ended")
         observer.print_resume()
-        raise typer.Exit(130)
+        raise typer.Exit(stops.exit_code())
     has_score = any(config.sweep.metric in record.metrics for record in result.records)
     if not has_score or any(record.error for record in result.records):
         raise typer.Exit(1)

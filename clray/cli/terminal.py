@@ -11,10 +11,17 @@ from typing import Any
 
 from rich.table import Table
 
+from clray.cli import stops
 from clray.console import PlainConsole, as_shown
 from clray.progress import progress_bar
 
-out = PlainConsole()
+
+class _Output(PlainConsole):
+    def on_broken_pipe(self) -> None:
+        stops.output_closed()
+
+
+out = _Output()
 err = PlainConsole(stderr=True)
 
 

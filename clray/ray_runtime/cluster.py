@@ -41,6 +41,7 @@ def start_ray(*, needed_cpus: float = 1.0, dashboard: bool = False, verbose: boo
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     address = os.environ.get("RAY_ADDRESS")
     if address:
         _require_answer(address)
@@ -54,7 +55,7 @@ def start_ray(*, needed_cpus: float = 1.0, dashboard: bool = False, verbose: boo
                 f"RAY_ADDRESS={address}: no Ray cluster answers there ({reason}); unset it to run here"
             ) from error
         _warn_of_open_dashboard(joined.dashboard_url)
-        _end_as_by_ctrl_c()
+        _end_as_by_ctrl_c(on_sigterm)
         return
     require_free_port()
     _keep_to_loopback()
@@ -67,7 +68,7 @@ def start_ray(*, needed_cpus: float = 1.0, dashboard: bool = False, verbose: boo
         log_to_driver=verbose,
         _temp_dir=str(make_private_folder(ray.shutdown)),
     )
-    _end_as_by_ctrl_c()
+    _end_as_by_ctrl_c(on_sigterm)
 
 
 def _warn_of_open_dashboard(url: str | None) -> None:
@@ -81,14 +82,17 @@ def _warn_of_open_dashboard(url: str | None) -> None:
         )
 
 
-def _end_as_by_ctrl_c() -> None:
-    """Let SIGTERM, which `ray job stop` sends, do what Ctrl-C does; Ray's own handler would leave at once."""
+def _end_as_by_ctrl_c(before: object) -> None:
+    """Let SIGTERM, which `ray job stop` sends, do what Ctrl-C does; Ray's own handler would leave at once.
+
+    A handler that was there `before` Ray came is put back.
+    """
 
     def interrupt(_: int, __: FrameType | None) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, interrupt)
+        signal.signal(signal.SIGTERM, before if callable(before) else interrupt)
 
 
 def require_shared_folder(folder: Path) -> None:

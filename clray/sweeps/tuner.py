@@ -1,5 +1,6 @@
 """A sweep: its points as trials of Ray Tune, reported to a display and to MLflow."""
 
+import logging
 import os
 import shutil
 import time
@@ -14,6 +15,7 @@ from ray.tune.experiment import Trial
 from clray.config import Config, override
 from clray.data.load import Dataset
 from clray.errors import UserError
+from clray.interrupts import uninterrupted
 from clray.kmeans.shards.actors import shard_resources
 from clray.ray_runtime.cluster import require_resources, start_ray, warn_of_unused_gpus
 from clray.report.pictures import CLUSTERS_FILE, PATH_FILE
@@ -30,6 +32,8 @@ from clray.training.storage import keep_results
 from clray.training.trainer import check_against_data
 from clray.training.workers.launch import start_service
 from clray.training.workers.resources import required_resources
+
+log = logging.getLogger(__name__)
 
 
 class Display(Protocol):
@@ -142,10 +146,13 @@ def run_sweep(
     )
     try:
         tuner.fit()
+    except KeyboardInterrupt:
+        log.warning("interrupted once more: Tune's own state is left; what has finished is concluded")
     finally:
-        reporter.close()
-        # Tune's own state; a sweep is resumed from the folders of its trials.
-        shutil.rmtree(folder / "tune", ignore_errors=True)
+        with uninterrupted():
+            reporter.close()
+            # Tune's own state; a sweep is resumed from the folders of its trials.
+            shutil.rmtree(folder / "tune", ignore_errors=True)
     return book.records, reporter.parent
 
 
