@@ -130,12 +130,14 @@ def train(
         _check_debug(config, debug)
         folder = _choose_folder(config, source, name, resume, observer)
         data = _load(config, observer)
+        from clray.training.folder import claim_storage
         from clray.training.trainer import check_against_data
         from clray.training.workers.launch import launch, start_for_run
         from clray.training.workers.resources import needs_ray
         from clray.training.workers.session import read_metrics
 
         check_against_data(config, data)
+        claim_storage(config, folder, resume)
         clustering = None
         if not debug:
             clustering = start_for_run(config, verbose=verbose)
@@ -191,11 +193,15 @@ def sweep(
     config = read_config(source, overrides)
     observer = observer or _observer(progress)
     with observer.preparing("preparing data, MLflow store and Ray"):
-        plan, folder, data, num_at_once = _prepare_sweep(config, source, name, resume, observer, verbose=verbose)
+        plan, folder, data = _prepare_sweep(config, source, name, resume, observer)
         from clray.sweeps.summary import conclude
         from clray.sweeps.trials import rank_records
-        from clray.sweeps.tuner import run_sweep
+        from clray.sweeps.tuner import run_sweep, start_for_sweep
         from clray.sweeps.watching import Watch
+        from clray.training.folder import claim_storage
+
+        claim_storage(config, folder, resume)
+        num_at_once = start_for_sweep(config, plan.samples, verbose=verbose)
     timing: dict[str, float] = {}
     running = override(config, {"sweep.fail_fast": True}) if fail_fast else config
     with _recording(config, folder, observer, resume=resume, is_on_ray=True) as tracker:
@@ -232,10 +238,11 @@ def estimate_sweep(
     config = read_config(source, overrides)
     observer = observer or Observer()
     with observer.preparing("preparing data and Ray, and timing steps"):
-        plan, _, data, num_at_once = _prepare_sweep(config, source, None, False, observer, verbose=verbose)
+        plan, _, data = _prepare_sweep(config, source, None, False, observer)
         from clray.sweeps.dry_run import estimate
+        from clray.sweeps.tuner import start_for_sweep
 
-        return plan, estimate(plan, data, num_at_once)
+        return plan, estimate(plan, data, start_for_sweep(config, plan.samples, verbose=verbose))
 
 
 def _observer(progress: bool) -> Observer:
@@ -278,17 +285,17 @@ def _load(config: Config, observer: Observer) -> "Dataset":
 
 
 def _prepare_sweep(
-    config: Config, source: Source, name: str | None, resume: bool, observer: Observer, *, verbose: bool
-) -> "tuple[SweepPlan, Path, Dataset, int]":
+    config: Config, source: Source, name: str | None, resume: bool, observer: Observer
+) -> "tuple[SweepPlan, Path, Dataset]":
     from clray.sweeps.search_space import plan_sweep
 
     plan = plan_sweep(config)
     folder = _choose_folder(config, source, name, resume, observer)
     data = _load(config, observer)
-    from clray.sweeps.tuner import check_points, start_for_sweep
+    from clray.sweeps.tuner import check_points
 
     check_points(plan.samples, data)
-    return plan, folder, data, start_for_sweep(config, plan.samples, verbose=verbose)
+    return plan, folder, data
 
 
 def _keep(config: Config, folder: Path) -> None:

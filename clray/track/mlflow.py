@@ -3,6 +3,7 @@
 import base64
 import http.client
 import os
+import shlex
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -233,4 +234,6 @@ def _deleted_runs(store: Store) -> list[Any]:
 
 def ui_command(uri: str) -> str:
     """The command that opens this store in a browser."""
-    return uri if uri.startswith(("http://", "https://")) else f"mlflow ui --backend-store-uri {uri}"
+    if uri.startswith(("http://", "https://")):
+        return uri
+    return shlex.join(["mlflow", "ui", "--backend-store-uri", uri])

@@ -1,5 +1,6 @@
 """The folder of a run or sweep: claimed before anything is started, and never one that holds another run."""
 
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,11 +19,11 @@ CONFIG_FILE = "config.yaml"
 def claim_folder(config: Config, config_name: str, name: str | None, resume: bool) -> Path:
     """`<output>/<name>`, by default named after the config file and the time; checked, not created.
 
-    With `resume` a run whose folder is lost is fetched from `train.storage_path`.
+    Looks only at what is here; see `claim_storage` for what `train.storage_path` holds.
 
     Raises:
-        UserError: a name that `check_run_name` refuses; a folder or storage that holds another run, or with `resume`
-            one that holds none or one of another config.
+        UserError: a name that `check_run_name` refuses; a folder that holds another run, or with `resume` one that
+            holds none or one of another config.
     """
     if name is not None:
         check_run_name(name)
@@ -33,26 +34,42 @@ def claim_folder(config: Config, config_name: str, name: str | None, resume: boo
         raise UserError(f"output: {output} is a file; choose a folder with --output")
     folder = output.resolve() / (name or f"{as_run_name(config_name)}-{time.strftime('%Y%m%d-%H%M%S')}")
     require_unlocked(folder)
-    storage = None
-    if config.train.storage_path is not None:
-        from clray.training.storage import Storage
-
-        Storage(config.train.storage_path, "").check()
-        storage = Storage(config.train.storage_path, folder.name)
-    if resume:
-        if storage is not None and not (folder / CONFIG_FILE).exists():
-            storage.download(folder, checkpoints=False)
-        if not (folder / CONFIG_FILE).exists():
-            raise UserError(f"--resume: {folder} holds no run to go on with")
-        _require_same_config(config, folder / CONFIG_FILE)
-    elif not holds_nothing(folder):
+    if not resume and not holds_nothing(folder):
         raise _taken(folder)
-    elif storage is not None and not storage.is_empty():
+    if resume and (folder / CONFIG_FILE).exists():
+        _require_same_config(config, load_config(folder / CONFIG_FILE), str(folder / CONFIG_FILE))
+    elif resume and config.train.storage_path is None:
+        raise _holds_no_run(folder)
+    return folder
+
+
+def claim_storage(config: Config, folder: Path, resume: bool) -> None:
+    """Check that the run may write to `train.storage_path`; with `resume` fetch a run whose folder is lost.
+
+    Writes, so it comes after what else can be refused.
+
+    Raises:
+        UserError: a storage that cannot be written or holds another run of the name, or with `resume` none or one of
+            another config.
+    """
+    if config.train.storage_path is None:
+        return
+    from clray.training.storage import Storage
+
+    Storage(config.train.storage_path, "").check()
+    storage = Storage(config.train.storage_path, folder.name)
+    if not resume and not storage.is_empty():
         raise UserError(
-            f"train.storage_path: {hide_credentials(storage.uri)} holds another run {folder.name}; go on with it with "
+            f"train.storage_path: {hide_credentials(storage.uri)} holds another run {folder.name}; resume it with "
             "--resume, or choose another --name"
         )
-    return folder
+    if resume and not (folder / CONFIG_FILE).exists():
+        with tempfile.TemporaryDirectory() as looked_at:
+            if not storage.fetch(CONFIG_FILE, Path(looked_at)):
+                raise _holds_no_run(folder)
+            saved = load_config(Path(looked_at) / CONFIG_FILE)
+        _require_same_config(config, saved, f"{hide_credentials(storage.uri)}/{folder.name}/{CONFIG_FILE}")
+        storage.download(folder, checkpoints=False)
 
 
 @contextmanager
@@ -69,7 +86,11 @@ def folder_held(folder: Path, *, resume: bool) -> Iterator[None]:
 
 
 def _taken(folder: Path) -> UserError:
-    return UserError(f"{folder} holds another run; go on with it with --resume, or choose another --name")
+    return UserError(f"{folder} holds another run; resume it with --resume, or choose another --name")
+
+
+def _holds_no_run(folder: Path) -> UserError:
+    return UserError(f"--resume: {folder} holds no run to resume")
 
 
 def write_config(config: Config, folder: Path) -> None:
@@ -78,13 +99,13 @@ def write_config(config: Config, folder: Path) -> None:
     (folder / CONFIG_FILE).write_text(dump_yaml(config), encoding="utf-8")
 
 
-def _require_same_config(config: Config, saved_path: Path) -> None:
-    saved, given = _comparable(load_config(saved_path)), hide_in_tree(_comparable(config))
+def _require_same_config(config: Config, kept: Config, where: str) -> None:
+    saved, given = _comparable(kept), hide_in_tree(_comparable(config))
     changed = [key for key in given if given[key] != saved.get(key)]
     if changed:
         key = changed[0]
         raise UserError(
-            f"--resume: the config differs from {saved_path} in {', '.join(changed)} ({key} is {given[key]!r}, was "
+            f"--resume: the config differs from {where} in {', '.join(changed)} ({key} is {given[key]!r}, was "
             f"{saved.get(key)!r}); resume with the same config, or start a new run"
         )
 

@@ -109,6 +109,15 @@ class Storage:
             if file.is_file() and not file.name.endswith(NOT_RESULTS):
                 self.upload(file)
 
+    def fetch(self, name: str, folder: Path) -> bool:
+        """Copy one file of the run into a folder that is there; returns whether the storage holds it."""
+        system, path = self.place
+        if not system.get_file_info(f"{path}/{name}").is_file:
+            return False
+        with system.open_input_stream(f"{path}/{name}") as source:
+            (folder / name).write_bytes(source.read())
+        return True
+
     def download(self, folder: Path, *, checkpoints: bool = True) -> None:
         """Fetch the run's files and those below it, where it has any; with `checkpoints` off its results only."""
         system, path = self.place

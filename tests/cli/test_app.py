@@ -97,7 +97,7 @@ def test_a_folder_that_holds_another_run_is_not_overwritten(clray: Clray, tiny_y
     for command in ("train", "sweep"):
         done = clray(command, tiny_yaml(search_space=GRID), "-o", tmp_path / "out", "--name", "x")
         assert done.returncode == 2
-        assert "holds another run; go on with it with --resume, or choose another --name" in done.stderr
+        assert "holds another run; resume it with --resume, or choose another --name" in done.stderr
     assert (tmp_path / "out" / "x" / "config.yaml").read_text() == "mine"
 
 

@@ -31,7 +31,7 @@ def test_the_resume_command_shows_no_password() -> None:
     assert "train.storage_path=s3://***@bucket?token=***" in shlex.split(command)
 
 
-@pytest.mark.parametrize("path", ["plain/x", "a b", "it's", "a: b", "#1", "[x]", "true", "12", "null", "é;rm"])
+@pytest.mark.parametrize("path", ["plain/x", "a b", "it's", "a: b", "#1", "[x]", "true", "null", "é;rm"])
 def test_a_printed_setting_means_the_path_it_names(path: str) -> None:
     flag, assignment = shlex.split(_as_sets({"data.train_path": Path(path)}))
     assert flag == "--set"

@@ -80,7 +80,7 @@ def test_a_sweep_whose_output_folder_is_lost_goes_on_from_the_storage(clray: Clr
     shutil.rmtree(tmp_path / "here")
     refused = clray("sweep", config, "-o", tmp_path / "there", "--name", "s")
     assert refused.returncode == 2
-    assert f"{kept.parent} holds another run s; go on with it with --resume" in refused.stderr
+    assert f"{kept.parent} holds another run s; resume it with --resume" in refused.stderr
 
     done = clray("sweep", config, "-o", tmp_path / "there", "--name", "s", "--json", "--resume")
     again = results_of(done)
