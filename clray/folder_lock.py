@@ -32,14 +32,16 @@ def folder_locked(folder: Path) -> Iterator[None]:
     Raises:
         UserError: another command holds the folder, or it cannot be written.
     """
-    made = not folder.exists()
     try:
+        made = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = _acquire(folder / LOCK_FILE, wait=False)
     except OSError as error:
         raise UserError(
             f"{folder}: cannot be written ({error.strerror}); choose another output folder, or mend its permissions"
         ) from error
+    except ValueError as error:  # a name that no file system takes
+        raise UserError(f"{str(folder)!r}: not a name of a folder ({error})") from error
     try:
         yield
     finally:

@@ -3,6 +3,7 @@
 Those that a training run shares are declared, with their ranges, in the config's section `kmeans`; here are the others.
 """
 
+import difflib
 import operator
 from collections.abc import Sequence
 from numbers import Real
@@ -63,11 +64,17 @@ def make_options(**values: Any) -> KMeansOptions:
     try:
         return KMeansOptions(**values)
     except ValidationError as error:
-        problems = []
-        for problem in error.errors():
-            message = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-            problems.append(f"{problem['loc'][0]} {message}; got {shown(problem['input'])}")
-        raise UserError("\n".join(problems)) from None
+        raise UserError("\n".join(map(_describe, error.errors()))) from None
+
+
+def _describe(problem: Any) -> str:
+    name = problem["loc"][0]
+    if problem["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(name), KMeansOptions.model_fields, n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"Options: {', '.join(KMeansOptions.model_fields)}."
+        return f"unknown option {str(name)!r}. {hint}"
+    message = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    return f"{name} {message}; got {shown(problem['input'])}"
 
 
 def whole_number(value: Any) -> int:

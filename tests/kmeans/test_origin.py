@@ -15,6 +15,7 @@ from clray.kmeans.origin import MAX_SQUARED_NORM, choose_origin, join_surveys
 from clray.kmeans.progress import Progress
 from clray.kmeans.shards.faiss_shard import FaissShard, search_again
 from clray.kmeans.vectors.source import split_rows
+from clray.ray_runtime import cluster as ray_cluster
 
 HUGE_ROW = Path(__file__).parent / "data" / "one_huge_row.npy"
 
@@ -160,13 +161,16 @@ def test_an_interrupted_clustering_far_away_goes_on_to_the_same_result(tmp_path:
     np.testing.assert_array_equal(found.ids, expected.ids)
 
 
-def test_a_row_whose_squared_norm_overflows_is_named_with_the_bound() -> None:
+def test_a_row_whose_squared_norm_overflows_is_named_with_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     """A public report: FAISS answered -1, and the sparse product corrupted the heap."""
     message = (
         r"1 of 2000 vectors .*one_huge_row\.npy: row \d+ has a squared norm of 1\.\de\+5\d, above the bound of 1e\+35"
     )
     with pytest.raises(UserError, match=message):
         cluster(HUGE_ROW, 10, use_ray=False)
+    monkeypatch.setattr(ray_cluster, "start_ray", lambda **_: pytest.fail("Ray was started"))
+    with pytest.raises(UserError, match=message):
+        cluster(HUGE_ROW, 10)
     found = cluster(HUGE_ROW, 10, use_ray=False, drop_nonfinite=True)
     assert np.flatnonzero(found.ids < 0).tolist() == found.nonfinite_rows.tolist()
     assert len(found.nonfinite_rows) == 1

@@ -12,13 +12,15 @@ import numpy as np
 
 from clray.errors import UserError
 from clray.kmeans.lloyd import LocalShards, Shards
-from clray.kmeans.memory import plan_blocks, process_bytes
+from clray.kmeans.memory import BlockPlan, plan_blocks, process_bytes
 from clray.kmeans.options import KMeansOptions
 from clray.kmeans.origin import MAX_SQUARED_NORM, Survey, join_surveys
 from clray.kmeans.shards.faiss_shard import FaissShard
 from clray.kmeans.vectors.source import ArraySlice, Vectors
 
 SHOWN_ROWS = 5
+LOOKED_AT_FIRST_BYTES = 2**28
+"""So many bytes are looked through in a second or less, before Ray is started, which takes longer."""
 
 
 @contextmanager
@@ -62,6 +64,9 @@ def ray_shards(
     from clray.kmeans.shards.actors import RayShards, shard_resources, start_shard_actors
     from clray.ray_runtime.cluster import require_resources, start_ray
 
+    if vectors.num_bytes <= LOOKED_AT_FIRST_BYTES:
+        whole = FaissShard(vectors.slice(0, len(vectors)), plan=BlockPlan(is_resident=False, block_rows=8192))
+        _refuse_bad(vectors, whole.survey().bad_rows, drop=options.drop_nonfinite)
     needed = shard_resources(options)
     start_ray(needed_cpus=math.ceil(needed["CPU"]), verbose=verbose)
     require_resources(needed, f"{options.num_shards} k-means shards")

@@ -148,6 +148,11 @@ class Vectors:
         return self.array.shape[1] if self.array is not None else self.files[0].dim
 
     @property
+    def num_bytes(self) -> int:
+        """Bytes of all vectors, in Parquet before compression."""
+        return len(self) * self.dim * (self.array.itemsize if self.array is not None else self.files[0].itemsize)
+
+    @property
     def dtype(self) -> np.dtype:
         """float64 where any of the vectors are, else float32, in which all others are held exactly."""
         itemsizes = [file.itemsize for file in self.files] if self.array is None else [self.array.itemsize]
