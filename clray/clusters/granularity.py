@@ -82,7 +82,7 @@ def write_clusters(folder: Path, found: list[Granularity], labels: Sequence[str]
         _write(folder, found, labels)
 
 
-def _write(folder: Path, found: list[Granularity], labels: pd.Series) -> None:
+def _write(folder: Path, found: list[Granularity], labels: Sequence[str]) -> None:
     # Granularities with equally many clusters are the same clusters: more attributes only split them.
     different = {each.assignment.num_clusters: each for each in found}
     for num_clusters, each in different.items():

@@ -1,13 +1,20 @@
 """clray data and clray clusters as a user calls them."""
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from clray.cli.app import app
+from clray.config import parse_assignment, parse_config, with_overrides
+from clray.config.sections import DataConfig
+from clray.data.load import load_dataset
+from clray.training.trainer import start_clusters
 from tests.conftest import png
 from tests.data.readers.published.layouts import write_cub, write_wider
 
@@ -97,3 +104,39 @@ def test_clusters_of_a_hierarchy_at_each_level(clray: Clray, tmp_path: Path) -> 
     done = clray("clusters", "build", tmp_path / "t.csv", *arguments, "--json")
     assert done.returncode == 0, done.stderr
     assert [each["clusters/num_clusters"] for each in json.loads(done.stdout)] == [2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [
+        (),
+        ("data.max_train_images=20",),
+        ("data.test_fraction=0.4", "data.split_seed=3"),
+        ("data.on_bad_image=skip", "data.max_train_images=20"),
+    ],
+)
+def test_the_printed_words_give_a_run_the_clusters_that_were_built(tmp_path: Path, sets: tuple[str, ...]) -> None:
+    """In a folder whose name a shell and YAML would both take apart."""
+    folder = tmp_path / "my data: it's"
+    folder.mkdir()
+    for i in range(40):
+        (folder / f"{i}.png").write_bytes(b"broken" if "skip" in "".join(sets) and i % 9 == 4 else png(i))
+    paths = [f"{i}.png" for i in range(40)]
+    frame = pd.DataFrame({"path": paths, "class": list("abcd") * 10, "x": [i % 7 for i in range(40)]})
+    frame.to_csv(folder / "t.csv", index=False)
+    words = ["clusters", "build", str(folder / "t.csv"), "--top-k", "1", "-o", str(folder / "out")]
+    done = CliRunner().invoke(app, [*words, *(word for each in sets for word in ("--set", each))])
+    assert done.exit_code == 0, done.output
+    printed = shlex.split(done.output.split("train on it: ")[1])
+    config = parse_config(with_overrides({}, dict(map(parse_assignment, printed[1::2]))))
+    data = load_dataset(config.data)
+    (assignment,) = start_clusters(config, data)
+    expected = [int(Path(name.split("(")[1].rstrip(")")).stem) % 7 for name in _names_of(config.data)]
+    np.testing.assert_array_equal(assignment.ids, expected)
+    assert len(data.train) == len(assignment)
+
+
+def _names_of(config: DataConfig) -> list[str]:
+    """Those of the training images, by a memory limit under which they stay encoded."""
+    images = load_dataset(config.model_copy(update={"image_size": 512, "memory_limit_mib": 1})).train.images
+    return [images.name(i) for i in range(len(images))]

@@ -17,6 +17,7 @@ from clray.errors import UserError
 NUM_THREADS = 4
 Payload = bytes | Path
 """An encoded image, or the file that holds one."""
+NUM_LOOKED_AT, DARK = 16, 8
 WHITE_OF_16_BITS, WHITE_OF_32_BITS, WHITE_OF_FLOATS = 2**16 - 1, 2**31 - 1, 1.0
 
 
@@ -79,6 +80,28 @@ def _as_rgb(image: Image.Image, white: float | None) -> Image.Image:
             )
         image = Image.fromarray(np.round(values * (255 / white)).astype(np.uint8))
     return image.convert("RGB")
+
+
+def note_on_dark_images(images: "EncodedImages") -> list[str]:
+    """A note where the first deep grey images leave most of their range unused, so that they are dark."""
+    seen: dict[float, float] = {}
+    for index in range(min(len(images), NUM_LOOKED_AT)):
+        payload = images.payload(index)
+        if not isinstance(payload, bytes | Path):
+            continue
+        try:
+            with Image.open(io.BytesIO(payload) if isinstance(payload, bytes) else payload) as file:
+                white = _white_of(file, images.white)
+                if white is not None:
+                    seen[white] = max(seen.get(white, 0), float(np.asarray(file).max()))
+        except Exception:  # as in decode_image; told where the image is decoded
+            continue
+    return [
+        f"grey images of more than 8 bits are scaled by the range of their mode, 0..{white:g}, and the first "
+        f"{NUM_LOOKED_AT} reach {most:g}, which is dark; name the value of white with data.max_pixel_value"
+        for white, most in seen.items()
+        if most < white / DARK
+    ]
 
 
 def decode_payload(payload: Payload | NoImage | None, size: int | None, name: str, white: float | None) -> np.ndarray:

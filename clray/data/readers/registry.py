@@ -12,6 +12,7 @@ import pandas as pd
 from sklearn.datasets import load_digits
 
 from clray.config.sections import PUBLISHED, DataConfig
+from clray.data.images.encoded import EncodedImages, note_on_dark_images
 from clray.data.readers.csv_tables import read_csv
 from clray.data.readers.folders import as_files, has_test_folder, read_folder
 from clray.data.readers.parquet_tables import has_test_files, read_parquet, unused_files
@@ -110,4 +111,10 @@ def read_data(config: DataConfig) -> tuple[Split, Split | None]:
         UserError: what the reader raises, or images without a label, as `labelled`.
     """
     train, test = READERS[config.name](config)
-    return labelled(train, config), None if test is None else labelled(test, config)
+    return _ready(train, config), None if test is None else _ready(test, config)
+
+
+def _ready(split: Split, config: DataConfig) -> Split:
+    split = labelled(split, config)
+    notes = note_on_dark_images(split.images) if isinstance(split.images, EncodedImages) else []
+    return replace(split, notes=(*split.notes, *notes))

@@ -1,12 +1,15 @@
 """Grey images of every depth: scaled by a rule of the mode, never of the single image."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from clray.config.sections import DataConfig
 from clray.data.images.encoded import decode_image
+from clray.data.load import load_dataset
 from tests.conftest import REPOSITORY
 
 CASES = REPOSITORY / "tests" / "cases" / "pixels"
@@ -73,3 +76,13 @@ def test_16_bits_are_the_same_in_every_format(form: str) -> None:
     buffer = io.BytesIO()
     Image.fromarray((RAMP * 257).astype(np.uint16)).save(buffer, form)
     np.testing.assert_allclose(decode_image(buffer.getvalue(), None)[0], RAMP, atol=1)
+
+
+@pytest.mark.parametrize(("white", "is_noted"), [(None, True), (4095, False)])
+def test_a_data_set_that_is_nearly_black_is_noted(tmp_path: Path, white: float | None, is_noted: bool) -> None:
+    for name in ("ant", "bee"):
+        (tmp_path / name).mkdir()
+        for i in range(4):
+            (tmp_path / name / f"{i}.png").write_bytes((CASES / "ramp_12_in_16bit.png").read_bytes())
+    data = load_dataset(DataConfig(name="imagefolder", train_path=str(tmp_path), max_pixel_value=white))
+    assert [("reach 4095, which is dark" in note) for note in data.notes] == [True] * is_noted
