@@ -61,7 +61,8 @@ class SweepResult:
         folder: holds results, report, pictures and a folder for each trial.
         config: resolved.
         records: the trials, best first.
-        best: folder of the best trial; None where no trial finished.
+        best: folder of the trial that the answer names; None where no trial finished.
+        answer: which clusters and temperature, how sure, and why, in words.
         num_open: trials that have not ended; resuming the sweep runs them.
         places: files that were written, by what they are.
         tracking_uri, page: as for a run.
@@ -71,6 +72,7 @@ class SweepResult:
     config: Config
     records: "list[TrialRecord]"
     best: Path | None
+    answer: str
     num_open: int
     places: dict[str, Path]
     tracking_uri: str
@@ -214,13 +216,14 @@ def sweep(
         ranked = rank_records(records, config)
         num_open = sum(record.is_open for record in records) + plan.num_trials - len(records)
         with observer.preparing("writing results, pictures and the best model"):
-            places = conclude(config, ranked, data, folder, tracker, parent, timing)
+            found = conclude(config, ranked, data, folder, tracker, parent, timing)
             _keep(config, folder)
             parent.finish("KILLED" if num_open else "FINISHED")
-    finished = [record for record in ranked if record.state == "finished" and config.sweep.metric in record.metrics]
-    best = finished[0].folder if finished else None
+    best = None if found.best is None else found.best.folder
     page = tracker.page_of(folder.name)
-    return SweepResult(folder, config, ranked, best, num_open, places, tracker.store.uri, page)
+    return SweepResult(
+        folder, config, ranked, best, " ".join(found.answer), num_open, found.places, tracker.store.uri, page
+    )
 
 
 def estimate_sweep(

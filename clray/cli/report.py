@@ -3,13 +3,16 @@
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from clray.cli.options import AsJson, TrackingUri
 from clray.cli.terminal import compact_table, err, out, print_json, print_line, status
 from clray.errors import UserError
+
+if TYPE_CHECKING:
+    from clray.report.results import Sweep
 
 
 def report(
@@ -20,53 +23,81 @@ def report(
     output: Annotated[str, typer.Option("--output", "-o", help="Folder that holds the store.")] = "outputs",
     tracking_uri: TrackingUri = None,
     html: Annotated[Path | None, typer.Option(help="The page to write; by default SWEEP.html here.")] = None,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown; no page.")] = False,
+    as_markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print answer and table as Markdown; no page.")
+    ] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print the points as CSV, unrounded; no page.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """A sweep as a table and one HTML page; reads the MLflow store alone."""
+    """A sweep as an answer, a table and one HTML page; reads the MLflow store alone."""
     from clray.track.mlflow import check_server, existing_store_uri
     from clray.training.run_name import as_run_name, check_run_name
 
     for each in (name, compare):
         if each not in (None, "latest"):
             check_run_name(each, "SWEEP")
+    if as_markdown + as_csv + as_json > 1:
+        raise UserError("--markdown, --csv and --json: choose one of them")
     uri = existing_store_uri(tracking_uri, Path(output))
     check_server(uri)
-    with status("reading the store", quiet=as_json or as_markdown):
-        from clray.report.correlation import correlations, describe
-        from clray.report.markdown import as_markdown as markdown
-        from clray.report.summary import HEADER, as_rows, summarize
+    with status("reading the store", quiet=as_json or as_markdown or as_csv):
         from clray.track.results import read_sweep
 
         sweeps = [read_sweep(uri, each) for each in (name, compare) if each is not None]
-        summaries = summarize(sweeps[0].trials)
-    found = correlations(summaries)
-    if as_json:
-        tree = {"points": [asdict(each) for each in summaries], "correlations": [asdict(each) for each in found]}
-        print_json(tree)
+    if as_markdown or as_csv or as_json:
+        _print_for_machines(sweeps[0], as_markdown=as_markdown, as_csv=as_csv)
         return
-    if as_markdown:
-        sys.stdout.write(markdown(summaries))
+    _print_table(sweeps[0])
+    with status("drawing the page"):
+        from clray.report.page import write_page
+
+        page = write_page(sweeps, html or Path(f"{as_run_name(sweeps[0].name)}.html"))
+    if len(sweeps) == 2:
+        _print_differences(*sweeps)
+    print_line(f"page: {page.resolve()}")
+
+
+def _print_for_machines(sweep: "Sweep", *, as_markdown: bool, as_csv: bool) -> None:
+    from clray.report import markdown
+    from clray.report.answer import answer_of, sentences
+    from clray.report.correlation import correlations
+    from clray.report.summary import summarize
+
+    if as_markdown or as_csv:
+        write = markdown.as_markdown if as_markdown else markdown.as_csv
+        sys.stdout.write(write(sweep, sweep.metric))
         return
-    table = compact_table(*((heading, "left" if heading == "point" else "right") for heading in HEADER))
+    summaries, answer = summarize(sweep.trials, sweep.metric), answer_of(sweep, sweep.metric)
+    tree = {
+        "answer": None if answer is None else {"sentences": sentences(answer), **asdict(answer)},
+        "points": [asdict(each) for each in summaries],
+        "correlations": [asdict(each) for each in correlations(summaries, sweep.metric)],
+    }
+    print_json(tree)
+
+
+def _print_table(sweep: "Sweep") -> None:
+    from clray.report.answer import describe_answer
+    from clray.report.correlation import correlations, describe
+    from clray.report.summary import HEADER, as_rows, summarize
+
+    summaries = summarize(sweep.trials, sweep.metric)
+    table = compact_table(*((heading, "left" if heading in ("point", "role") else "right") for heading in HEADER))
     table.columns[0].overflow = "fold"
     for row in as_rows(summaries):
         table.add_row(*row)
     out.print(table)
-    for each in found:
-        print_line(describe(each))
-    with status("drawing the page"):
-        from clray.report.page import comparison_rows, write_page
+    for line in (" ".join(describe_answer(sweep, sweep.metric)), *map(describe, correlations(summaries, sweep.metric))):
+        print_line(line)
 
-        page = write_page(sweeps, html or Path(f"{as_run_name(sweeps[0].name)}.html"))
-    if len(sweeps) == 2:
-        differences = compact_table(
-            ("point", "left"), (sweeps[0].name, "right"), (sweeps[1].name, "right"), ("difference", "right")
-        )
-        for cells in comparison_rows(*sweeps):
-            differences.add_row(*cells)
-        out.print(differences)
-    print_line(f"page: {page.resolve()}")
+
+def _print_differences(first: "Sweep", second: "Sweep") -> None:
+    from clray.report.page import comparison_rows
+
+    table = compact_table(("point", "left"), (first.name, "right"), (second.name, "right"), ("difference", "right"))
+    for cells in comparison_rows(first, second, first.metric):
+        table.add_row(*cells)
+    out.print(table)
 
 
 def upload(

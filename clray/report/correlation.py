@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import rankdata
 from scipy.stats import t as student_t
 
-from clray.report.summary import ACCURACIES, INFORMATION, SHORT_NAMES, PointSummary, metric_name
+from clray.report.summary import ABOVE_CHANCE, ACCURACIES, INFORMATION, SHORT_NAMES, PointSummary, metric_name
 
 TIE_DIGITS = 9
 """Values equal to so many decimals are ties: what differs beyond is the rounding of sums of logarithms."""
@@ -51,7 +51,9 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> tuple[float | None, floa
 
 
 def correlations(summaries: Sequence[PointSummary], metric: str = ACCURACIES[0]) -> list[Correlation]:
-    """Of accuracy with I(Z;T) and with H(Z|T): over all points, within each temperature, without the reference points.
+    """Of accuracy with I(Z;T), raw and above chance, and with H(Z|T).
+
+    Given over all points, within each temperature, and without the reference points.
 
     A part of fewer than 3 points is left out, and one that is all of them.
     """
@@ -61,7 +63,7 @@ def correlations(summaries: Sequence[PointSummary], metric: str = ACCURACIES[0])
     parts.append(("without the reference points", lambda each: not each.role.is_reference))
     found = []
     for among, belongs in parts:
-        for name in INFORMATION:
+        for name in (INFORMATION[0], ABOVE_CHANCE, INFORMATION[1]):
             known = [each for each in summaries if {name, metric} <= each.means.keys()]
             chosen = [each for each in known if belongs(each)]
             if len(chosen) < FEWEST_POINTS or (among != "all points" and len(chosen) == len(known)):

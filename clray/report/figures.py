@@ -66,11 +66,12 @@ class Corner:
 
 @dataclass(frozen=True)
 class Plane:
-    """Accuracy over I(Z;T) and H(Z|T)."""
+    """Accuracy over I(Z;T) and H(Z|T); `floor` is that of the untrained encoder, in percent."""
 
     metric: str
     groups: tuple[PlaneGroup, ...]
     corners: tuple[Corner, ...]
+    floor: float | None = None
 
     @property
     def marks(self) -> list[PlaneMark]:
@@ -78,8 +79,9 @@ class Plane:
 
     @property
     def accuracy_range(self) -> tuple[float, float]:
-        """Of the colours, in percent; a range of no width is widened."""
+        """Of the colours, in percent, from the floor on; a range of no width is widened."""
         values = [mark.accuracy for mark in self.marks] or [0.0]
+        values += [] if self.floor is None else [self.floor]
         low, high = min(values), max(values)
         return (low, high) if high - low > 1e-9 else (low - 1, high + 1)
 
@@ -113,11 +115,16 @@ class Line:
 
 @dataclass(frozen=True)
 class Level:
-    """A reference, whose accuracy in percent does not depend on the number of clusters."""
+    """A reference, whose accuracy in percent does not depend on the number of clusters.
+
+    Attributes:
+        role: None for the untrained encoder.
+        number: of the temperature; None where it has none.
+    """
 
     name: str
-    role: Role
-    number: int
+    role: Role | None
+    number: int | None
     mean: float
     spread: float | None
 
@@ -147,7 +154,8 @@ def plane(sweeps: Sequence[Sweep], metric: str) -> Plane:
                 groups.setdefault(key, []).append(_plane_mark(trial, metric))
                 names[key] = prefix + _group_name(trial)
     found = (PlaneGroup(names[key], *key[1:], tuple(groups[key])) for key in sorted(groups))
-    return Plane(metric_name(metric), tuple(found), _corners(sweeps))
+    floor = sweeps[0].untrained.get(metric)
+    return Plane(metric_name(metric), tuple(found), _corners(sweeps), None if floor is None else 100 * floor)
 
 
 def granularity(sweeps: Sequence[Sweep], metric: str) -> Granularity:
@@ -167,6 +175,8 @@ def granularity(sweeps: Sequence[Sweep], metric: str) -> Granularity:
                 levels.append(Level(name, summary.role, number, 100 * summary.means[metric], spread))
         candidates = [(summary, trial) for summary, trial in points if not summary.role.is_level]
         lines += _lines(candidates, metric, prefix, numbers)
+        if metric in sweep.untrained:
+            levels.append(Level(f"{prefix}untrained encoder", None, None, 100 * sweep.untrained[metric], None))
     return Granularity(metric_name(metric), tuple(lines), tuple(sorted(levels, key=lambda each: each.name)))
 
 

@@ -1,15 +1,14 @@
 """The charts of a sweep as HTML with hover, by Plotly."""
 
-from html import escape
-
 import plotly.graph_objects as go
 from plotly.colors import qualitative
 
 from clray.report.figures import INFORMATION_AXIS, REST_AXIS, Granularity, Plane, PlaneMark
 from clray.report.roles import Role
+from clray.report.text import as_html, shortened
 
 SYMBOLS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
-DASHES = {Role.INFONCE: "dash", Role.SUPCON: "dot", Role.SUPERVISED: "dashdot"}
+DASHES = {Role.INFONCE: "dash", Role.SUPCON: "dot", Role.SUPERVISED: "dashdot", None: "solid"}
 
 
 def plane_chart(plane: Plane) -> go.Figure:
@@ -20,7 +19,7 @@ def plane_chart(plane: Plane) -> go.Figure:
         figure.add_scatter(
             x=[corner.information for corner in plane.corners],
             y=[corner.rest for corner in plane.corners],
-            text=[escape(corner.name) for corner in plane.corners],
+            text=[as_html(corner.name) for corner in plane.corners],
             mode="markers", hovertemplate="%{text}<extra></extra>", showlegend=False,
             marker={"symbol": "circle-open", "size": 26, "color": "#999"},
         )  # fmt: skip
@@ -29,7 +28,7 @@ def plane_chart(plane: Plane) -> go.Figure:
             x=[mark.information for mark in group.marks],
             y=[mark.rest for mark in group.marks],
             text=[_hover(mark, plane.metric) for mark in group.marks],
-            name=escape(group.name),
+            name=as_html(shortened(group.name)),
             mode="markers",
             hovertemplate="%{text}<extra></extra>",
             marker={
@@ -44,8 +43,9 @@ def plane_chart(plane: Plane) -> go.Figure:
                 "line": {"width": 2 if group.is_reference else 0.5, "color": "#888" if group.is_reference else "#222"},
             },
         )
+    floor = "" if plane.floor is None else f" (untrained encoder {plane.floor:.1f} %)"
     figure.update_layout(
-        title="Information plane",
+        title=f"Information plane{floor}",
         xaxis_title=INFORMATION_AXIS,
         yaxis_title=REST_AXIS,
         legend={"orientation": "h", "y": -0.2},
@@ -64,23 +64,24 @@ def granularity_chart(granularity: Granularity) -> go.Figure:
             x=[mark.num_clusters for mark in line.marks],
             y=[mark.mean for mark in line.marks],
             error_y={"array": [mark.spread or 0.0 for mark in line.marks]},
-            text=[escape(mark.point) for mark in line.marks],
+            text=[as_html(mark.point) for mark in line.marks],
             hovertemplate="%{text}<br>%{x} clusters<br>%{y:.1f} %<extra></extra>",
-            name=escape(line.name),
+            name=as_html(shortened(line.name)),
             mode="lines+markers" if line.is_joined else "markers",
             marker={"symbol": SYMBOLS[line.setting % len(SYMBOLS)], "size": 9},
             line={"color": colours[line.number % len(colours)]},
         )
     counts = [mark.num_clusters for line in granularity.lines for mark in line.marks] or [1, 10]
     for level in granularity.levels:
+        colour = "#666" if level.number is None else colours[level.number % len(colours)]
         figure.add_scatter(
             x=[min(counts), max(counts)],
             y=[level.mean] * 2,
             error_y={"array": [level.spread or 0.0] * 2},
-            name=escape(level.name),
+            name=as_html(shortened(level.name)),
             mode="lines",
-            hovertemplate=f"{escape(level.name)}<br>%{{y:.1f}} %<extra></extra>",
-            line={"dash": DASHES[level.role], "width": 1.5, "color": colours[level.number % len(colours)]},
+            hovertemplate=f"{as_html(level.name)}<br>%{{y:.1f}} %<extra></extra>",
+            line={"dash": DASHES[level.role], "width": 1.5, "color": colour},
         )
     figure.update_layout(
         title="Accuracy over granularity",
@@ -93,8 +94,8 @@ def granularity_chart(granularity: Granularity) -> go.Figure:
 
 
 def _hover(mark: PlaneMark, metric: str) -> str:
-    lines = [f"<b>{escape(mark.trial)}</b>", f"{metric} {mark.accuracy:.1f} %"]
+    lines = [f"<b>{as_html(mark.trial)}</b>", f"{metric} {mark.accuracy:.1f} %"]
     if mark.num_clusters is not None:
         lines.append(f"{mark.num_clusters} clusters")
     lines.append(f"I(Z;T) {mark.information:.2f} bits, H(Z|T) {mark.rest:.2f} bits")
-    return "<br>".join([*lines, *([] if mark.reason is None else [escape(mark.reason)])])
+    return "<br>".join([*lines, *([] if mark.reason is None else [as_html(mark.reason)])])

@@ -1,11 +1,40 @@
-"""A sweep's table and correlations as Markdown."""
+"""A sweep as Markdown that renders, and as CSV."""
 
+import csv
+import io
+
+from clray.report.answer import describe_answer
 from clray.report.correlation import correlations, describe
-from clray.report.summary import ACCURACIES, HEADER, PointSummary, as_rows
+from clray.report.results import Sweep
+from clray.report.summary import ACCURACIES, COLUMNS, HEADER, as_rows, summarize
+from clray.report.text import visible
+
+MARKUP = r"\`*_{}[]<>#|~$&"
 
 
-def as_markdown(summaries: list[PointSummary], metric: str = ACCURACIES[0]) -> str:
-    """The table, with the correlations below."""
-    lines = ["| " + " | ".join(HEADER) + " |", "| --- |" + " ---: |" * (len(HEADER) - 1)]
-    lines += ["| " + " | ".join(row) + " |" for row in as_rows(summaries)]
-    return "\n".join([*lines, "", *(f"- {describe(each)}" for each in correlations(summaries, metric))]) + "\n"
+def as_markdown(sweep: Sweep, metric: str = ACCURACIES[0]) -> str:
+    """The answer, the table, and the correlations."""
+    summaries = summarize(sweep.trials, metric)
+    rows = [HEADER, *as_rows(summaries)]
+    table = ["| " + " | ".join(escape(cell) for cell in row) + " |" for row in rows]
+    table.insert(1, "| --- | --- |" + " ---: |" * (len(HEADER) - 2))
+    answer = " ".join(escape(sentence) for sentence in describe_answer(sweep, metric))
+    found = [f"- {escape(describe(each))}" for each in correlations(summaries, metric)]
+    return "\n".join([answer, "", *table, "", *found]).rstrip() + "\n"
+
+
+def as_csv(sweep: Sweep, metric: str = ACCURACIES[0]) -> str:
+    """A row for each point: name, role, repeats, and mean and sample deviation of each metric, unrounded."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    names = [name for _, name, *_ in COLUMNS]
+    writer.writerow(["point", "role", "repeats", "num_clusters", *names, *(f"{name} deviation" for name in names)])
+    for each in summarize(sweep.trials, metric):
+        values = [each.means.get(name, "") for name in names] + [each.spreads.get(name, "") for name in names]
+        writer.writerow([each.point, each.role, each.num_repeats, each.num_clusters, *values])
+    return text.getvalue()
+
+
+def escape(text: str) -> str:
+    """The text as Markdown shows it as it stands, in a table too."""
+    return "".join(f"\\{letter}" if letter in MARKUP else letter for letter in visible(text))

@@ -1,31 +1,34 @@
 """A sweep, or two side by side, as one HTML file that needs no network: the table and the pictures, with hover."""
 
-from html import escape
 from pathlib import Path
 
+from clray.report.answer import NO_TRIAL, answer_of, sentences
 from clray.report.correlation import correlations, describe
 from clray.report.figures import granularity, plane
 from clray.report.interactive import granularity_chart, plane_chart
 from clray.report.results import Sweep
-from clray.report.summary import ACCURACIES, HEADER, as_rows, describe_best, summarize
+from clray.report.summary import ACCURACIES, HEADER, as_rows, summarize
+from clray.report.text import as_html
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color: #222 }
 table { border-collapse: collapse; margin: 1rem 0 } td, th { padding: .25rem .8rem; text-align: right }
 td:first-child, th:first-child { text-align: left } tr:nth-child(even) { background: #f5f5f5 }
-th { border-bottom: 1px solid #999 } .best { font-weight: 600 } .note { color: #666 }
+th { border-bottom: 1px solid #999 } .best { font-weight: 600 }
+.answer { font-size: 1.15rem } td { overflow-wrap: anywhere } .note { color: #666 }
 """
 
 
-def write_page(sweeps: list[Sweep], path: Path, metric: str = ACCURACIES[0]) -> Path:
-    """Write the page; the first sweep is the one it is about, a second one is compared with it."""
+def write_page(sweeps: list[Sweep], path: Path) -> Path:
+    """Write the page; the first sweep is the one it is about, a second one is compared with it, by its metric."""
+    metric = sweeps[0].metric
     body = [_section(sweep, metric) for sweep in sweeps]
     if len(sweeps) == 2:
         body.append(_comparison(*sweeps, metric))
     # The library for the pictures, about 5 MB, stands in the page once.
     charts = plane_chart(plane(sweeps, metric)).to_html(full_html=False, include_plotlyjs=True)
     charts += granularity_chart(granularity(sweeps, metric)).to_html(full_html=False, include_plotlyjs=False)
-    title = escape(" and ".join(sweep.name for sweep in sweeps))
+    title = as_html(" and ".join(sweep.name for sweep in sweeps))
     page = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f"<style>{STYLE}</style></head><body><h1>What clusters were worth: {title}</h1>"
@@ -49,18 +52,21 @@ def comparison_rows(first: Sweep, second: Sweep, metric: str = ACCURACIES[0]) ->
 
 
 def _section(sweep: Sweep, metric: str) -> str:
+    answer = answer_of(sweep, metric)
+    if answer is None:
+        return f"<h2>{as_html(sweep.name)}</h2><p>{NO_TRIAL}</p>"
+    first, *rest = sentences(answer)
     summaries = summarize(sweep.trials, metric)
-    if not summaries:
-        return f"<h2>{escape(sweep.name)}</h2><p>No trial has finished.</p>"
-    lines = "".join(f"<li>{escape(describe(each))}</li>" for each in correlations(summaries, metric))
+    marked = next(number for number, each in enumerate(summaries) if each.point == answer.best.point)
+    lines = "".join(f"<li>{as_html(describe(each))}</li>" for each in correlations(summaries, metric))
     ended = [trial for trial in sweep.trials if not trial.is_finished]
     early = ""
     if ended:
         rows = [(trial.name, trial.reason or trial.state) for trial in ended]
         early = f"<h3>Ended early</h3>{_table(('trial', 'why'), rows)}"
     return (
-        f"<h2>{escape(sweep.name)}</h2><p>{escape(describe_best(summaries, len(sweep.trials), metric))}</p>"
-        f"{_table(HEADER, as_rows(summaries), marks_first=True)}<ul>{lines}</ul>{early}"
+        f'<h2>{as_html(sweep.name)}</h2><p class="answer">{as_html(first)}</p><p>{as_html(" ".join(rest))}</p>'
+        f"{_table(HEADER, as_rows(summaries), marked=marked)}<ul>{lines}</ul>{early}"
     )
 
 
@@ -71,10 +77,10 @@ def _comparison(first: Sweep, second: Sweep, metric: str) -> str:
     return f"<h2>Compared</h2>{_table(('point', first.name, second.name, 'difference'), rows)}"
 
 
-def _table(header: tuple[str, ...], rows: list[tuple[str, ...]], *, marks_first: bool = False) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+def _table(header: tuple[str, ...], rows: list[tuple[str, ...]], *, marked: int | None = None) -> str:
+    head = "".join(f"<th>{as_html(cell)}</th>" for cell in header)
     lines = []
     for number, row in enumerate(rows):
-        mark = ' class="best"' if marks_first and number == 0 else ""
-        lines.append(f"<tr{mark}>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>")
+        mark = ' class="best"' if number == marked else ""
+        lines.append(f"<tr{mark}>" + "".join(f"<td>{as_html(cell)}</td>" for cell in row) + "</tr>")
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"

@@ -12,9 +12,10 @@ from matplotlib.lines import Line2D
 
 from clray.report.figures import INFORMATION_AXIS, REST_AXIS, Granularity, Plane, PlaneMark
 from clray.report.roles import Role
+from clray.report.text import shortened
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "<", ">", "X", "h")
-DASHES = {Role.INFONCE: (0, (6, 3)), Role.SUPCON: (0, (1, 1.5)), Role.SUPERVISED: (0, (4, 2, 1, 2))}
+DASHES = {Role.INFONCE: (0, (6, 3)), Role.SUPCON: (0, (1, 1.5)), Role.SUPERVISED: (0, (4, 2, 1, 2)), None: "-"}
 MAX_LABELS = 20
 MAX_SHOWN = 3
 MAX_TICKS = 10
@@ -47,7 +48,10 @@ def draw_plane(plane: Plane, path: Path, title: str) -> Path:
             )  # fmt: skip
     for text, x, y in _labels(plane):
         _annotate(axes, text, (x, y), (-11, 0), "right", 7.5)
-    figure.colorbar(scale, ax=axes, label=f"{plane.metric} (%)")
+    bar = figure.colorbar(scale, ax=axes, label=f"{plane.metric} (%)")
+    if plane.floor is not None:
+        bar.ax.axhline(plane.floor, color="red", linewidth=2.5)
+        bar.ax.set_title(f"untrained {plane.floor:.1f}", fontsize=7.5, color="red")
     if 1 < len(plane.groups) <= len(MARKERS):
         handles = [
             Line2D([], [], marker=MARKERS[group.number % len(MARKERS)], linestyle="", label=plain(group.name),
@@ -79,7 +83,7 @@ def draw_granularity(granularity: Granularity, path: Path) -> Path:
             label=plain(line.name),
         )  # fmt: skip
     for level in granularity.levels:
-        colour = colours[level.number % len(colours)]
+        colour = "0.4" if level.number is None else colours[level.number % len(colours)]
         axes.axhline(level.mean, color=colour, linestyle=DASHES[level.role], linewidth=1.3, label=plain(level.name))
         if level.spread:
             axes.axhspan(level.mean - level.spread, level.mean + level.spread, color=colour, alpha=0.1, linewidth=0)
@@ -105,8 +109,8 @@ def save_figure(figure: Figure, path: Path, dpi: int = 150) -> Path:
 
 
 def plain(text: str) -> str:
-    """The text as Matplotlib draws it as it stands: its dollar signs would begin formulas."""
-    return text.replace("$", r"\$")
+    """The text, shortened, as Matplotlib draws it as it stands: its dollar signs would begin formulas."""
+    return shortened(text).replace("$", r"\$")
 
 
 def _annotate(

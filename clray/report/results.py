@@ -1,5 +1,6 @@
 """A sweep's trials and what they measured, as reports show them."""
 
+import math
 from dataclasses import dataclass, field
 
 from clray.report.roles import Role, role_of
@@ -11,7 +12,7 @@ class TrialResult:
 
     Attributes:
         point: of the sweep, which its repeats share.
-        metrics: the last of each.
+        metrics: the last of each, without those that are not finite.
         params: the resolved config by dotted key, as text.
         state: `finished`, or `pruned` where the scheduler ended it early for `reason`.
     """
@@ -22,6 +23,10 @@ class TrialResult:
     params: dict[str, str] = field(default_factory=dict)
     state: str = "finished"
     reason: str | None = None
+
+    def __post_init__(self) -> None:
+        finite = {name: value for name, value in self.metrics.items() if math.isfinite(value)}
+        object.__setattr__(self, "metrics", finite)
 
     @property
     def is_finished(self) -> bool:
@@ -55,9 +60,14 @@ class Sweep:
     """A sweep's name and its trials, in the order in which they began.
 
     Attributes:
-        num_images: for training, where it is known.
+        metric: by which its points are ranked.
+        num_images, num_test_images: where they are known.
+        untrained: metrics of the encoder before any training, where they were measured.
     """
 
     name: str
     trials: list[TrialResult]
+    metric: str = "eval/linear_accuracy"
     num_images: int | None = None
+    num_test_images: int | None = None
+    untrained: dict[str, float] = field(default_factory=dict)

@@ -9,8 +9,20 @@ from clray.report.roles import Role
 
 ACCURACIES = ("eval/linear_accuracy", "eval/knn_accuracy")
 INFORMATION = ("clusters/mutual_information_bits", "clusters/conditional_entropy_bits")
-SHORT_NAMES = {INFORMATION[0]: "I(Z;T)", INFORMATION[1]: "H(Z|T)"}
-HEADER = ("point", "repeats", "linear %", "k-NN %", "I(Z;T) bits", "H(Z|T) bits")
+ABOVE_CHANCE = "clusters/adjusted_mutual_information_bits"
+SHORT_NAMES = {INFORMATION[0]: "I(Z;T)", INFORMATION[1]: "H(Z|T)", ABOVE_CHANCE: "I(Z;T) above chance"}
+COLUMNS = (
+    ("linear %", ACCURACIES[0], 100, 1),
+    ("k-NN %", ACCURACIES[1], 100, 1),
+    ("I(Z;T) bits", INFORMATION[0], 1, 2),
+    ("above chance", ABOVE_CHANCE, 1, 2),
+    ("H(Z|T) bits", INFORMATION[1], 1, 2),
+    ("NMI", "clusters/nmi", 1, 2),
+    ("AMI", "clusters/ami", 1, 2),
+    ("ARI", "clusters/ari", 1, 2),
+)
+"""Of the table: heading, metric, factor and digits."""
+HEADER = ("point", "role", "repeats", *(heading for heading, *_ in COLUMNS))
 
 
 @dataclass(frozen=True)
@@ -21,6 +33,7 @@ class PointSummary:
         means: of each metric over the repeats.
         spreads: sample standard deviations, absent with one repeat.
         num_clusters: K at the end.
+        source: where the clusters come from, with the objective where that is not Cl-InfoNCE.
     """
 
     point: str
@@ -30,6 +43,7 @@ class PointSummary:
     role: Role = Role.CANDIDATE
     temperature: float | None = None
     num_clusters: int | None = None
+    source: str = ""
 
 
 def metric_name(metric: str) -> str:
@@ -53,7 +67,7 @@ def summarize(results: list[TrialResult], metric: str = ACCURACIES[0]) -> list[P
 
 def _summary(point: str, repeats: list[TrialResult]) -> PointSummary:
     means, spreads = {}, {}
-    for name in (*ACCURACIES, *INFORMATION):
+    for _, name, *_ in COLUMNS:
         values = [each.metrics[name] for each in repeats if name in each.metrics]
         if values:
             means[name] = fmean(values)
@@ -62,17 +76,18 @@ def _summary(point: str, repeats: list[TrialResult]) -> PointSummary:
     first = repeats[0]
     count = first.metrics.get("clusters/num_clusters")
     return PointSummary(
-        point, len(repeats), means, spreads, first.role, first.temperature, None if count is None else int(count)
+        point, len(repeats), means, spreads, first.role, first.temperature,
+        None if count is None else int(count), first.source,
     )  # fmt: skip
 
 
 def as_rows(summaries: list[PointSummary]) -> list[tuple[str, ...]]:
-    """Cells of the table below `HEADER`, accuracies in percent, information in bits."""
+    """Cells of the table below `HEADER`, accuracies in percent, information in bits; candidates have no role."""
     rows = []
     for each in summaries:
-        accuracies = (with_spread(each, name, 100, 1) for name in ACCURACIES)
-        information = (with_spread(each, name, 1, 2) for name in INFORMATION)
-        rows.append((each.point, str(each.num_repeats), *accuracies, *information))
+        role = str(each.role) if each.role.is_reference else ""
+        cells = (with_spread(each, name, scale, digits) for _, name, scale, digits in COLUMNS)
+        rows.append((each.point, role, str(each.num_repeats), *cells))
     return rows
 
 
@@ -80,24 +95,5 @@ def with_spread(summary: PointSummary, name: str, scale: float, digits: int) -> 
     """`81.3 ± 0.4`, without the spread where there is one repeat, empty where the metric is not known."""
     if name not in summary.means:
         return ""
-    mean = f"{scale * summary.means[name]:.{digits}f}"
+    mean = f"{round(scale * summary.means[name], digits) + 0.0:.{digits}f}"  # no minus before a zero
     return f"{mean} ± {scale * summary.spreads[name]:.{digits}f}" if name in summary.spreads else mean
-
-
-def describe_best(summaries: list[PointSummary], num_trials: int, metric: str = ACCURACIES[0]) -> str:
-    """Two sentences for someone who knows nothing of the sweep: what was best, and how it stands to the rest."""
-    best = summaries[0]
-    name = metric_name(metric)
-    information, rest = (best.means.get(each, math.nan) for each in INFORMATION)
-    over = f" over {best.num_repeats} seeds" if best.num_repeats > 1 else ""
-    first = (
-        f"Of {num_trials} trials the best is {best.point}, with {with_spread(best, metric, 100, 1)} % {name}{over}: "
-        f"its clusters tell {information:.2f} bits about the labels, I(Z;T), and hold {rest:.2f} bits besides, H(Z|T)."
-    )
-    if len(summaries) == 1:
-        return first
-    second, last = summaries[1], summaries[-1]
-    return (
-        f"{first} Next is {second.point} ({with_spread(second, metric, 100, 1)} %), last {last.point} "
-        f"({with_spread(last, metric, 100, 1)} %)."
-    )

@@ -1,5 +1,6 @@
 """The trials of a sweep on a terminal: a live table while they run, one line each where there is no terminal."""
 
+import time
 from collections.abc import Sequence
 
 from rich.console import Group
@@ -27,9 +28,11 @@ class LiveTable:
         self.config = config
         self.num_trials = num_trials
         self.records: dict[int, TrialRecord] = {}
+        self.started, self.epochs_before = time.monotonic(), 0
         self.live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
 
     def __enter__(self) -> "LiveTable":
+        self.started = time.monotonic()
         if self.live is not None:
             self.live.start()
         return self
@@ -39,6 +42,8 @@ class LiveTable:
             self.live.stop()
 
     def update(self, record: TrialRecord) -> None:
+        if record.point.index not in self.records:
+            self.epochs_before += record.epoch  # of a trial that was over or under way before a resumption
         self.records[record.point.index] = record
         if self.live is not None:
             self.live.update(self._render())
@@ -67,23 +72,55 @@ class LiveTable:
             )
         done = sum(record.state in OVER for record in records)
         hidden = f", {len(records) - MAX_ROWS} not shown" if len(records) > MAX_ROWS else ""
-        return Group(table, Text(f"{done} of {self.num_trials} trials done{hidden}", "dim"))
+        left = seconds_left(records, self.num_trials, self.epochs_before, time.monotonic() - self.started)
+        about = "" if left is None else f", about {_duration(left)} left"
+        return Group(table, Text(f"{done} of {self.num_trials} trials done{about}{hidden}", "dim"))
+
+
+def seconds_left(
+    records: Sequence[TrialRecord], num_trials: int, epochs_before: int, seconds: float
+) -> float | None:  # fmt: skip
+    """How long a sweep still takes at the pace of its epochs so far; None before the first epoch has ended.
+
+    Args:
+        epochs_before: what the trials had trained before, in an earlier run of the sweep.
+        seconds: since the sweep began or was resumed.
+    """
+    if not records:
+        return None
+    done = sum(record.epoch for record in records) - epochs_before
+    totals = [record.point.config.train.num_epochs for record in records]
+    open_epochs = sum(
+        total - record.epoch for record, total in zip(records, totals, strict=True) if record.is_open
+    )  # fmt: skip
+    open_epochs += (num_trials - len(records)) * sum(totals) / len(totals)
+    return None if done <= 0 else seconds * open_epochs / done
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f"{max(1, round(seconds))} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def result_table(records: Sequence[TrialRecord], limit: int = MAX_ROWS) -> Table:
-    """Finished and failed trials in the order given."""
+    """Finished and failed trials in the order given; references are named as such."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, justify in (("", "right"), ("trial", "left"), ("linear", "right"), ("k-NN", "right"),
-                          ("I(Z;T)", "right"), ("H(Z|T)", "right"), ("seconds", "right"), ("", "left")):  # fmt: skip
+    for name, justify in (("", "right"), ("trial", "left"), ("", "left"), ("linear", "right"), ("k-NN", "right"),
+                          ("I(Z;T)", "right"), ("above chance", "right"), ("H(Z|T)", "right"), ("seconds", "right"),
+                          ("", "left")):  # fmt: skip
         table.add_column(name, justify=justify)
     for rank, record in enumerate(records[:limit], start=1):
         metrics = record.metrics
         table.add_row(
             str(rank),
             record.point.name,
+            Text(str(record.role) if record.role.is_reference else "", "dim"),
             _percent(metrics, "eval/linear_accuracy"),
             _percent(metrics, "eval/knn_accuracy"),
             _number(metrics, "clusters/mutual_information_bits", 2),
+            _number(metrics, "clusters/adjusted_mutual_information_bits", 2),
             _number(metrics, "clusters/conditional_entropy_bits", 2),
             f"{record.seconds:.1f}" if record.state == "finished" else Text(record.state, STATE_STYLES[record.state]),
             Text(as_shown(record.error or record.reason or ""), "dim"),
@@ -103,7 +140,7 @@ def _outcome(record: TrialRecord, config: Config) -> str:
 
 
 def _number(metrics: dict[str, float], name: str, digits: int) -> str:
-    return f"{metrics[name]:.{digits}f}" if name in metrics else ""
+    return f"{round(metrics[name], digits) + 0.0:.{digits}f}" if name in metrics else ""
 
 
 def _percent(metrics: dict[str, float], name: str) -> str:

@@ -1,18 +1,21 @@
-"""What a sweep leaves behind: results, pictures, a page, the best point as a config, its model, and two sentences."""
+"""What a sweep leaves behind: results, pictures, a page, the best point as a config, its model, and the answer."""
 
 import json
 import logging
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 
 from clray.config import Config, dump_yaml, flatten, override
 from clray.data.load import Dataset
-from clray.redaction import show_controls
+from clray.report.answer import NO_TRIAL, answer_of, sentences
 from clray.report.figures import granularity, plane
+from clray.report.markdown import escape
 from clray.report.page import write_page
 from clray.report.png import draw_granularity, draw_plane
 from clray.report.results import Sweep, TrialResult
-from clray.report.summary import describe_best, summarize
+from clray.report.text import visible
+from clray.sweeps.trainable import read_untrained
 from clray.sweeps.trials import TrialRecord, storage_name
 from clray.sweeps.tuner import start_trial_run
 from clray.track.models import write_model
@@ -25,6 +28,21 @@ PICTURE_FILE, GRANULARITY_FILE = "information_plane.png", "granularity.png"
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Conclusion:
+    """What a sweep came to.
+
+    Attributes:
+        places: files that were written, by what they are.
+        best: the best repeat of the point that the answer names; None where no trial has finished.
+        answer: its sentences, the first of which says it all.
+    """
+
+    places: dict[str, Path]
+    best: TrialRecord | None
+    answer: tuple[str, ...]
+
+
 def conclude(
     config: Config,
     ranked: list[TrialRecord],
@@ -33,27 +51,39 @@ def conclude(
     tracker: Tracker,
     parent: RunLogger,
     timing: dict[str, float],
-) -> dict[str, Path]:
-    """Write everything into the sweep's folder and to its MLflow run; returns where to look, by name."""
-    places = {"results": write_results(ranked, folder, timing)}
-    scored = [record for record in ranked if config.sweep.metric in record.metrics]
-    # A trial that was ended early stands at an earlier epoch: it is told of, but not compared.
-    finished = [record for record in scored if record.state == "finished"]
-    if finished:
-        sweep, metric = as_sweep(scored, folder.name, len(data.train)), config.sweep.metric
+) -> Conclusion:
+    """Write everything into the sweep's folder and to its MLflow run.
+
+    Args:
+        ranked: the trials, best first.
+    """
+    metric = config.sweep.metric
+    scored = [record for record in ranked if metric in record.metrics]
+    sweep = as_sweep(scored, metric, folder, data)
+    answer = answer_of(sweep, metric)
+    said = (NO_TRIAL,) if answer is None else tuple(sentences(answer))
+    places = {"results": write_results(ranked, folder, timing, said)}
+    best = None
+    if answer is not None:
+        # A trial that was ended early stands at an earlier epoch: it is told of, but not compared.
+        finished = [record for record in scored if record.state == "finished"]
+        best = next(record for record in finished if record.point.repeated_name == answer.best.point)
         title = f"What clusters were worth: {folder.name}"
         places["picture"] = draw_plane(plane([sweep], metric), folder / PICTURE_FILE, title)
         places["granularity"] = draw_granularity(granularity([sweep], metric), folder / GRANULARITY_FILE)
-        places["report"] = write_page([sweep], folder / PAGE_FILE, metric)
-        places["best"] = _write_best(finished[0], config, folder)
-        _log_best(finished, sweep, config, data, tracker, parent)
+        places["report"] = write_page([sweep], folder / PAGE_FILE)
+        places["best"] = _write_best(best, said[0], config, folder)
+        _log_sweep(sweep, config, parent)
+        _log_best(finished, best, said, config, data, tracker, parent)
     for file in places.values():
         parent.log_file(file)
-    return places
+    return Conclusion(places, best, said)
 
 
-def write_results(ranked: list[TrialRecord], folder: Path, timing: dict[str, float]) -> Path:
-    """`results.json`: the trials in the order given, and where the time went, in seconds summed over trials."""
+def write_results(
+    ranked: list[TrialRecord], folder: Path, timing: dict[str, float], answer: tuple[str, ...] = ()
+) -> Path:
+    """`results.json`: the answer, the trials in the order given, and where the time went, in seconds over trials."""
     names = ("train/seconds", "recluster/seconds", "eval/seconds")
     sums = dict.fromkeys(names, 0.0)
     for record in ranked:
@@ -61,12 +91,13 @@ def write_results(ranked: list[TrialRecord], folder: Path, timing: dict[str, flo
             for name in names:
                 sums[name] += metrics.get(name, 0.0)
     path = folder / RESULTS_FILE
-    tree = {"trials": [record.as_dict() for record in ranked], "timing": {**timing, **sums}}
+    trials = [record.as_dict() for record in ranked]
+    tree = {"answer": list(answer), "trials": trials, "timing": {**timing, **sums}}
     path.write_text(json.dumps(tree, indent=2), encoding="utf-8")
     return path
 
 
-def as_sweep(records: list[TrialRecord], name: str, num_images: int | None = None) -> Sweep:
+def as_sweep(records: list[TrialRecord], metric: str, folder: Path, data: Dataset) -> Sweep:
     """The trials as a store would hold them."""
     trials = []
     for record in records:
@@ -74,27 +105,34 @@ def as_sweep(records: list[TrialRecord], name: str, num_images: int | None = Non
         params = {key: str(value) for key, value in flatten(config.model_dump(mode="json")).items()}
         point = record.point.repeated_name
         trials.append(TrialResult(point, config.seed, record.metrics, params, record.state, record.reason))
-    return Sweep(name, trials, num_images)
+    return Sweep(folder.name, trials, metric, len(data.train), len(data.test), read_untrained(folder))
 
 
-def _write_best(best: TrialRecord, config: Config, folder: Path) -> Path:
-    """The best trial as a config ready for `clray train`, with the seed of the sweep."""
+def _write_best(best: TrialRecord, answer: str, config: Config, folder: Path) -> Path:
+    """The best point as a config ready for `clray train`, with the seed of the sweep."""
     path = folder / BEST_FILE
     chosen = override(best.point.config, {**best.changed, "seed": config.seed, "search_space": []})
-    head = [f"{best.point.name}: the best trial of {folder.name}", shlex.join(["clray", "train", str(path)])]
-    # In a comment a name of several lines would end it.
-    comment = "".join(f"# {' '.join(show_controls(line).split())}\n" for line in head)
-    path.write_text(comment + dump_yaml(chosen), encoding="utf-8")
+    command = shlex.join(["clray", "train", str(path)])
+    head = "".join(f"# {visible(line)}\n" for line in (answer, command))
+    path.write_text(head + dump_yaml(chosen), encoding="utf-8")
     return path
 
 
+def _log_sweep(sweep: Sweep, config: Config, parent: RunLogger) -> None:
+    """What a report read from the store alone needs besides the trials."""
+    parent.set_tags(
+        num_images=str(sweep.num_images), num_test_images=str(sweep.num_test_images), metric=config.sweep.metric
+    )
+    parent.log_summary({f"untrained/{name}": value for name, value in sweep.untrained.items()})
+
+
 def _log_best(
-    finished: list[TrialRecord], sweep: Sweep, config: Config, data: Dataset, tracker: Tracker, parent: RunLogger
-) -> None:
-    best, metric = finished[0], config.sweep.metric
-    about = describe_best(summarize(sweep.trials, metric), len(sweep.trials), metric)
+    finished: list[TrialRecord], best: TrialRecord, answer: tuple[str, ...], config: Config, data: Dataset,
+    tracker: Tracker, parent: RunLogger,
+) -> None:  # fmt: skip
+    about = escape(" ".join(answer))
     parent.set_tags(note=about, best_trial=best.point.name)
-    parent.set_headline(about, metric, PAGE_FILE)
+    parent.set_headline(escape(answer[0]), config.sweep.metric, PAGE_FILE)
     values = {f"best/{name}": value for name, value in best.metrics.items() if name.startswith(("eval/", "clusters/"))}
     parent.log_summary(values)
     for record in finished:
@@ -110,5 +148,5 @@ def _log_best(
             except Exception as error:  # such as an encoder of the user's that torch cannot export
                 log.warning("no MLflow model of %s: %s", record.point.name, error)
         if is_best:
-            record.mlflow.set_tags(best="true", note=f"The best trial of its sweep. {about}")
+            record.mlflow.set_tags(best="true", note=f"The best of its sweep. {about}")
         record.mlflow.finish()

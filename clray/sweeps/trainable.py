@@ -4,6 +4,7 @@ A trial that needs one worker trains here, in a process which the next trial tak
 launches a worker group.
 """
 
+import json
 import logging
 import shutil
 import tempfile
@@ -19,6 +20,7 @@ from clray.redaction import hide_credentials
 from clray.report.pictures import draw_run
 from clray.sweeps.searchers import COST
 from clray.sweeps.trials import storage_name
+from clray.training.accuracy import evaluate_untrained
 from clray.training.checkpoint import CHECKPOINT_FILE
 from clray.training.storage import Storage, storage_of
 from clray.training.workers.launch import error_line, train_in_group, train_in_process
@@ -26,6 +28,7 @@ from clray.training.workers.session import Metrics, read_metrics
 
 ERROR_FILE = "error.txt"
 DONE_FILE = "done"
+UNTRAINED_FILE = "untrained.json"
 log = logging.getLogger(__name__)
 
 
@@ -56,6 +59,9 @@ def train_trial(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / ERROR_FILE).unlink(missing_ok=True)
     try:
+        is_common = not any(key.startswith(("encoder.", "data.", "evaluate.")) for key in overrides)
+        if index == 0 and is_common and config.train.num_workers == 1:
+            _measure_untrained(config, folder, ray.get(data[0]))
         num_known = len(read_metrics(folder))
         _train(config, folder, data, service, storage)
         if len(read_metrics(folder)) == num_known:  # it was killed after its last epoch
@@ -66,6 +72,26 @@ def train_trial(
         # The driver shows this line; Tune's own account of the error reaches its callbacks too late.
         (folder / ERROR_FILE).write_text(hide_credentials(error_line(error)), encoding="utf-8")
         raise
+
+
+def read_untrained(sweep_folder: Path) -> Metrics:
+    """What the encoder was worth before any training; empty where it was not measured."""
+    path = sweep_folder / UNTRAINED_FILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _measure_untrained(config: Config, folder: Path, data: Dataset) -> None:
+    """The floor of the sweep, measured once, by its first trial; a trial is not lost over it."""
+    path = folder.parents[1] / UNTRAINED_FILE
+    if path.exists():
+        return
+    try:
+        metrics = evaluate_untrained(config, data)
+        partial = path.with_name(f"{path.name}.partial")
+        partial.write_text(json.dumps(metrics), encoding="utf-8")
+        partial.replace(path)
+    except Exception as error:
+        log.warning("the untrained encoder was not evaluated: %s", error)
 
 
 def _report_again(folder: Path) -> None:

@@ -56,6 +56,7 @@ class TrialRecord:
         """Plain values, for `results.json` and `--json`."""
         return {
             "trial": self.point.name,
+            "role": str(self.role),
             "state": self.state,
             "config": self.point.overrides,
             "metrics": self.metrics,

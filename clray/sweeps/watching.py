@@ -54,7 +54,8 @@ class Watch:
         counts = {state: sum(record.state == state for record in records) for state in STATES}
         counts["pending"] += self.num_trials - len(records)
         scored = [record for record in records if self.metric in record.metrics]
-        best = max(scored, key=lambda record: record.metrics[self.metric], default=None)
+        # References are held against, and best only where there is nothing else.
+        best = max(scored, key=lambda r: (not r.role.is_reference, r.metrics[self.metric]), default=None)
         state = {
             "sweep": self.name,
             "trials": self.num_trials,

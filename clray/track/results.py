@@ -54,4 +54,18 @@ def read_sweep(uri: str, sweep: str) -> Sweep:
     ]
     if not results:
         raise UserError(f"sweep '{sweep}' in {uri} has no finished trial yet; go on with it by clray sweep --resume")
-    return Sweep(chosen[0].data.tags.get(ID_TAG, chosen[0].info.run_id), results)
+    parent = chosen[0]
+    tags, prefix = parent.data.tags, "untrained/"
+    return Sweep(
+        tags.get(ID_TAG, parent.info.run_id),
+        results,
+        tags.get("clray.metric", "eval/linear_accuracy"),
+        _count(tags.get("clray.num_images")),
+        _count(tags.get("clray.num_test_images")),
+        {name.removeprefix(prefix): value for name, value in parent.data.metrics.items() if name.startswith(prefix)},
+    )
+
+
+def _count(text: str | None) -> int | None:
+    """A number of images; None in stores of sweeps that did not record it."""
+    return int(text) if text is not None and text.isdigit() else None

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from clray.clusters.statistics import cluster_statistics
 from clray.config import Config
@@ -51,6 +52,15 @@ def evaluate_checkpoint(checkpoint: dict[str, Any], config: Config, data: Datase
     if len(ids) == len(data.train):
         metrics |= cluster_statistics(ids, data.train.labels, checkpoint["num_clusters"][0]).as_metrics()
     return metrics
+
+
+def evaluate_untrained(config: Config, data: Dataset) -> Metrics:
+    """Accuracy of the encoder that a run with this config starts from."""
+    session = LocalSession(Path(), None, lambda _: None, default_device())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(config.seed, "weights"))
+        model = ContrastiveModel(config, data.num_channels, config.clusters.num_clusters)
+    return evaluate(config, model.to(session.device), data, session)
 
 
 def _representations(config: Config, model: ContrastiveModel, images: ImageSet, session: Session) -> np.ndarray:

@@ -78,7 +78,8 @@ def test_the_report_of_a_sweep_reads_the_store_alone(swept: tuple[Path, dict], c
         expected = finished[point["point"]]["eval/linear_accuracy"]
         assert point["means"]["eval/linear_accuracy"] == pytest.approx(expected)
     table = clray("report", "latest", "-o", output, "--markdown").stdout
-    assert table.startswith("| point | repeats | linear % |")
+    assert table.startswith("The best clusters are k=")
+    assert "\n| point | role | repeats | linear % |" in table
     done = clray("report", "other", "-o", output)
     assert done.returncode == 2
     assert "no sweep 'other'" in done.stderr

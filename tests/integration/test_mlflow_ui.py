@@ -129,7 +129,7 @@ def test_the_first_page_answers_which_clusters_and_temperature_are_best(see: Cal
     name = MlflowClient(store).get_run(best).info.run_name
     see(
         f"#/experiments/{experiment}/runs?workflowType=machine_learning",
-        f"the best is {name}", "I(Z;T)", "Its report", "All trials, best first", "matching runs",
+        f"The best clusters are {name}", "I(Z;T)", "Its report", "All trials, best first", "matching runs",
         picture="mlflow_experiment.png",
     )  # fmt: skip
 

@@ -35,4 +35,4 @@ def digits() -> Sweep:
         trials.append(
             trial(f"labels t={t}", 0.929, clusters=10, source="labels", temperature=t, information=3.0, rest=0.0)
         )
-    return Sweep("digits", trials, 1347)
+    return Sweep("digits", trials, num_images=1347, num_test_images=450)

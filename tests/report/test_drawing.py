@@ -22,7 +22,7 @@ def test_draws_a_picture_of_any_number_of_trials(tmp_path: Path, count: int) -> 
         trial(f"k={i}", 0.5 + i / 1000, information=i / count, clusters=i + 2, temperature=0.1 * (1 + i % 3))
         for i in range(count)
     ]
-    sweep = Sweep("s", trials, 1024)
+    sweep = Sweep("s", trials, num_images=1024)
     written = [
         draw_plane(plane([sweep], METRIC), tmp_path / "plane.png", "title"),
         draw_granularity(granularity([sweep], METRIC), tmp_path / "granularity.png"),

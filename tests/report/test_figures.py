@@ -62,7 +62,7 @@ def test_points_drawn_at_random_are_joined_by_no_line() -> None:
 
 def test_the_plane_shows_every_trial_and_marks_references_and_those_ended_early() -> None:
     early = trial("k=7 t=0.1", 0.3, state="pruned", reason="dominated by k=5")
-    found = plane([Sweep("digits", [*digits().trials, early], 1347)], METRIC)
+    found = plane([Sweep("digits", [*digits().trials, early], num_images=1347)], METRIC)
     assert {group.name: len(group.marks) for group in found.groups} == {
         "t=0.1": 3, "t=0.5": 3, "reference, t=0.1": 2, "reference, t=0.5": 2, "t=0.1, ended early": 1,
     }  # fmt: skip
@@ -88,6 +88,13 @@ def test_two_sweeps_in_one_chart_keep_their_names() -> None:
         "a, kmeans, t=0.1", "b, kmeans, t=0.5",
     ]  # fmt: skip
     assert [group.name for group in plane([first, second], METRIC).groups] == ["a, t=0.1", "b, t=0.5"]
+
+
+def test_the_untrained_encoder_is_a_level_and_the_floor_of_the_colours() -> None:
+    sweep = Sweep("s", [trial("a", 0.5), trial("b", 0.6)], untrained={METRIC: 0.3})
+    assert plane([sweep], METRIC).accuracy_range == (pytest.approx(30), pytest.approx(60))
+    (level,) = granularity([sweep], METRIC).levels
+    assert (level.name, level.mean) == ("untrained encoder", pytest.approx(30))
 
 
 def test_a_sweep_without_accuracies_gives_empty_charts() -> None:

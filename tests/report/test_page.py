@@ -8,7 +8,8 @@ from tests.report.sweeps import trial
 def test_the_page_tells_of_every_trial_and_needs_no_network(tmp_path: Path) -> None:
     trials = [trial("k=5", 0.4), trial("k=<10>", 0.9), trial("k=7", 0.3, state="pruned", reason="dominated by k=5")]
     text = write_page([Sweep("digits", trials)], tmp_path / "page.html").read_text()
-    assert "Of 3 trials the best is k=&lt;10&gt;, with 90.0 % linear accuracy" in text
+    assert "The best clusters are k=&lt;10&gt;, 90.0 % linear accuracy" in text
+    assert text.count('class="best"') == 1
     assert "dominated by k=5" in text
     assert "k=<10>" not in text.replace("\\u003c", "")
     for outside in ('src="http', "src='http", '<link rel="stylesheet" href="http'):

@@ -2,8 +2,7 @@
 
 import pytest
 
-from clray.report.markdown import as_markdown
-from clray.report.summary import summarize
+from clray.report.summary import as_rows, summarize
 from tests.report.sweeps import trial
 
 
@@ -17,7 +16,7 @@ def test_repeats_of_a_point_give_its_mean_and_sample_deviation() -> None:
 def test_the_best_point_comes_first_and_one_repeat_has_no_spread() -> None:
     summaries = summarize([trial("low", 0.2), trial("high", 0.9)])
     assert [each.point for each in summaries] == ["high", "low"]
-    assert "±" not in as_markdown(summaries)
+    assert "±" not in str(as_rows(summaries))
 
 
 def test_points_whose_means_are_equal_up_to_rounding_keep_their_order() -> None:

@@ -1,0 +1,103 @@
+"""What a sweep says first: the best candidate, never a reference, and only what its uncertainty allows."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from clray.report.answer import NO_TRIAL, answer_of, describe_answer
+from clray.report.results import Sweep, TrialResult
+from tests.report.sweeps import digits, trial
+
+
+def sweep_of(*trials: TrialResult, images: int | None = 10_000, **more: object) -> Sweep:
+    return Sweep("s", list(trials), num_test_images=images, **more)
+
+
+INFONCE = trial("infonce t=0.1", 0.60, source="instance", objective="infonce")
+SUPCON = trial("supcon t=0.1", 0.80, source="labels", objective="supcon")
+
+
+def test_the_labels_are_the_best_of_no_sweep() -> None:
+    answer = answer_of(digits())
+    assert answer is not None
+    assert (answer.best.point, answer.supcon.other.point, answer.infonce.other.point) == (
+        "k=50 t=0.1", "labels t=0.1", "instance t=0.1",
+    )  # fmt: skip
+
+
+def test_a_candidate_beyond_infonce_is_said_to_beat_it_and_by_how_much() -> None:
+    first = describe_answer(sweep_of(trial("k=50 t=0.1", 0.65), INFONCE, SUPCON))[0]
+    assert first == (
+        "The best clusters are k=50 t=0.1, 65.0 % linear accuracy: 5.0 points above InfoNCE (infonce t=0.1, 60.0 %; "
+        "95 % interval +3.7 to +6.3), 25 % of the way to SupCon (80.0 %)."
+    )
+
+
+def test_a_difference_within_the_noise_is_not_told_apart() -> None:
+    said = " ".join(describe_answer(sweep_of(trial("k=50 t=0.1", 0.61), INFONCE, SUPCON, images=450)))
+    assert "but they are not told apart from InfoNCE (infonce t=0.1, 60.0 %): +1.0 points" in said
+    assert "one seed and 450 test images" in said
+
+
+def test_infonce_wins_where_it_wins() -> None:
+    first = describe_answer(sweep_of(trial("k=50 t=0.1", 0.50), INFONCE, SUPCON))[0]
+    assert first.startswith("InfoNCE wins: infonce t=0.1, 60.0 %. The best clusters, k=50 t=0.1, reach 50.0 %")
+
+
+def test_candidates_within_the_noise_of_the_best_are_named() -> None:
+    others = [trial(f"k={n} t=0.1", 0.65 - n / 1000, clusters=n) for n in (1, 2, 3, 4, 5)]
+    said = describe_answer(sweep_of(*others, trial("k=90 t=0.1", 0.4, clusters=90), INFONCE))
+    assert said[1] == "Not told apart from k=1 t=0.1: k=2 t=0.1, k=3 t=0.1, k=4 t=0.1 and 1 more."
+
+
+def test_the_spread_of_seeds_decides_where_there_are_seeds() -> None:
+    trials = [trial("k=5 t=0.1", 0.62 + s / 100, seed=s) for s in range(3)]
+    trials += [replace(INFONCE, seed=s, metrics={**INFONCE.metrics, "eval/linear_accuracy": 0.6 + s / 100})
+               for s in range(3)]  # fmt: skip
+    answer = answer_of(sweep_of(*trials))
+    assert answer is not None
+    # Two points of deviation 0.01 each, four degrees of freedom: t = 2.776.
+    assert answer.infonce.margin == pytest.approx(2.776 * 0.01 * math.sqrt(2 / 3), rel=1e-3)
+    assert not answer.infonce.is_told_apart
+
+
+def test_why_is_said_beside_the_neighbours_of_the_same_source_and_temperature() -> None:
+    trials = [
+        trial(f"k={k} t={t}", accuracy, clusters=k, information=k / 50, rest=k / 20, temperature=t)
+        for k, accuracy in ((5, 0.5), (20, 0.6), (50, 0.7), (150, 0.6), (500, 0.5))
+        for t in (0.1, 0.5)
+    ]
+    said = " ".join(describe_answer(sweep_of(*trials, INFONCE)))
+    assert "Its clusters tell 1.00 bits about the labels, I(Z;T), and hold 2.50 besides, H(Z|T)." in said
+    assert "The next coarser, k=20 t=0.1, tells less (0.40) and holds less (1.00)" in said
+    assert "the next finer, k=150 t=0.1, tells more (3.00) and holds more (7.50)." in said
+
+
+def test_without_a_way_from_infonce_to_supcon_no_share_of_it_is_said() -> None:
+    low = trial("supcon t=0.1", 0.601, source="labels", objective="supcon")
+    assert "SupCon (60.1 %) is not told apart from InfoNCE" in describe_answer(
+        sweep_of(trial("k=5", 0.7), INFONCE, low)
+    )[0]  # fmt: skip
+
+
+def test_the_untrained_encoder_is_the_floor() -> None:
+    sweep = sweep_of(trial("k=5", 0.61), INFONCE, untrained={"eval/linear_accuracy": 0.605})
+    assert "An untrained encoder reaches 60.5 %, which is not told apart from the best." in describe_answer(sweep)
+
+
+@pytest.mark.parametrize("images", [None, 450])
+def test_a_sweep_of_one_trial_or_of_references_alone_has_an_answer(images: int | None) -> None:
+    assert "has no InfoNCE to hold them against" in describe_answer(sweep_of(trial("k=5", 0.5), images=images))[0]
+    said = describe_answer(sweep_of(INFONCE, SUPCON, images=images))[0]
+    assert said.startswith("The sweep has no candidate clusters, only references: the best is infonce t=0.1, 60.0 %")
+    assert (
+        "how sure this is cannot be said"
+        in " ".join(describe_answer(sweep_of(trial("k=5", 0.7), INFONCE, images=None))).lower()
+    )
+
+
+def test_a_sweep_without_a_finished_trial_says_so() -> None:
+    early = trial("k=5", 0.5, state="pruned")
+    assert describe_answer(sweep_of(early)) == [NO_TRIAL]
+    assert describe_answer(sweep_of(trial("k=5", math.nan))) == [NO_TRIAL]

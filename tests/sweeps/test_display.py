@@ -1,0 +1,42 @@
+"""What the live table says of the time left, and what the tables of results show."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from clray.config import Config
+from clray.console import PlainConsole
+from clray.sweeps.book import TrialBook
+from clray.sweeps.display import result_table, seconds_left
+from clray.sweeps.search_space import plan_sweep
+
+SPACE = [
+    {"clusters.num_clusters": {"grid_search": [2, 3]}},
+    {"objective.name": "supcon"},
+    {"objective.name": "infonce"},
+]
+
+
+def test_the_time_left_is_that_of_the_epochs_left_at_the_pace_so_far(
+    tiny_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = tiny_config(search_space=SPACE)
+    records = TrialBook(config, plan_sweep(config), tmp_path).records
+    assert seconds_left(records, 4, 0, 5.0) is None, "nothing is known yet"
+    records[0].state, records[0].metrics = "finished", {"epoch": 3}
+    records[1].state, records[1].metrics = "pruned", {"epoch": 1}
+    assert seconds_left(records, 4, 0, 8.0) == pytest.approx(8.0 * 6 / 4)
+    assert seconds_left(records, 4, 3, 8.0) == pytest.approx(8.0 * 6 / 1), "three were trained before a resumption"
+    assert seconds_left(records[:2], 4, 0, 8.0) == pytest.approx(8.0 * 6 / 4), "a searcher has not named the others"
+
+
+def test_references_are_named_in_the_table_of_results(tiny_config: Callable[..., Config], tmp_path: Path) -> None:
+    config = tiny_config(search_space=SPACE)
+    console = PlainConsole(record=True, width=200, file=io.StringIO())
+    console.print(result_table(TrialBook(config, plan_sweep(config), tmp_path).records))
+    lines = console.export_text().splitlines()
+    assert [("SupCon" in line, "InfoNCE" in line) for line in lines[1:]] == [
+        (False, False), (False, False), (True, False), (False, True),
+    ]  # fmt: skip
