@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clray.config import Config, override
-from clray.config.keys import read_config
+from clray.config import Config, override, read_config
 from clray.errors import TrainingError, UserError
 from clray.interrupts import uninterrupted
 from clray.progress import ConsoleObserver, Observer

@@ -9,8 +9,7 @@ from typing import Any
 
 from clray.cli.options import as_overrides
 from clray.cli.terminal import err, log_to_file, out, print_error, print_line, print_note, print_values
-from clray.config import Config, override
-from clray.config.keys import read_config
+from clray.config import Config, override, read_config
 from clray.interrupts import uninterrupted
 from clray.progress import ConsoleObserver
 from clray.redaction import hide_credentials

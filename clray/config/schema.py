@@ -14,7 +14,6 @@ from clray.config.sections import (
     EvaluateConfig,
     HeadConfig,
     KMeansConfig,
-    NonNegativeInt,
     ObjectiveConfig,
     ReclusterConfig,
     Section,
@@ -22,15 +21,18 @@ from clray.config.sections import (
     TrackingConfig,
     TrainConfig,
 )
+from clray.config.sections.values import Flag, Seed, Text
 
 
 class Config(Section):
-    """One experiment. `search_space` maps dotted keys to Tune domains; a list of such maps is searched one by one."""
+    """One experiment: a run, and with a `search_space` a sweep of runs."""
 
-    seed: NonNegativeInt = 0
-    output: str = "outputs"
-    allow_user_modules: bool = False
-    """Let `encoder.name: module:function` import code of the user's."""
+    seed: Seed = 0
+    """Of weights, batches, views and k-means: the same seed gives the same run."""
+    output: Text = "outputs"
+    """Folder that holds the runs and, by default, the MLflow store."""
+    allow_user_modules: Flag = False
+    """Let `encoder.name: module:function` and `sweep.searcher: module:Class` import code of the user's."""
     data: DataConfig = DataConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     clusters: ClustersConfig = ClustersConfig()
@@ -44,6 +46,18 @@ class Config(Section):
     tracking: TrackingConfig = TrackingConfig()
     sweep: SweepConfig = SweepConfig()
     search_space: tuple[dict[str, Any], ...] = ()
+    """Maps dotted keys to domains, such as `clusters.num_clusters: {grid_search: [10, 100]}`; a value without a domain
+    is taken by every trial. A list of such maps is searched one by one. Domains, with the meaning of Ray Tune:
+    `grid_search: [a, b, ...]`, `choice: [a, b, ...]`, `uniform: [low, high]`, `loguniform: [low, high]`,
+    `quniform: [low, high, step]`, `randint: [low, high]` and `lograndint: [low, high]`, without `high`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_sections_are_defaults(cls, tree: Any) -> Any:
+        """`kmeans:` with nothing below it."""
+        if not isinstance(tree, dict):
+            return tree
+        return {key: value for key, value in tree.items() if value is not None or key not in SECTIONS}
 
     @model_validator(mode="before")
     @classmethod
@@ -58,10 +72,12 @@ class Config(Section):
     @classmethod
     def _objective_chooses_its_source(cls, tree: Any) -> Any:
         objective = tree.get("objective") if isinstance(tree, dict) else None
-        source = OBJECTIVE_SOURCES.get(objective.get("name")) if isinstance(objective, dict) else None
-        if source is None:
+        name = objective.get("name") if isinstance(objective, dict) else None
+        source = OBJECTIVE_SOURCES.get(name) if isinstance(name, str) else None
+        clusters = (tree.get("clusters") or {}) if source is not None else None
+        if not isinstance(clusters, dict):
             return tree
-        return {**tree, "clusters": {**(tree.get("clusters") or {}), "source": source, "granularities": None}}
+        return {**tree, "clusters": {**clusters, "source": source, "granularities": None}}
 
     @model_validator(mode="after")
     def _objective_makes_sense(self) -> "Config":
@@ -87,3 +103,11 @@ class Config(Section):
                 f"are never used; got {self.recluster.warmup_epochs}"
             )
         return self
+
+
+SECTIONS = tuple(
+    name
+    for name, field in Config.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+)
+"""Names of the sections."""

@@ -1,0 +1,137 @@
+"""Where cluster ids come from, when they are computed anew, and the k-means that computes them."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from clray.config.sections.values import (
+    Flag,
+    Momentum,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    Section,
+    Share,
+    Text,
+    TwoOrMore,
+)
+
+
+class ClustersConfig(Section):
+    """Where the cluster ids Z come from."""
+
+    source: Literal["instance", "labels", "attributes", "column", "hierarchy", "synthetic", "clustering", "kmeans"] = (
+        "kmeans"
+    )
+    """`instance` (each image its own) is InfoNCE, `labels` is SupCon, the others are Cl-InfoNCE: tuples of
+    `attributes`, the values of a `column`, a level of a `hierarchy` of the classes, `synthetic` ones made from the
+    labels, a `clustering` saved by `clray cluster`, or `kmeans` of the embeddings while training."""
+    num_clusters: TwoOrMore = 10
+    """K of k-means, or the granularity of a saved clustering."""
+    granularities: tuple[NonNegativeInt, ...] | None = None
+    """Several granularities in place of one, whose losses are averaged: values of K for `kmeans` and `clustering`,
+    levels for `hierarchy`. Statistics are those of the first."""
+    path: Text | None = None
+    """Folder of a clustering by `clray cluster`, whose row i is training image i, for `source: clustering`."""
+    column: Text | None = None
+    """The column whose values are the clusters, for `source: column`; or the nodes of the tree, for `hierarchy`, which
+    by default are the labels."""
+    attribute_columns: tuple[Text, ...] | None = None
+    """Candidate columns for `source: attributes`; by default every column but image, path and label."""
+    num_attributes: PositiveInt = 3
+    """How many attributes, by falling entropy, form the clusters for `source: attributes`."""
+    tree: Text | None = None
+    """Nested YAML mapping, or lines `parent child` as WordNet's is_a, for `source: hierarchy`."""
+    level: NonNegativeInt = 1
+    """Steps below the root at which the tree is cut, for `source: hierarchy`."""
+    num_merged: PositiveInt | None = None
+    """Clusters that the classes are merged into, for `source: synthetic`."""
+    num_splits: PositiveInt = 1
+    """Parts that each cluster is split into at random, for `source: synthetic`."""
+    permuted_fraction: Share = 0.0
+    """Share of the images among which cluster ids are shuffled, for `source: synthetic`."""
+
+    @field_validator("path", "tree")
+    @classmethod
+    def _from_here(cls, value: str | None) -> str | None:
+        """A relative path starts where the command runs, wherever its workers do."""
+        return None if value is None else str(Path(value).absolute())
+
+    @model_validator(mode="after")
+    def _has_what_its_source_needs(self) -> "ClustersConfig":
+        for source, key in (("column", "column"), ("clustering", "path"), ("hierarchy", "tree")):
+            if self.source == source and getattr(self, key) is None:
+                raise ValueError(f"{key} is required for clusters.source={source}; set clusters.{key}")
+        if self.granularities is not None:
+            self._check_granularities(self.granularities)
+        return self
+
+    def _check_granularities(self, granularities: tuple[int, ...]) -> None:
+        if self.source not in ("kmeans", "clustering", "hierarchy"):
+            raise ValueError(
+                f"granularities are values of K (kmeans, clustering) or levels (hierarchy), which "
+                f"clusters.source={self.source} does not have; leave them out"
+            )
+        if not granularities or len(set(granularities)) < len(granularities):
+            raise ValueError(f"granularities must be one or more different numbers; got {granularities}")
+        if self.source != "hierarchy" and min(granularities) < 2:
+            raise ValueError(f"granularities are numbers of clusters, at least 2; got {min(granularities)}")
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """K of each granularity of `kmeans` and `clustering`."""
+        return self.granularities or (self.num_clusters,)
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Level of each granularity of `hierarchy`."""
+        return self.granularities or (self.level,)
+
+
+class ReclusterConfig(Section):
+    """When k-means clusters are computed anew. Before the first time every image is its own cluster."""
+
+    every_epochs: PositiveInt = 1
+    """Epochs from one clustering to the next."""
+    every_steps: PositiveInt | None = None
+    """In place of `every_epochs`."""
+    warmup_epochs: NonNegativeInt = 1
+    """Epochs trained with instance clusters before the first clustering."""
+    embeddings: Literal["bank", "pass"] = "bank"
+    """What is clustered: the embeddings that training computed last for each image, at no further cost, or those of a
+    pass over all images without augmentation (the authors' protocol)."""
+    bank_momentum: Momentum = 0.5
+    """Share of an image's old embedding that the bank keeps when a new one comes: it averages the noise of the views,
+    and with it come older weights."""
+    mode: Literal["sync", "async"] = "sync"
+    """`async` trains on while clusters are computed and takes them over at the first step at which all workers have
+    them; the same seed then gives the same result only up to when that is."""
+
+
+class KMeansConfig(Section):
+    """The distributed FAISS k-means: Ray actors that each search one shard of the embeddings."""
+
+    num_shards: PositiveInt = 2
+    """Actors that the embeddings are divided among."""
+    num_iterations: PositiveInt = 20
+    """Lloyd's iterations of a cold start, at most."""
+    num_redos: PositiveInt = 1
+    """Starts of a cold clustering, of which the best is kept."""
+    init: Literal["random", "kmeans++", "afk-mc2"] = "random"
+    """How a cold start chooses its centroids."""
+    spherical: Flag = False
+    """Scale the centroids to unit length after each iteration."""
+    tolerance: NonNegativeFloat = 1e-6
+    """Relative fall of the inertia at which to stop before `num_iterations`."""
+    warm_start: Flag = True
+    """Start from the centroids of the previous clustering, so that a cluster keeps its id."""
+    num_refresh_iterations: PositiveInt = 10
+    """Iterations of a warm start."""
+    cpus_per_shard: NonNegativeFloat = 0.1
+    """Cores that Ray reserves for a shard."""
+    gpus_per_shard: NonNegativeFloat = 0.0
+    """GPUs that Ray reserves for a shard; with 0 it searches on the CPU."""
+    node_labels: dict[Text, Text] = Field(default={})
+    """Ray labels of the nodes that hold the shards, such as `{pool: cpu}` or `{ray.io/accelerator-type: "!H100"}`;
+    by default any."""

@@ -1,0 +1,114 @@
+"""What the images are: where they are read from, and the random views of them."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from clray.config.sections.values import (
+    Flag,
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    Number,
+    PositiveFloat,
+    PositiveInt,
+    Section,
+    Seed,
+    Share,
+    Text,
+    TwoOrMore,
+)
+
+PUBLISHED = ("zappos50k", "cub200", "wider_attribute", "imagenet100")
+"""Data sets read from the files as their authors distribute them."""
+
+
+class DataConfig(Section):
+    """Which images, labels and attributes."""
+
+    name: Literal[
+        "digits", "parquet", "csv", "cifar10", "cifar100", "fashion_mnist", "imagefolder", "zappos50k", "cub200",
+        "wider_attribute", "imagenet100",
+    ] = "digits"  # fmt: skip
+    """`digits` is embedded (scikit-learn, 8x8). `parquet` and `csv` read the user's own tables; `cifar10`, `cifar100`,
+    `fashion_mnist` and `imagefolder` come from torchvision; `zappos50k`, `cub200`, `wider_attribute` and `imagenet100`
+    are read from the files as they are published."""
+    train_path: Text | None = None
+    """Parquet file, folder of them or pattern (`data/train-*.parquet`), metadata CSV, or folder of class folders with
+    the training images; of a published data set its folder. In a folder, files or folders that are called `train` are
+    for training, those called `test` (or else `validation`) for testing."""
+    test_path: Text | None = None
+    """The same for the test images; without it, and where `train_path` holds none, `test_fraction` of the training
+    images is held out."""
+    image_root: Text | None = None
+    """Where the relative paths of a CSV start; the CSV's own folder by default."""
+    attributes_path: Text | None = None
+    """For `imagefolder`: a CSV whose `path_column` names images below `train_path`, and whose other columns are their
+    attributes."""
+    classes_path: Text | None = None
+    """For `imagenet100`: another list of WordNet ids, one a line."""
+    min_certainty: Annotated[int, Field(ge=1, le=4), Number] = 1
+    """For `cub200`: an attribute is present where it was marked so with at least this certainty (4 is definitely)."""
+    list_separator: Text | None = None
+    """Splits the text of a column into several values, such as `;` for `red;striped`."""
+    num_bins: TwoOrMore = 4
+    """Continuous attributes are cut into so many bins of equal frequency."""
+    image_column: Text = "image"
+    """Column of the encoded images in Parquet."""
+    path_column: Text = "path"
+    """Column of the images' files in a CSV."""
+    label_column: Text | None = None
+    """Column of the downstream labels T; by default `label` in Parquet and `class` in CSV."""
+    image_size: Annotated[int, Field(ge=4, le=16384), Number] | None = None
+    """Height and width in pixels after decoding; by default the size of the images, which must then agree."""
+    max_pixel_value: PositiveFloat | None = None
+    """White in grey images of more than 8 bits; by default the most that their mode holds: 65535 in 16 bits, 2147483647
+    in 32-bit integers, 1 in floats. Brighter pixels are refused."""
+    test_fraction: Fraction = 0.25
+    """Share of the training images held out for testing where there are no test images."""
+    split_seed: Seed = 0
+    """Chooses the images that are held out, and those of `max_train_images` and `max_test_images`."""
+    max_train_images: PositiveInt | None = None
+    """Use only a random subset of this many training images."""
+    max_test_images: PositiveInt | None = None
+    """Use only a random subset of this many test images."""
+    on_bad_image: Literal["error", "skip"] = "error"
+    """Whether an image that cannot be decoded stops the run, or is left out and counted."""
+    download: Flag = False
+    """Let torchvision download its data sets."""
+    memory_limit_mib: PositiveInt = 4096
+    """Decoded images up to this size are held in memory and shared; larger sets are decoded while training."""
+    num_decoders: NonNegativeInt = 2
+    """DataLoader processes per worker for data that are decoded while training."""
+    shuffle_row_groups: PositiveInt = 8
+    """Of Parquet files larger than `memory_limit_mib`: images are shuffled within so many row groups at a time, drawn
+    at random among those of the worker."""
+
+    @property
+    def needs_path(self) -> bool:
+        return self.name in ("parquet", "csv", "imagefolder", *PUBLISHED)
+
+    @model_validator(mode="after")
+    def _has_path(self) -> "DataConfig":
+        if self.needs_path and self.train_path is None:
+            raise ValueError(f"train_path is required for data.name={self.name}; set data.train_path")
+        if self.name in PUBLISHED and self.test_path is not None:
+            raise ValueError(f"test_path: data.name={self.name} holds its test images itself; leave data.test_path out")
+        if self.attributes_path is not None and self.name != "imagefolder":
+            raise ValueError(f"attributes_path belongs to data.name=imagefolder (it is {self.name})")
+        return self
+
+
+class AugmentationConfig(Section):
+    """SimCLR's random views of an image."""
+
+    name: Literal["simclr", "digits"] = "simclr"
+    """`digits` leaves out flips and colour, which change what a digit is."""
+    min_crop_scale: Annotated[float, Field(gt=0, le=1), Number] = 0.4
+    """Smallest area of a random crop, as a share of the image."""
+    jitter_strength: NonNegativeFloat = 0.4
+    """Brightness, contrast and saturation jitter (hue takes a quarter of it)."""
+    jitter_probability: Share = 0.8
+    """How often a view's colours are jittered."""
+    grayscale_probability: Share = 0.2
+    """How often a view is turned to grey."""

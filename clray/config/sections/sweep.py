@@ -1,0 +1,69 @@
+"""How a search space is walked."""
+
+import difflib
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from clray.config.sections.values import Flag, NonNegativeInt, PositiveInt, Section, Text, TwoOrMore
+
+SEARCHERS = ("grid", "random", "optuna")
+
+
+class SweepConfig(Section):
+    """How the search space is walked."""
+
+    searcher: Text = "grid"
+    """`grid` takes every combination of the grids, and draws the other domains `num_samples` times; `random` draws
+    everything; `optuna` suggests points by TPE; `module:Class` is any searcher of Ray Tune (`allow_user_modules`)."""
+    searcher_options: dict[Text, Any] = Field(default={})
+    """Further arguments of a `module:Class`."""
+    num_samples: PositiveInt = 1
+    """How many points are drawn; for `grid`, how often, as each draw repeats the grids."""
+    seeds: PositiveInt = 1
+    """Each point is run with so many seeds, `seed` and those after it."""
+    scheduler: Literal["fifo", "asha", "median", "pbt"] = "fifo"
+    """Which trials are stopped early: none, those behind the best 1/`reduction_factor` at an epoch (ASHA), those below
+    the median; or population-based training, which changes `mutated` keys of the trials that lag behind."""
+    grace_epochs: PositiveInt = 1
+    """No trial is stopped before."""
+    reduction_factor: TwoOrMore = 3
+    """Of ASHA: 1 of so many trials goes on to so many times the epochs."""
+    perturb_every_epochs: PositiveInt = 5
+    """Of population-based training."""
+    mutated: tuple[Text, ...] = ("objective.temperature", "train.learning_rate")
+    """Of population-based training: the keys of the search space that may change while a trial runs."""
+    stop_dominated: Flag = False
+    """Stop a trial whose clusters are dominated: at the same epoch another trial's have higher I(Z;T) and lower H(Z|T),
+    and its accuracy is higher."""
+    minimize_cost: Flag = False
+    """With `optuna`: search for high accuracy and few seconds at once."""
+    max_failures: NonNegativeInt = 0
+    """How often a failed trial is tried again, from its last checkpoint."""
+    fail_fast: Flag = False
+    """End the sweep at the first trial that fails for good."""
+    max_concurrent_trials: PositiveInt | None = None
+    """By default as many as the cluster's resources allow."""
+    metric: Literal["eval/linear_accuracy", "eval/knn_accuracy"] = "eval/linear_accuracy"
+    """Ranks the trials and colours the picture."""
+
+    @model_validator(mode="after")
+    def _is_known(self) -> "SweepConfig":
+        if self.searcher not in SEARCHERS and ":" not in self.searcher:
+            near = difflib.get_close_matches(self.searcher, SEARCHERS, n=1, cutoff=0.4)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise ValueError(
+                f"searcher must be one of {', '.join(SEARCHERS)}, or module:Class; got {self.searcher!r}{hint}"
+            )
+        if self.minimize_cost and self.searcher != "optuna":
+            raise ValueError(f"minimize_cost needs searcher optuna, which knows several goals; got {self.searcher!r}")
+        return self
+
+    @property
+    def is_sequential(self) -> bool:
+        """Whether the points depend on the results of those before."""
+        return self.searcher not in ("grid", "random")
+
+    @property
+    def stops_early(self) -> bool:
+        return self.scheduler != "fifo" or self.stop_dominated

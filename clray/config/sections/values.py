@@ -1,0 +1,49 @@
+"""The kinds of values that a config holds, checked strictly: `true` is no number, and a number is no text."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
+from pydantic_core import PydanticCustomError
+
+LARGEST = 2**31 - 1
+"""The largest count: what takes one, down to FAISS and SQLite, holds it in 32 bits."""
+LARGEST_SEED = 2**32 - 1
+"""What numpy's and scikit-learn's generators take."""
+LONGEST_TEXT = 4096
+
+
+def _number(value: Any) -> Any:
+    """Python and pydantic take `True` for 1 and "3" for 3; whoever wrote that meant something else."""
+    if isinstance(value, bool | str):
+        raise PydanticCustomError("not_a_number", "must be a number")
+    return value
+
+
+def _text(value: str) -> str:
+    if len(value) > LONGEST_TEXT:
+        raise PydanticCustomError("text_too_long", f"must have at most {LONGEST_TEXT} characters")
+    if "\0" in value or (not value.isprintable() and any("\ud800" <= each <= "\udfff" for each in value)):
+        raise PydanticCustomError("not_text", "must be text without null characters, in UTF-8")
+    return value
+
+
+Number = BeforeValidator(_number)
+
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED), Number]
+PositiveInt = Annotated[int, Field(ge=1, le=LARGEST), Number]
+NonNegativeInt = Annotated[int, Field(ge=0, le=LARGEST), Number]
+TwoOrMore = Annotated[int, Field(ge=2, le=LARGEST), Number]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False), Number]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False), Number]
+Fraction = Annotated[float, Field(gt=0, lt=1), Number]
+Share = Annotated[float, Field(ge=0, le=1), Number]
+"""Of a whole, or a probability."""
+Momentum = Annotated[float, Field(ge=0, lt=1), Number]
+Text = Annotated[str, AfterValidator(_text)]
+Flag = Annotated[bool, Strict()]
+
+
+class Section(BaseModel):
+    """A part of the config: immutable, and closed to unknown keys. The text below a field is its documentation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True)
