@@ -86,7 +86,8 @@ def train_steps(
         model: the state's, possibly wrapped for several workers.
         batches: uint8 images and their dataset indices.
         cluster_ids: the clusters of each sample of the data set, int64 [granularities, N], on the device.
-        accumulate_batches: batches whose gradients are averaged before the optimizer steps.
+        accumulate_batches: batches whose gradients are averaged before the optimizer steps; at the end of an epoch
+            the last of them may be fewer.
         before_step, after_step: called around each batch; the first may change the clusters and seeds the randomness.
     """
     model.train()
@@ -101,11 +102,11 @@ def train_steps(
         start = time.perf_counter()
         images, indices = (each.to(device, non_blocking=True) for each in batch)
         views = draw_views(augmentation, images, state.objective.num_views)
-        steps = state.step_in_epoch + 1
-        is_last_part = steps % accumulate_batches == 0 or steps == state.steps_per_epoch
+        group = group_of_step(state.step_in_epoch, state.steps_per_epoch, accumulate_batches)
+        is_last_part = state.step_in_epoch + 1 == group.stop
         with nullcontext() if is_last_part else _without_exchange(model):
             value = state.objective(model, views, indices, cluster_ids())
-            (value.loss / accumulate_batches).backward()
+            (value.loss / len(group)).backward()
         if is_last_part:
             state.optimizer.step()
             state.optimizer.zero_grad(set_to_none=True)
@@ -115,10 +116,17 @@ def train_steps(
         meter.losses.append(value.loss.detach())
         meter.positives.append(value.num_positives)
         meter.spread = 1 - value.embeddings.mean(dim=0).square().sum()
-        meter.num_samples += len(images)
+        # The second image of a pair stands where another objective has a second view.
+        meter.num_samples += len(images) // (2 if state.objective.draws_pairs else 1)
         meter.seconds += time.perf_counter() - start
         state.step_in_epoch += 1
         after_step()
+
+
+def group_of_step(step: int, steps_per_epoch: int, accumulate_batches: int) -> range:
+    """The steps of an epoch whose gradients are averaged with this one's; the epoch's last group may be shorter."""
+    start = step - step % accumulate_batches
+    return range(start, min(start + accumulate_batches, steps_per_epoch))
 
 
 def _without_exchange(model: nn.Module) -> AbstractContextManager[None]:

@@ -69,10 +69,13 @@ class Objective(Protocol):
 
     def take_clusters(
         self, centroids: list[np.ndarray], phis: list[np.ndarray] | None, *, renamed: bool, seed: int
-    ) -> None:
+    ) -> list[nn.Parameter]:
         """Hear of new k-means clusters; `renamed` where their ids have nothing to do with those before.
 
         Every worker is told the same, `seed` included.
+
+        Returns:
+            The parameters that were drawn anew, whose gradients and moments mean nothing any more.
         """
         ...
 
@@ -92,8 +95,8 @@ class _Stateless:
 
     def take_clusters(
         self, centroids: list[np.ndarray], phis: list[np.ndarray] | None, *, renamed: bool, seed: int
-    ) -> None:
-        pass
+    ) -> list[nn.Parameter]:
+        return []
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -218,11 +221,12 @@ class PrototypeContrast(QueueContrast):
 
     def take_clusters(
         self, centroids: list[np.ndarray], phis: list[np.ndarray] | None, *, renamed: bool, seed: int
-    ) -> None:
+    ) -> list[nn.Parameter]:
         assert phis is not None, "reclustering for pcl computes concentrations"
         device = self.keys.device
         self.prototypes = [F.normalize(torch.from_numpy(each).to(device), dim=1) for each in centroids]
         self.phis = [torch.from_numpy(each).to(device) for each in phis]
+        return []
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "prototypes": self.prototypes, "phis": self.phis}
@@ -250,15 +254,17 @@ class Classification(_Stateless):
 
     def take_clusters(
         self, centroids: list[np.ndarray], phis: list[np.ndarray] | None, *, renamed: bool, seed: int
-    ) -> None:
-        if renamed:
-            # As torch.nn.Linear starts, by a generator that is the same on every worker.
-            generator = torch.Generator().manual_seed(seed)
-            bound = self.classifier.in_features**-0.5
-            with torch.no_grad():
-                for parameter in self.classifier.parameters():
-                    drawn = torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator)
-                    parameter.copy_(drawn)
+    ) -> list[nn.Parameter]:
+        if not renamed:
+            return []
+        # As torch.nn.Linear starts, by a generator that is the same on every worker.
+        generator = torch.Generator().manual_seed(seed)
+        bound = self.classifier.in_features**-0.5
+        parameters = list(self.classifier.parameters())
+        with torch.no_grad():
+            for parameter in parameters:
+                parameter.copy_(torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator))
+        return parameters
 
 
 def _mean_of_views(z: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Optimizer and learning-rate schedule."""
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -41,3 +42,16 @@ def build_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, steps_
         return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
 
     return LambdaLR(optimizer, factor)
+
+
+def forget(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> None:
+    """Leave nothing of what the optimizer knows of these parameters: moments, step counts and gathered gradients.
+
+    Set to zero in place, which is how each optimizer starts: the fused kernels refuse a group of which some
+    parameters have a state and others none.
+    """
+    for parameter in parameters:
+        parameter.grad = None
+        for value in optimizer.state.get(parameter, {}).values():
+            if isinstance(value, torch.Tensor):
+                value.zero_()

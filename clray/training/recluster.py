@@ -14,6 +14,7 @@ from clray.kmeans.lloyd import Clustering
 from clray.model.features import EMBEDDING_BATCH_SIZE, compute_features
 from clray.objective.prototypes import concentrations
 from clray.seeding import derive_seed
+from clray.training.optim import forget
 from clray.training.state import TrainState
 from clray.training.workers.session import Metrics, PendingClustering, Session, agree, gather
 
@@ -123,7 +124,8 @@ class Reclusterer:
         state.assignments, state.centroids = assignments, [each.centroids for each in clusterings]
         state.clustered_step = request.step
         phis = self._concentrations(request.vectors, clusterings) if self.config.objective.name == "pcl" else None
-        state.objective.take_clusters(state.centroids, phis, renamed=not request.has_start, seed=request.seed)
+        redrawn = state.objective.take_clusters(state.centroids, phis, renamed=not request.has_start, seed=request.seed)
+        forget(state.optimizer, redrawn)
         self.metrics["recluster/seconds"] = time.perf_counter() - request.asked_at
         self.request = None
 

@@ -91,14 +91,7 @@ class TrainState:
                 "resume with the data it was trained on, or start a new run"
             )
         self.model.load_state_dict(checkpoint["model"])
-        self.optimizer.load_state_dict(checkpoint["optimizer"])
-        rates = self.schedule.base_lrs
-        self.schedule.load_state_dict(checkpoint["schedule"])
-        # The config's learning rate is what counts, where population-based training has changed it since.
-        self.schedule.base_lrs = rates
-        factors = (rule(self.schedule.last_epoch) for rule in self.schedule.lr_lambdas)
-        for group, rate, factor in zip(self.optimizer.param_groups, rates, factors, strict=True):
-            group["initial_lr"], group["lr"] = rate, rate * factor
+        self._load_optimizer(checkpoint["optimizer"], checkpoint["schedule"])
         self.epoch, self.step_in_epoch = checkpoint["epoch"], checkpoint["step_in_epoch"]
         self.clustered_step = checkpoint["clustered_step"]
         order_ids = checkpoint["order_ids"]
@@ -112,6 +105,23 @@ class TrainState:
         )
         saved = checkpoint["centroids"]
         self.centroids = None if saved is None else [each.numpy() for each in saved]
+
+    def _load_optimizer(self, optimizer: dict[str, Any], schedule: dict[str, Any]) -> None:
+        """Moments and position are the checkpoint's; rates, momentum and decay the config's.
+
+        Population-based training may have changed these since the checkpoint was written.
+        """
+        settings = [
+            {key: value for key, value in group.items() if key != "params"} for group in self.optimizer.param_groups
+        ]
+        self.optimizer.load_state_dict(optimizer)
+        rates = self.schedule.base_lrs
+        self.schedule.load_state_dict(schedule)
+        self.schedule.base_lrs = rates
+        factors = (rule(self.schedule.last_epoch) for rule in self.schedule.lr_lambdas)
+        for group, own, rate, factor in zip(self.optimizer.param_groups, settings, rates, factors, strict=True):
+            group.update(own)
+            group["initial_lr"], group["lr"] = rate, rate * factor
 
 
 def create_state(

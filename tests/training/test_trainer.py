@@ -22,10 +22,12 @@ from clray.kmeans.nested import coarsen
 from clray.kmeans.options import KMeansOptions
 from clray.kmeans.shards.faiss_shard import FaissShard
 from clray.kmeans.vectors.source import split_rows
+from clray.training import state
 from clray.training.accuracy import evaluate_checkpoint
 from clray.training.checkpoint import read_checkpoint
+from clray.training.objectives import StepValue, _Stateless
 from clray.training.recluster import Reclusterer
-from clray.training.trainer import check_against_data, run
+from clray.training.trainer import check_against_data, run, start_clusters
 from clray.training.workers.session import LocalSession, Metrics, read_metrics
 
 CPU = torch.device("cpu")
@@ -271,19 +273,84 @@ def test_the_bank_clusters_without_a_pass_over_the_images(
     assert sum(passed) < 96
 
 
-def test_accumulated_batches_make_one_step_of_the_optimizer(
-    tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+class SumOfWeights(_Stateless):
+    """A loss whose gradient is 1 for every weight, whatever the batch."""
+
+    def __call__(self, model: torch.nn.Module, views: torch.Tensor, *_: torch.Tensor) -> StepValue:
+        loss = sum(parameter.sum() for parameter in model.parameters())
+        return StepValue(loss, loss.new_zeros(()), views.new_zeros(views.shape[1], 8))
+
+
+@pytest.mark.parametrize(("accumulate", "num_steps"), [(1, 3), (2, 2), (3, 1), (5, 1)])
+def test_accumulated_batches_make_one_step_by_their_mean_however_many_are_left(
+    tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accumulate: int, num_steps: int
+) -> None:
+    """Three batches an epoch."""
+    config = tiny_config(clusters={"source": "labels"}, train={"num_epochs": 2, "accumulate_batches": accumulate})
+    gradients: list[float] = []
+    step = torch.optim.AdamW.step
+
+    def spy(self: torch.optim.AdamW, *arguments: object) -> object:
+        gradients.append(self.param_groups[0]["params"][0].grad.mean().item())
+        return step(self, *arguments)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", spy)
+    monkeypatch.setattr(state, "build_objective", lambda *_: SumOfWeights())
+    train(config, load_dataset(config.data), tmp_path)
+    assert gradients == pytest.approx([1.0] * 2 * num_steps)
+
+
+@pytest.mark.parametrize("warm_start", [True, False])
+def test_a_classifier_drawn_anew_forgets_its_moments(
+    tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm_start: bool
 ) -> None:
     config = tiny_config(
-        clusters={"source": "labels"},
-        train={"num_epochs": 1, "accumulate_batches": 3, "optimizer": "adamw"},
+        objective={"name": "cluster-prediction"}, recluster={"warmup_epochs": 0}, kmeans={"warm_start": warm_start}
     )
-    data = load_dataset(config.data)
-    counts: list[int] = []
+    counts: list[tuple[float, float]] = []
     step = torch.optim.AdamW.step
-    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self, *a: counts.append(1) or step(self, *a))
+
+    def spy(self: torch.optim.AdamW, *arguments: object) -> None:
+        step(self, *arguments)
+        first, *_, last = self.param_groups[0]["params"]
+        counts.append((self.state[first]["step"].item(), self.state[last]["step"].item()))
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", spy)
+    train(config, load_dataset(config.data), tmp_path)
+    encoder, classifier = zip(*counts, strict=True)
+    assert encoder == tuple(range(1, 10))
+    assert classifier == (encoder if warm_start else (1, 2, 3) * 3)
+
+
+@pytest.mark.parametrize("form", ["multi-positive", "pair-sampled"])
+def test_every_image_of_an_epoch_counts_once_in_the_throughput(
+    tiny_config: MakeConfig, tmp_path: Path, form: str
+) -> None:
+    config = tiny_config(objective={"form": form})
+    (*_, last) = train(config, load_dataset(config.data), tmp_path)
+    seconds = last["train/seconds"] + last["train/data_wait_seconds"]
+    assert last["train/samples_per_second"] * seconds == pytest.approx(96, rel=0.05)
+
+
+def test_a_resumed_run_takes_decay_and_momentum_from_its_config(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    """As population-based training changes them; only moments and position are the checkpoint's."""
+    settings = {"optimizer": "sgd", "num_epochs": 2, "checkpoint_every_epochs": 1}
+    config = tiny_config(train=settings)
+    data = load_dataset(config.data)
     train(config, data, tmp_path)
-    assert len(counts) == 1
+    changed = tiny_config(train={**settings, "weight_decay": 0.5, "momentum": 0.1, "learning_rate": 7.0})
+    resumed = state.create_state(
+        changed,
+        num_channels=1,
+        steps_per_epoch=3,
+        assignments=start_clusters(changed, data),
+        device=CPU,
+        shard=np.arange(96),
+    )
+    resumed.load_checkpoint(read_checkpoint(tmp_path))
+    (group,) = resumed.optimizer.param_groups
+    assert (group["weight_decay"], group["momentum"], group["initial_lr"]) == (0.5, 0.1, 7.0)
+    assert all(torch.any(each["momentum_buffer"] != 0) for each in resumed.optimizer.state.values())
 
 
 def test_a_checkpoint_cut_in_half_is_left_for_the_one_before(
