@@ -8,7 +8,7 @@ from importlib import metadata
 
 from clray.redaction import hide_credentials
 
-PACKAGES = ("clray", "torch", "torchvision", "ray", "mlflow", "kornia", "numpy")
+PACKAGES = ("clray", "torch", "torchvision", "ray", "mlflow", "numpy")
 
 
 @dataclass(frozen=True)

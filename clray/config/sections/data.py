@@ -112,3 +112,7 @@ class AugmentationConfig(Section):
     """How often a view's colours are jittered."""
     grayscale_probability: Share = 0.2
     """How often a view is turned to grey."""
+    blur_probability: Share = 0.0
+    """How often a view is blurred, by a Gaussian over a tenth of the image (SimCLR: 0.5 at 224 pixels)."""
+    solarize_probability: Share = 0.0
+    """How often pixels brighter than half are inverted (BYOL: 0.2 for one of two views)."""
