@@ -1,6 +1,5 @@
 """The model: an encoder by name, from images to the representation h, and the heads that the objective needs."""
 
-import importlib
 from functools import cache
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ from clray.config import Config
 from clray.config.sections import EncoderConfig
 from clray.errors import UserError
 from clray.model.heads import build_head
+from clray.user_code import import_named
 
 
 def _small_cnn(width: int, num_channels: int) -> tuple[nn.Module, int]:
@@ -56,12 +56,7 @@ def _vit_small(image_size: int, num_channels: int) -> tuple[nn.Module, int]:
 
 
 def _of_user(name: str, num_channels: int) -> tuple[nn.Module, int]:
-    module_name, _, function_name = name.partition(":")
-    try:
-        build = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"encoder.name={name}: {error}; the module must be importable on every node") from error
-    built = build(num_channels)
+    built = import_named(name, "encoder.name")(num_channels)
     if not (isinstance(built, tuple) and len(built) == 2 and isinstance(built[0], nn.Module)):
         raise UserError(
             f"encoder.name={name}: expected (torch.nn.Module, dim of its output); got {type(built).__name__}"

@@ -1,6 +1,5 @@
 """Ray Tune's way of asking for the next trial, answered from the book, and where it is empty by a searcher."""
 
-import importlib
 import logging
 from pathlib import Path
 from statistics import fmean
@@ -14,6 +13,7 @@ from clray.seeding import derive_seed
 from clray.sweeps.book import TrialBook
 from clray.sweeps.search_space import SweepPlan, tune_domain
 from clray.sweeps.trials import TrialRecord
+from clray.user_code import import_named
 
 COST = "train/total_seconds"
 """What `sweep.minimize_cost` minimizes: the seconds of a trial, summed over its epochs."""
@@ -49,11 +49,10 @@ def build_searcher(config: Config, plan: SweepPlan, folder: Path) -> Searcher | 
             study_name=folder.name,
             storage=optuna.storages.JournalStorage(JournalFileBackend(str(folder / OPTUNA_FILE))),
         )
-    module, _, name = sweep.searcher.partition(":")
+    found = import_named(sweep.searcher, "sweep.searcher")
     try:
-        found = getattr(importlib.import_module(module), name)
         searcher = found(metric=sweep.metric, mode="max", **sweep.searcher_options)
-    except (ImportError, AttributeError, TypeError, ValueError, AssertionError) as error:
+    except (TypeError, ValueError, AssertionError) as error:
         raise UserError(f"sweep.searcher={sweep.searcher}: cannot be made: {error}") from error
     if not isinstance(searcher, Searcher) or not searcher.set_search_properties(sweep.metric, "max", space):
         raise UserError(f"sweep.searcher={sweep.searcher}: not a searcher of Ray Tune that takes this search space")

@@ -81,7 +81,7 @@ def test_a_searcher_of_ray_tune_by_its_class(tiny_config: MakeConfig, tmp_path: 
         allow_user_modules=True,
     )
     assert len(play(searcher_of(config, tmp_path), "a")) == 3
-    for name, message in (("nowhere:Class", "cannot be made"), ("builtins:dict", "not a searcher")):
+    for name, message in (("nowhere:Class", "cannot be imported"), ("builtins:dict", "not a searcher")):
         wrong = config.model_copy(update={"sweep": config.sweep.model_copy(update={"searcher": name})})
         with pytest.raises(UserError, match=message):
             searcher_of(wrong, tmp_path)
