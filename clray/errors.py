@@ -1,4 +1,4 @@
-"""What can go wrong: what the user can put right, and training that cannot go on.
+"""What can go wrong: what the user can put right, and training that cannot continue.
 
 Messages name addresses and values as they were given; passwords in them are hidden, whoever shows the message.
 """

@@ -38,7 +38,7 @@ def folder_locked(folder: Path) -> Iterator[None]:
         descriptor = _acquire(folder / LOCK_FILE, wait=False)
     except OSError as error:
         raise UserError(
-            f"{folder}: cannot be written ({error.strerror}); choose another output folder, or mend its permissions"
+            f"{folder}: cannot be written ({error.strerror}); choose another output folder, or correct its permissions"
         ) from error
     except ValueError as error:  # a name that no file system takes
         raise UserError(f"{str(folder)!r}: not a name of a folder ({error})") from error

@@ -361,5 +361,5 @@ def _close(tracker: "Tracker", config: Config, observer: Observer) -> None:
         command = shlex.join(["clray", "upload", str(tracker.folder), "--tracking-uri", uri])
         observer.note(
             f"the MLflow store cannot be reached: {left} entries are kept in {tracker.folder}. "
-            f"When it is back: {command}"
+            f"Once it answers again: {command}"
         )

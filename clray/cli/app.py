@@ -89,7 +89,7 @@ def doctor(tracking_uri: TrackingUri = None, as_json: AsJson = False) -> None:
     """Versions, GPUs, the FAISS build, and whether Ray and MLflow can be reached."""
     from clray.cli.doctor import examine
 
-    with status("looking around", quiet=as_json):
+    with status("checking", quiet=as_json):
         checks = examine(tracking_uri)
     print_values({check.name: check.finding for check in checks}, as_json=as_json)
     if not all(check.ok for check in checks):

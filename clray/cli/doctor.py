@@ -67,7 +67,7 @@ def _ray_cluster() -> str:
 
     start_ray()
     resources = ray.cluster_resources()
-    where = os.environ.get("RAY_ADDRESS") or "a local cluster starts"
+    where = os.environ.get("RAY_ADDRESS") or "a new local cluster"
     return f"{where}: {resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs"
 
 

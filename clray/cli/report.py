@@ -102,16 +102,18 @@ def _print_differences(first: "Sweep", second: "Sweep") -> None:
 
 def upload(
     context: typer.Context,
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Of a sweep or run whose store was away.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Of a sweep or run whose store could not be reached.")
+    ],
     tracking_uri: TrackingUri = None,
 ) -> None:
-    """Write to MLflow what a run kept on disk while its store was away."""
+    """Write to MLflow what a run kept on disk while its store could not be reached."""
     from clray.config import load_config
     from clray.training.folder import CONFIG_FILE
     from clray.training.run_name import check_run_name
 
     if not (folder / CONFIG_FILE).exists():
-        raise UserError(f"{folder}: no run or sweep of clray")
+        raise UserError(f"{folder}: not the folder of a clray run or sweep")
     check_run_name(folder.resolve().name, "FOLDER")
     from clray.track.mlflow import check_server, open_store, store_uri
     from clray.track.outbox import OUTBOX_FILE

@@ -59,7 +59,7 @@ class SavedClustering:
         if ids.ndim != 1 or ids.dtype.kind not in "iu":
             raise _damaged(path, f"expected whole numbers of shape [N]; got {ids.dtype} {list(ids.shape)}")
         if len(ids) != (self.num_vectors or len(ids)):
-            raise _damaged(path, f"{SUMMARY_FILE} tells of {self.num_vectors} vectors, the file has {len(ids)}")
+            raise _damaged(path, f"{SUMMARY_FILE} states {self.num_vectors} vectors, the file has {len(ids)}")
         if len(ids) and not (ids.min() >= -1 and ids.max() < num_clusters):
             raise _damaged(path, f"ids must be in -1..{num_clusters - 1}; got {ids.min()}..{ids.max()}")
         return ids.astype(np.int32)
@@ -114,7 +114,7 @@ def open_clustering(folder: Path) -> SavedClustering:
         num_vectors = tree.get("num_vectors")
         checksums = {str(name): _whole(value, 0) for name, value in tree.get("checksums", {}).items()}
         if not counts or len(set(counts)) < len(counts):
-            raise ValueError("granularities must be there once each")
+            raise ValueError("each granularity must occur once")
         return SavedClustering(folder, counts, None if num_vectors is None else _whole(num_vectors, 1), checksums)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(path, f"{type(error).__name__}: {error}") from error

@@ -68,7 +68,7 @@ def stored_config(tree: Any, overrides: Mapping[str, Any], source: str | Path) -
         UserError: it asks for code that the overrides do not allow, or is no config of this version; names the file.
     """
     if not isinstance(tree, dict):
-        raise UserError(f"{source}: holds no config of clray")
+        raise UserError(f"{source}: holds no clray config")
     allowing = "allow_user_modules=true"
     try:
         return parse_config(with_overrides({**tree, "allow_user_modules": False}, overrides), str(source))

@@ -19,7 +19,10 @@ def bad_schedule(config: "Config") -> str | None:
     if config.train.num_workers > 1:
         return f"sweep.scheduler=pbt needs train.num_workers=1 (it is {config.train.num_workers})"
     if sweep.is_sequential:
-        return f"sweep.scheduler=pbt changes running points, from which sweep.searcher={sweep.searcher} cannot learn"
+        return (
+            f"sweep.scheduler=pbt changes trials while they run, so that sweep.searcher={sweep.searcher} cannot learn "
+            "from them; choose one of them"
+        )
     if sweep.perturb_every_epochs % every:
         return (
             f"sweep.perturb_every_epochs must be a multiple of evaluate.every_epochs={every}; "

@@ -137,7 +137,7 @@ def _claim(folder: Path, made_from: dict[str, str]) -> None:
             raise UserError(f"{folder}: holds a build of other data or settings; choose another folder")
         return
     if not holds_nothing(folder):
-        raise UserError(f"{folder}: exists and holds no build of clray; choose another folder")
+        raise UserError(f"{folder}: exists and holds no clray build; choose another folder")
     partial = manifest.with_name(MANIFEST_FILE + ".partial")
     partial.write_text(json.dumps(made_from, indent=2), encoding="utf-8")
     partial.replace(manifest)

@@ -117,7 +117,7 @@ def require_shared_folder(folder: Path) -> None:
         reason = ray.get(reference)
         file = folder / f"{probe}-{node}"
         if reason is not None or not file.exists():
-            missing.append(f"{nodes[node]} ({reason or 'its file is not to be seen from here'})")
+            missing.append(f"{nodes[node]} ({reason or 'its file cannot be seen from here'})")
         file.unlink(missing_ok=True)
     if missing:
         raise UserError(

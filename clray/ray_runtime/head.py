@@ -73,12 +73,12 @@ class _Head:
                 return False
             if cluster != self.cluster:
                 self.leave(
-                    f"the head of the Ray cluster, {self.address}, was started anew and knows nothing of this work; "
-                    "with RAY_gcs_storage=rocksdb and RAY_gcs_storage_path it would have gone on"
+                    f"the head of the Ray cluster, {self.address}, was restarted and has lost this work; "
+                    "with RAY_gcs_storage=rocksdb and RAY_gcs_storage_path it would have continued"
                 )
             if self.away_since is not None:
                 self.away_since = None
-                self.say("the head of the Ray cluster is back")
+                self.say("the head of the Ray cluster answers again")
             return True
 
     def _note_absence(self) -> None:

@@ -40,7 +40,7 @@ class Estimate:
         shown = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
         return (
             f"{self.num_trials} trials, {self.num_at_once} at once: about {shown} of training steps "
-            f"({1000 * self.step_seconds:.0f} ms each); evaluation and clustering come on top, early stopping takes off"
+            f"({1000 * self.step_seconds:.0f} ms each); evaluation and clustering add to it, early stopping shortens it"
         )
 
 

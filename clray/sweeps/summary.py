@@ -146,7 +146,7 @@ def _log_best(
                 fetch_checkpoints(config, record.folder, storage_name(record.folder))
                 record.mlflow.log_model(write_model(record.folder, record.point.config, data))
             except Exception as error:  # such as an encoder of the user's that torch cannot export
-                log.warning("no MLflow model of %s: %s", record.point.name, error)
+                log.warning("could not write an MLflow model of %s: %s", record.point.name, error)
         if is_best:
             record.mlflow.set_tags(best="true", note=f"The best of its sweep. {about}")
         record.mlflow.finish()

@@ -141,7 +141,7 @@ def _draw(config: Config, folder: Path, data: Dataset) -> None:
     try:
         draw_run(folder, config, data)
     except Exception as error:  # a trial is not lost over its picture
-        log.warning("no pictures of %s: %s", folder, error)
+        log.warning("could not draw pictures of %s: %s", folder, error)
 
 
 def _cost_seconds(folder: Path) -> float:

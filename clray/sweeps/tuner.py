@@ -147,7 +147,7 @@ def run_sweep(
     try:
         tuner.fit()
     except KeyboardInterrupt:
-        log.warning("interrupted once more: Tune's own state is left; what has finished is concluded")
+        log.warning("interrupted again: not waiting for Ray Tune; writing the results of the finished trials")
     finally:
         with uninterrupted():
             reporter.close()
@@ -264,5 +264,5 @@ def _reason(folder: Path) -> str:
     """The trial's own error in one line; a process that was killed leaves none."""
     path = folder / ERROR_FILE
     if not path.exists():
-        return "its process died: of too little memory, or with its node"
+        return "its process was killed: out of memory, or its node was lost"
     return path.read_text(encoding="utf-8")

@@ -151,14 +151,16 @@ class Outbox:
             try:
                 self.write(entry)
                 if self.progress.away_since is not None:
-                    log.warning("the MLflow store is back after %.0f s", time.monotonic() - self.progress.away_since)
+                    log.warning(
+                        "the MLflow store answers again after %.0f s", time.monotonic() - self.progress.away_since
+                    )
                 self.progress.away_since = None
                 return
             except Unreachable as error:
                 if self.progress.away_since is None:
                     self.progress.away_since = time.monotonic()
                     log.warning(
-                        "the MLflow store is away, its entries are kept in %s: %s",
+                        "the MLflow store cannot be reached; its entries are kept in %s: %s",
                         self.path,
                         hide_credentials(str(error)),
                     )
@@ -241,6 +243,6 @@ def _cut_half_a_line(path: Path) -> None:
 
 def _cannot_write(path: Path, error: OSError) -> UserError:
     return UserError(
-        f"{path}: cannot be written ({error.strerror or error}); make room, or mend the permissions of its folder, and "
-        "resume the run"
+        f"{path}: cannot be written ({error.strerror or error}); make room, or correct the permissions of its "
+        "folder, and resume the run"
     )

@@ -21,4 +21,4 @@ def log_result(logger: RunLogger, folder: Path, config: Config, data: Dataset) -
         if config.tracking.models != "none":
             logger.log_model(write_model(folder, config, data))
     except Exception as error:
-        log.warning("no picture or MLflow model of %s: %s", folder, error)
+        log.warning("could not write pictures or the MLflow model of %s: %s", folder, error)

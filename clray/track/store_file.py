@@ -105,7 +105,7 @@ def _advice(error: sqlite3.DatabaseError) -> str:
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return f"another process has kept it locked for {BUSY_TIMEOUT_SECONDS:g} s; end that process, or wait for it"
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-        return "it cannot be written; mend its permissions and those of its folder, or choose another tracking.uri"
+        return "it cannot be written; correct its permissions and those of its folder, or choose another tracking.uri"
     if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
         return f"{error}; make room on its disk"
     return (
@@ -151,7 +151,7 @@ def _move_aside(path: Path) -> None:
     if not path.exists():
         return
     kept = path.with_name(path.name + ".unfinished")
-    log.warning("%s was left unfinished by a start that was killed; kept as %s and made anew", path, kept)
+    log.warning("%s is incomplete: the command that made it was killed. It is kept as %s and replaced", path, kept)
     for ending in ("-journal", "-wal", "-shm", ""):
         each = path.with_name(path.name + ending)
         if each.exists():

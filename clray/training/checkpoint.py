@@ -37,8 +37,8 @@ def write_checkpoint(folder: Path, checkpoint: dict[str, Any], *, num_kept: int 
         partial.unlink(missing_ok=True)
         free = f"{shutil.disk_usage(folder).free / 2**20:.0f} MiB are free there"
         raise UserError(
-            f"{path}: the checkpoint cannot be written ({_first_line(error)}; {free}); the one before it is good: "
-            "make room and go on with --resume"
+            f"{path}: the checkpoint cannot be written ({_first_line(error)}; {free}); the previous one is intact: "
+            "free some space and resume with --resume"
         ) from error
     for age in range(num_kept - 1, 0, -1):
         older, newer = _aged(path, age), _aged(path, age - 1)
@@ -81,10 +81,10 @@ def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
             refused.append(str(error))
             continue
         for reason in refused:
-            log.warning("%s; going on from %s", reason, path)
+            log.warning("%s; resuming from %s", reason, path)
         return checkpoint
     if refused:
-        raise UserError("\n".join([*refused, f"{folder}: no checkpoint is whole; start a new run"]))
+        raise UserError("\n".join([*refused, f"{folder}: no checkpoint is complete; start a new run"]))
     return None
 
 
@@ -105,7 +105,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise UserError(f"{path}: not a complete checkpoint: {_first_line(error)}") from error
     if not isinstance(checkpoint, dict) or "cluster_ids" not in checkpoint:
-        raise UserError(f"{path}: not a checkpoint of clray")
+        raise UserError(f"{path}: not a clray checkpoint")
     return checkpoint
 
 

@@ -17,7 +17,7 @@ def check_run_name(name: str, where: str = "--name") -> str:
         UserError: a name that could leave the output folder, or that MLflow, a shell or a storage reads as another.
     """
     if name in TAKEN:
-        raise UserError(f"{where}: {name!r} has a meaning of its own in an output folder; choose another name")
+        raise UserError(f"{where}: {name!r} is reserved in an output folder; choose another name")
     if len(name) > MAX_LENGTH or not re.fullmatch(ALPHABET, name) or name.endswith((" ", ".")):
         raise UserError(
             f"{where}: a name has 1 to {MAX_LENGTH} letters (a-z), digits or characters of '._-+= ', begins with a "

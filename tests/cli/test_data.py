@@ -39,7 +39,7 @@ def test_a_check_says_what_is_missing_and_where_it_is_obtained(clray: Clray, tmp
         (("check", "cub200"), "--root is required for cub200"),
         (("check", "cub200", "--root", "nowhere"), "data.train_path: no such file or folder: nowhere"),
         (("check", "digits", "--set", "train.num_epochs=3"), "only data.* keys are used here"),
-        (("build", "digits", "-o", "."), "exists and holds no build of clray"),
+        (("build", "digits", "-o", "."), "exists and holds no clray build"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(clray: Clray, arguments: tuple[str, ...], message: str) -> None:

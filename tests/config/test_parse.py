@@ -85,7 +85,7 @@ def test_a_stored_config_cannot_allow_its_own_modules() -> None:
     assert stored_config(tree, {"allow_user_modules": True}, "x").encoder.name == "planted:build"
     assert stored_config(tree, {"encoder.name": "resnet18"}, "x").encoder.name == "resnet18"
     assert not stored_config(tree, {"encoder.name": "resnet18"}, "x").allow_user_modules
-    with pytest.raises(UserError, match="x: holds no config"):
+    with pytest.raises(UserError, match="x: holds no clray config"):
         stored_config(None, {}, "x")
 
 

@@ -87,7 +87,7 @@ def test_a_build_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
     config = published("cub200", tmp_path / "root")
-    with pytest.raises(UserError, match="exists and holds no build of clray"):
+    with pytest.raises(UserError, match="exists and holds no clray build"):
         build_parquet(config, tmp_path / "root")
     build_parquet(config, tmp_path / "out")
     with pytest.raises(UserError, match="holds a build of other data or settings"):

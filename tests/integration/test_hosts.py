@@ -130,7 +130,7 @@ def test_a_folder_that_one_host_does_not_share_is_refused(hosts: list[Host], tmp
     assert hosts[2].call("mount", "-t", "tmpfs", "none", tmp_path / "out").returncode == 0
     done = hosts[0].call(*CLRAY, "sweep", sweep_config(tmp_path), "-o", tmp_path / "out", "--name", "s")
     assert done.returncode == 2
-    assert f"not on {hosts[2].address} (its file is not to be seen from here)" in done.stderr
+    assert f"not on {hosts[2].address} (its file cannot be seen from here)" in done.stderr
     assert "not one folder on all 3 nodes" in done.stderr
     assert not (tmp_path / "out" / "s").exists() or not any((tmp_path / "out" / "s").iterdir())
 
@@ -240,7 +240,7 @@ def test_a_driver_whose_head_is_lost_says_so_and_its_sweep_can_be_resumed(
     assert run.returncode == 1
     (failed,) = [line for line in errors.splitlines() if line.startswith("failed:")]
     assert reason in failed
-    assert errors.splitlines()[-1].startswith("Go on with: clray sweep")
+    assert errors.splitlines()[-1].startswith("Resume with: clray sweep")
     assert "Traceback" not in errors
     assert set(statuses(tmp_path / "out").values()) <= {"KILLED", "FINISHED"}
 

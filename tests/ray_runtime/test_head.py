@@ -43,7 +43,7 @@ def test_an_absence_is_told_once_and_its_end(head: _Head, heard: list[str]) -> N
     head.address = address
     assert head.check()
     assert head.check()
-    assert heard[1:] == ["the head of the Ray cluster is back"]
+    assert heard[1:] == ["the head of the Ray cluster answers again"]
 
 
 def test_a_head_that_stays_away_is_lost(head: _Head, heard: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,4 +62,4 @@ def test_another_cluster_at_its_address_is_not_taken_for_it(head: _Head, heard: 
     finally:
         other.shutdown()
     (lost,) = heard
-    assert lost.startswith(f"lost: the head of the Ray cluster, {head.address}, was started anew and knows nothing")
+    assert lost.startswith(f"lost: the head of the Ray cluster, {head.address}, was restarted and has lost this work")

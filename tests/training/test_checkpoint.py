@@ -55,7 +55,7 @@ def test_the_newest_whole_checkpoint_is_used_and_so_many_are_kept(tmp_path: Path
         assert newest is not None
         assert newest["epoch"] == epoch
         (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:300])
-    with pytest.raises(UserError, match="no checkpoint is whole"):
+    with pytest.raises(UserError, match="no checkpoint is complete"):
         newest_checkpoint(tmp_path)
 
 
@@ -67,7 +67,7 @@ def test_a_full_disk_costs_no_earlier_checkpoint(tmp_path: Path) -> None:
     try:
         # A file that may not grow answers a write as a full disk does: with an error in the middle.
         resource.setrlimit(resource.RLIMIT_FSIZE, (2**17, limits[1]))
-        with pytest.raises(UserError, match=r"cannot be written .* the one before it is good"):
+        with pytest.raises(UserError, match=r"cannot be written .* the previous one is intact"):
             write_checkpoint(tmp_path, large, num_kept=2)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

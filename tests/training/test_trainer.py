@@ -365,7 +365,7 @@ def test_a_checkpoint_cut_in_half_is_left_for_the_one_before(
     resumed = train(config, data, tmp_path / "cut")
     assert without_times(resumed) == without_times(whole)
     assert "not a complete checkpoint" in caplog.text
-    assert "going on from" in caplog.text
+    assert "resuming from" in caplog.text
 
 
 def test_images_read_by_row_groups_train_and_resume_like_any_other(tiny_config: MakeConfig, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ class SweepConfig(Section):
     grace_epochs: PositiveInt = 1
     """No trial is stopped before."""
     reduction_factor: TwoOrMore = 3
-    """Of ASHA: 1 of so many trials goes on to so many times the epochs."""
+    """Of ASHA: one trial in this many continues, to this many times the epochs."""
     perturb_every_epochs: PositiveInt = 5
     """Of population-based training."""
     mutated: tuple[Text, ...] = ("objective.temperature", "train.learning_rate")

@@ -119,7 +119,7 @@ def _problems(files: list[Path], root: Path, names: list[str]) -> dict[int, str]
         elif not file.is_file():
             problems[row] = f"row {row}: no file {root / name}"
         elif repeated[row]:
-            problems[row] = f"row {row}: the path '{name}' stands in an earlier row"
+            problems[row] = f"row {row}: the path '{name}' occurs in an earlier row"
     return problems
 
 

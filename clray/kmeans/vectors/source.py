@@ -209,7 +209,7 @@ def open_vectors(path: Path, column: str | None = None) -> Vectors:
             raise UserError(f"{path}: no such file or folder (current folder: {Path.cwd()})")
         paths = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES) if path.is_dir() else [path]
     except (OSError, ValueError) as error:  # a folder without permission, a name with a null byte or too long
-        raise UserError(f"{str(path)[:300]!r}: cannot be looked at: {error}") from error
+        raise UserError(f"{str(path)[:300]!r}: cannot be read: {error}") from error
     if not paths:
         raise UserError(f"{path}: holds no .npy or .parquet files")
     suffixes = {file.suffix for file in paths}

@@ -152,9 +152,9 @@ class GroupSession:
                 refused.append(str(error))
                 continue
             for reason in refused:
-                log.warning("%s; going on from %s", reason, checkpoint.path)
+                log.warning("%s; resuming from %s", reason, checkpoint.path)
             return found
-        raise UserError("\n".join([*refused, "no checkpoint is whole; start a new run"]))
+        raise UserError("\n".join([*refused, "no checkpoint is complete; start a new run"]))
 
     def report(self, metrics: Metrics, checkpoint: dict[str, Any] | None) -> None:
         if checkpoint is None:

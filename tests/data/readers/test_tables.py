@@ -129,6 +129,6 @@ def test_rows_without_an_image_are_counted_where_they_may_be_skipped(authors_csv
     table = read_csv(authors_csv, csv_config(authors_csv, on_bad_image="skip"))
     assert table.labels.tolist() == [4]
     assert [reason.split(": ", 1)[1] for reason in table.skipped] == [
-        "row 1: the path 'a/0.png' stands in an earlier row",
+        "row 1: the path 'a/0.png' occurs in an earlier row",
         f"row 2: no file {authors_csv.parent / 'a' / '2.png'}",
     ]
