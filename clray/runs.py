@@ -141,7 +141,7 @@ def train(
         claim_storage(config, folder, resume)
         clustering = None
         if not debug:
-            clustering = start_for_run(config, verbose=verbose)
+            clustering = start_for_run(config, data, verbose=verbose)
     from clray.track.single import log_result
     from clray.training.health import warn_of_collapse
 
@@ -202,7 +202,7 @@ def sweep(
         from clray.training.folder import claim_storage
 
         claim_storage(config, folder, resume)
-        num_at_once = start_for_sweep(config, plan.samples, verbose=verbose)
+        num_at_once = start_for_sweep(config, plan.samples, data, verbose=verbose)
     timing: dict[str, float] = {}
     running = override(config, {"sweep.fail_fast": True}) if fail_fast else config
     with _recording(config, folder, observer, resume=resume, is_on_ray=True) as tracker:
@@ -244,7 +244,7 @@ def estimate_sweep(
         from clray.sweeps.dry_run import estimate
         from clray.sweeps.tuner import start_for_sweep
 
-        return plan, estimate(plan, data, start_for_sweep(config, plan.samples, verbose=verbose))
+        return plan, estimate(plan, data, start_for_sweep(config, plan.samples, data, verbose=verbose))
 
 
 def _observer(progress: bool) -> Observer:

@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 
@@ -18,6 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from clray.errors import UserError
 from clray.ray_runtime.private_folder import make_private_folder
+from clray.ray_runtime.room import NOTHING, Group, Node, count_groups, describe
 
 log = logging.getLogger(__name__)
 CONNECT_TIMEOUT_SECONDS = 5.0
@@ -177,16 +179,54 @@ def require_free_port() -> None:
         ) from error
 
 
-def require_resources(needed: dict[str, float], purpose: str) -> None:
-    """Raise UserError where the cluster as a whole can never offer what is needed; it would wait for ever."""
-    total = ray.cluster_resources()
-    for name, amount in needed.items():
-        if amount > total.get(name, 0.0) + 1e-6:
-            raise UserError(
-                f"{purpose} need {amount:g} {name}s and the Ray cluster has {total.get(name, 0.0):g}. Lower "
-                "train.num_workers, train.cpus_per_worker or train.gpus_per_worker, kmeans.num_shards, "
-                "kmeans.cpus_per_shard or kmeans.gpus_per_shard"
-            )
+def cluster_nodes() -> list[Node]:
+    """What each node of the cluster has where nothing runs on it, in the order in which Ray deals actors to them."""
+    return [
+        Node(
+            node["Resources"].get("CPU", 0.0), (1.0,) * int(node["Resources"].get("GPU", 0.0)), node.get("Labels") or {}
+        )
+        for node in sorted(ray.nodes(), key=lambda node: node["NodeID"])
+        if node["Alive"]
+    ]
+
+
+def room(group: Group, *, beside: Group = NOTHING, labels: Mapping[str, str] | None = None) -> float:
+    """How many such groups the cluster runs at once, beside a group that is started first.
+
+    Args:
+        labels: Ray's label selectors of the nodes on which `beside` may be; by default all.
+    """
+    nodes = cluster_nodes()
+    return count_groups(nodes, group, beside=beside, on=[_carries(node.labels, labels or {}) for node in nodes])
+
+
+def require_room(
+    group: Group, purpose: str, *, beside: Group = NOTHING, labels: Mapping[str, str] | None = None
+) -> None:
+    """Check that one such group fits on the nodes of the cluster; else it would wait for ever.
+
+    Args:
+        purpose: what the group is for, such as "a trial".
+        beside, labels: as for `room`.
+
+    Raises:
+        UserError: it does not fit; names what is asked for and what the nodes have. Or no node carries the labels.
+    """
+    if labels and beside.size:
+        require_labels(labels, "kmeans.node_labels")
+    for each in (group, beside):
+        if each.bundle.gpus > 1 and each.bundle.gpus % 1:
+            raise UserError(f"{purpose} needs {each}; Ray gives whole GPUs, or a fraction of one")
+    if room(group, beside=beside, labels=labels) >= 1:
+        return
+    where = f" with the labels {dict(labels)}" if labels else ""
+    others = f" beside {beside}, which Ray spreads over the nodes{where}" if beside.size else ""
+    raise UserError(
+        f"{purpose} needs {group}{others}, and does not fit on the nodes of the Ray cluster: "
+        f"{describe(cluster_nodes())}. Lower train.num_workers, train.cpus_per_worker, train.gpus_per_worker or "
+        "data.num_decoders; lower kmeans.num_shards, kmeans.cpus_per_shard or kmeans.gpus_per_shard, or keep the "
+        "shards to certain nodes with kmeans.node_labels"
+    )
 
 
 def warn_of_unused_gpus(gpus_per_worker: float) -> None:
@@ -200,20 +240,24 @@ def warn_of_unused_gpus(gpus_per_worker: float) -> None:
         )
 
 
-def require_labels(wanted: dict[str, str], purpose: str) -> None:
+def require_labels(wanted: Mapping[str, str], purpose: str) -> None:
     """Raise UserError where no node carries these labels; what is to run there would wait for ever.
 
     Args:
         wanted: Ray's label selectors: a value, `in(a,b)`, and with `!` before either the opposite.
     """
     nodes = [node["Labels"] for node in ray.nodes() if node["Alive"]]
-    if any(all(_matches(labels.get(key), value) for key, value in wanted.items()) for labels in nodes):
+    if any(_carries(labels, wanted) for labels in nodes):
         return
     own = [{key: value for key, value in labels.items() if key != "ray.io/node-id"} for labels in nodes]
     raise UserError(
         f"{purpose}: no node of the Ray cluster carries the labels {wanted}; its nodes carry {own}. Start nodes with "
         "`ray start --labels KEY=VALUE`, or change the labels asked for"
     )
+
+
+def _carries(labels: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+    return all(_matches(labels.get(key), value) for key, value in wanted.items())
 
 
 def _matches(label: str | None, selector: str) -> bool:

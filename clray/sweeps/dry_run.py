@@ -9,9 +9,10 @@ from rich.table import Table
 
 from clray.data.load import Dataset
 from clray.data.loaders import num_steps, shard_indices
+from clray.ray_runtime.room import Group
 from clray.sweeps.search_space import SweepPlan, SweepPoint
 from clray.training.timing import time_steps
-from clray.training.workers.resources import required_resources
+from clray.training.workers.resources import worker_group
 
 MAX_ROWS = 50
 
@@ -23,6 +24,7 @@ class Estimate:
     Attributes:
         step_seconds: of a training step, timed here for each kind of trial, with the cores a worker has.
         seconds: wall time of all trials, without evaluation, reclustering and early stopping.
+        workers: of each trial that the table shows.
     """
 
     num_trials: int
@@ -30,9 +32,10 @@ class Estimate:
     num_steps: int
     step_seconds: float
     seconds: float
+    workers: tuple[Group, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "workers"}
 
     @property
     def sentence(self) -> str:
@@ -68,6 +71,7 @@ def estimate(plan: SweepPlan, data: Dataset, num_at_once: int) -> Estimate:
         num_steps=round(scale * steps),
         step_seconds=seconds / steps,
         seconds=scale * seconds / min(num_at_once, plan.num_trials),
+        workers=tuple(worker_group(point.config, data) for point in plan.samples[:MAX_ROWS]),
     )
 
 
@@ -76,11 +80,8 @@ def trial_table(plan: SweepPlan, found: Estimate) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("trial" if plan.points else "from, to", "epochs", "CPUs", "GPUs"):
         table.add_column(heading, justify="left" if heading != "epochs" else "right")
-    for point in plan.samples[:MAX_ROWS]:
-        needed = required_resources(point.config)
-        table.add_row(
-            point.name, str(point.config.train.num_epochs), f"{needed['CPU']:g}", f"{needed['GPU']:g}"
-        )  # fmt: skip
+    for point, workers in zip(plan.samples[:MAX_ROWS], found.workers, strict=True):
+        table.add_row(point.name, str(point.config.train.num_epochs), f"{workers.cpus:g}", f"{workers.gpus:g}")
     if len(plan.samples) > MAX_ROWS:
         table.add_row(f"... and {found.num_trials - MAX_ROWS} more", "", "", "")
     return table

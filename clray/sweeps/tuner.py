@@ -16,8 +16,9 @@ from clray.config import Config, override
 from clray.data.load import Dataset
 from clray.errors import UserError
 from clray.interrupts import uninterrupted
-from clray.kmeans.shards.actors import shard_resources
-from clray.ray_runtime.cluster import require_resources, start_ray, warn_of_unused_gpus
+from clray.kmeans.shards.actors import shard_group
+from clray.ray_runtime.cluster import require_room, room, start_ray, warn_of_unused_gpus
+from clray.ray_runtime.room import NOTHING, Bundle, Group
 from clray.report.pictures import CLUSTERS_FILE, PATH_FILE
 from clray.sweeps.book import TrialBook
 from clray.sweeps.schedulers import Judge, build_scheduler
@@ -31,7 +32,7 @@ from clray.training.health import warn_of_collapse
 from clray.training.storage import keep_results
 from clray.training.trainer import check_against_data
 from clray.training.workers.launch import start_service
-from clray.training.workers.resources import required_resources
+from clray.training.workers.resources import worker_group
 
 log = logging.getLogger(__name__)
 
@@ -57,38 +58,52 @@ def check_points(points: list[SweepPoint], data: Dataset) -> None:
             raise UserError(f"trial {point.name}: {error}") from None
 
 
-def start_for_sweep(config: Config, points: list[SweepPoint], *, verbose: bool) -> int:
-    """Ray, with room for the largest trial beside the k-means shards; returns how many trials run at once.
+def start_for_sweep(config: Config, points: list[SweepPoint], data: Dataset, *, verbose: bool) -> int:
+    """Ray, with room for each trial beside the k-means shards; returns how many trials run at once.
 
     Raises:
-        UserError: the cluster does not answer, or a trial needs more than all of it.
+        UserError: the cluster does not answer, or a trial does not fit its nodes.
     """
-    needed, pool = _largest(points), _pool(config, points)
+    largest, shards, labels = _largest(points, data), _shards(config, points), config.kmeans.node_labels
     # The cleaner that frees the placement groups of worker groups asks the dashboard's State API.
-    start_ray(needed_cpus=needed["CPU"] + pool["CPU"], dashboard=_is_group(points), verbose=verbose)
-    require_resources({name: needed[name] + pool[name] for name in needed}, "one trial and the k-means shards")
-    warn_of_unused_gpus(needed["GPU"])
-    total = ray.cluster_resources()
-    fits = [int((total.get(name, 0.0) - pool[name] + 1e-6) / amount) for name, amount in needed.items() if amount > 0]
-    limit = max(1, min(fits))
+    start_ray(needed_cpus=largest.cpus + shards.cpus, dashboard=_is_group(points), verbose=verbose)
+    # Tune reserves the largest for every trial; a worker group takes what its own trial asks for.
+    groups = {worker_group(point.config, data) for point in points} if _is_group(points) else {largest}
+    for group in groups:
+        require_room(group, "a trial", beside=shards, labels=labels)
+    warn_of_unused_gpus(largest.bundle.gpus)
+    # Where so many of the largest fit, so many of any fit.
+    limit = max(1, int(room(largest, beside=shards, labels=labels)))
     return min(limit, config.sweep.max_concurrent_trials or limit)
+
+
+def trial_resources(points: list[SweepPoint], data: Dataset) -> dict[str, float]:
+    """What Tune reserves for each trial, by Ray's names.
+
+    It reserves no worker of a group: what these need bounds the number of trials at once. Such a trial takes a byte, as
+    Tune wants something; the least part of a CPU would cost its node a whole worker.
+    """
+    if _is_group(points):
+        return {"memory": 1.0}
+    needed = _largest(points, data).bundle
+    return {"CPU": needed.cpus, "GPU": needed.gpus}
 
 
 def _is_group(points: list[SweepPoint]) -> bool:
     return any(point.config.train.num_workers > 1 for point in points)
 
 
-def _largest(points: list[SweepPoint]) -> dict[str, float]:
-    """The most that any trial's workers need of each resource."""
-    each = [required_resources(point.config) for point in points]
-    return {name: max(needed[name] for needed in each) for name in each[0]}
+def _largest(points: list[SweepPoint], data: Dataset) -> Group:
+    """As many workers, and of each resource as much for a worker, as any trial needs."""
+    groups = [worker_group(point.config, data) for point in points]
+    most = Bundle(max(each.bundle.cpus for each in groups), max(each.bundle.gpus for each in groups))
+    return Group(max(each.size for each in groups), most, "worker")
 
 
-def _pool(config: Config, points: list[SweepPoint]) -> dict[str, float]:
-    """What the k-means shards take for the whole sweep."""
-    if not any(point.config.clusters.source == "kmeans" for point in points):
-        return {"CPU": 0.0, "GPU": 0.0}
-    return shard_resources(config.kmeans)
+def _shards(config: Config, points: list[SweepPoint]) -> Group:
+    """The k-means shards of the whole sweep."""
+    is_clustered = any(point.config.clusters.source == "kmeans" for point in points)
+    return shard_group(config.kmeans) if is_clustered else NOTHING
 
 
 def run_sweep(
@@ -113,10 +128,6 @@ def run_sweep(
     for record in book.records:
         display.update(record)
     has_shards = any(point.config.clusters.source == "kmeans" for point in plan.samples)
-    is_group, needed = _is_group(plan.samples), _largest(plan.samples)
-    # A worker group's workers are not reserved by Tune: the trial itself takes next to nothing, and the number of
-    # trials at once is bounded by what the workers need.
-    per_trial = {"CPU": 0.01} if is_group else {name: amount for name, amount in needed.items() if amount > 0}
     trainable = tune.with_parameters(
         train_trial, config=override(config, {"search_space": []}), folder=folder, data=[ray.put(data)],
         service=start_service(config.kmeans) if has_shards else None,
@@ -125,13 +136,13 @@ def run_sweep(
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # accuracy is not measured at every epoch
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # its banner ignores verbose=0
     tuner = tune.Tuner(
-        tune.with_resources(trainable, per_trial),
+        tune.with_resources(trainable, trial_resources(plan.samples, data)),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=Judge(build_scheduler(config, plan), book),
             num_samples=max(plan.num_trials, 1),
             max_concurrent_trials=num_at_once,
-            reuse_actors=not is_group,
+            reuse_actors=not _is_group(plan.samples),
         ),
         run_config=tune.RunConfig(
             name="tune",

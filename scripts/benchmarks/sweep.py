@@ -218,7 +218,7 @@ def run_tracked(path: Path, output: Path, uri: str | None) -> dict[str, float]:
     store = open_store(config.tracking, output)
     opening = time.perf_counter() - start
     tracker = Tracker(store, folder)
-    num_at_once = start_for_sweep(config, plan.samples, verbose=False)
+    num_at_once = start_for_sweep(config, plan.samples, data, verbose=False)
     records, parent = run_sweep(config, plan, data, folder, num_at_once, tracker, NoDisplay())
     conclude(config, rank_records(records, config), data, folder, tracker, parent, {})
     parent.finish()

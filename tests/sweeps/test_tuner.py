@@ -7,6 +7,7 @@ import pytest
 import ray
 
 from clray.config import Config
+from clray.data.load import load_dataset
 from clray.errors import UserError
 from clray.sweeps.search_space import plan_sweep
 from clray.sweeps.tuner import start_for_sweep
@@ -25,7 +26,7 @@ SPACE = [{"objective.temperature": {"grid_search": [0.1, 0.5]}}]
 
 
 def room(config: Config) -> int:
-    return start_for_sweep(config, plan_sweep(config).samples, verbose=False)
+    return start_for_sweep(config, plan_sweep(config).samples, load_dataset(config.data), verbose=False)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,8 @@ def test_gpus_and_their_fractions_bound_how_many_trials_run_at_once(
 
 
 def test_more_gpus_than_the_cluster_has_are_refused(tiny_config: Callable[..., Config]) -> None:
-    with pytest.raises(UserError, match="need 4 GPUs and the Ray cluster has 2"):
+    refusal = "needs 4 workers of 0.5 CPUs and 1 GPU beside 2 k-means shards of 0.1 CPUs.*: 1 node of 8 CPUs and 2 GPUs"
+    with pytest.raises(UserError, match=refusal):
         room(tiny_config(search_space=SPACE, train={"gpus_per_worker": 1, "num_workers": 4}))
 
 

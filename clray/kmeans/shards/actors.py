@@ -24,6 +24,7 @@ from clray.kmeans.origin import Survey, join_surveys
 from clray.kmeans.shards.faiss_shard import FaissShard, PartialSums
 from clray.kmeans.shards.placement import crossing
 from clray.kmeans.vectors.source import FileSlice
+from clray.ray_runtime.room import Bundle, Group
 
 FAN_IN = 8
 """Partial sums that one process adds; above it they are reduced in a tree."""
@@ -96,9 +97,9 @@ class ShardActor:
         return self.shard
 
 
-def shard_resources(config: KMeansConfig) -> dict[str, float]:
-    """CPUs and GPUs of the k-means shard actors, which all trials of a sweep share."""
-    return {"CPU": config.num_shards * config.cpus_per_shard, "GPU": config.num_shards * config.gpus_per_shard}
+def shard_group(config: KMeansConfig) -> Group:
+    """The k-means shard actors, which all trials of a sweep share."""
+    return Group(config.num_shards, Bundle(config.cpus_per_shard, config.gpus_per_shard), "k-means shard")
 
 
 def start_shard_actors(

@@ -61,15 +61,15 @@ def ray_shards(
     # Ray takes seconds to import, and a search in this process needs none.
     import ray
 
-    from clray.kmeans.shards.actors import RayShards, shard_resources, start_shard_actors
-    from clray.ray_runtime.cluster import require_resources, start_ray
+    from clray.kmeans.shards.actors import RayShards, shard_group, start_shard_actors
+    from clray.ray_runtime.cluster import require_room, start_ray
 
     if vectors.num_bytes <= LOOKED_AT_FIRST_BYTES:
         whole = FaissShard(vectors.slice(0, len(vectors)), plan=BlockPlan(is_resident=False, block_rows=8192))
         _refuse_bad(vectors, whole.survey().bad_rows, drop=options.drop_nonfinite)
-    needed = shard_resources(options)
-    start_ray(needed_cpus=math.ceil(needed["CPU"]), verbose=verbose)
-    require_resources(needed, f"{options.num_shards} k-means shards")
+    needed = shard_group(options)
+    start_ray(needed_cpus=math.ceil(needed.cpus), verbose=verbose)
+    require_room(needed, "the clustering")
     actors = start_shard_actors(options, assign_method=options.assign_method, memory_bytes=memory_bytes)
     try:
         parts = vectors.split(options.num_shards)

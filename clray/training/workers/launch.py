@@ -24,13 +24,14 @@ from clray.data.load import Dataset
 from clray.errors import TrainingError, UserError
 from clray.kmeans.refresh import LocalKMeans
 from clray.kmeans.service import KMeansClient, KMeansService
-from clray.kmeans.shards.actors import shard_resources
-from clray.ray_runtime.cluster import require_labels, require_resources, start_ray, warn_of_unused_gpus
+from clray.kmeans.shards.actors import shard_group
+from clray.ray_runtime.cluster import require_labels, require_room, start_ray, warn_of_unused_gpus
+from clray.ray_runtime.room import NOTHING
 from clray.training.checkpoint import CHECKPOINT_FILE, GROUP_FOLDER, keep_best, read_checkpoint, write_checkpoint
 from clray.training.storage import Storage, storage_of
 from clray.training.trainer import run
 from clray.training.workers.heartbeat import Heartbeat, is_timeout
-from clray.training.workers.resources import needs_ray, required_resources
+from clray.training.workers.resources import needs_ray, worker_group
 from clray.training.workers.session import (
     METRICS_FILE,
     Cluster,
@@ -58,7 +59,7 @@ def start_service(config: KMeansConfig) -> Any:
     return KMeansService.remote(config)
 
 
-def start_for_run(config: Config, *, verbose: bool = False) -> Any | None:
+def start_for_run(config: Config, data: Dataset, *, verbose: bool = False) -> Any | None:
     """Ray where the run needs it, with room checked, and the k-means service where its clusters come from there.
 
     Raises:
@@ -66,12 +67,10 @@ def start_for_run(config: Config, *, verbose: bool = False) -> Any | None:
     """
     if not needs_ray(config):
         return None
-    needed = required_resources(config)
     has_shards = config.clusters.source == "kmeans"
-    if has_shards:
-        needed = {name: amount + shard_resources(config.kmeans)[name] for name, amount in needed.items()}
-    start_ray(needed_cpus=needed["CPU"], verbose=verbose)
-    require_resources(needed, "the run's workers and k-means shards")
+    workers, shards = worker_group(config, data), shard_group(config.kmeans) if has_shards else NOTHING
+    start_ray(needed_cpus=workers.cpus + shards.cpus, verbose=verbose)
+    require_room(workers, "the run", beside=shards, labels=config.kmeans.node_labels)
     warn_of_unused_gpus(config.train.gpus_per_worker)
     return start_service(config.kmeans) if has_shards else None
 
@@ -239,6 +238,7 @@ def train_in_group(
         TrainingError: the workers failed; the message is that of the first worker.
     """
     train = config.train
+    each = worker_group(config, ray.get(data)).bundle
     system, path = (None, str(folder.resolve())) if storage is None else storage.place
     # Ray Train's controller gives a silent worker longer than the other workers do, for they can name it.
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(2 * train.timeout_seconds + 10)
@@ -249,8 +249,8 @@ def train_in_group(
         torch_config=ray.train.torch.TorchConfig(timeout_s=math.ceil(train.timeout_seconds)),
         scaling_config=ray.train.ScalingConfig(
             num_workers=train.num_workers,
-            use_gpu=train.gpus_per_worker > 0,
-            resources_per_worker={"CPU": train.cpus_per_worker, "GPU": train.gpus_per_worker},
+            use_gpu=each.gpus > 0,
+            resources_per_worker={"CPU": each.cpus, "GPU": each.gpus},
         ),
         run_config=ray.train.RunConfig(
             name=GROUP_FOLDER,
