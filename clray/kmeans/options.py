@@ -7,12 +7,12 @@ import difflib
 import operator
 from collections.abc import Sequence
 from numbers import Real
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
-from clray.config.sections import KMeansConfig, NonNegativeFloat, NonNegativeInt
+from clray.config.sections import KMeansConfig, NonNegativeFloat
 from clray.errors import UserError
 
 InitMethod = Literal["random", "kmeans++", "afk-mc2"]
@@ -30,7 +30,7 @@ class KMeansOptions(KMeansConfig):
     """
 
     cpus_per_shard: NonNegativeFloat = 1.0
-    seed: NonNegativeInt = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     """Of the starts and of the repair of empty clusters."""
     balanced: bool = False
     """Give ids that make clusters of more even size; the centroids stay."""
