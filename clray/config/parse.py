@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from clray.config.keys import known_keys, nearest, with_overrides
 from clray.config.plain import plain_tree, shown
@@ -40,6 +40,19 @@ def parse_config(tree: Mapping[str, Any], where: str = "config") -> Config:
         if error.error_count() > MOST_PROBLEMS:
             problems.append(f"and {error.error_count() - MOST_PROBLEMS} more problems")
         raise UserError("\n".join(f"{where}: {problem}" for problem in problems)) from None
+
+
+def check_value(key: str, value: Any, where: str) -> None:
+    """Raise UserError unless a key can have this value, whatever the others are."""
+    model: Any = Config
+    *sections, name = key.split(".")
+    for section in sections:
+        model = model.model_fields[section].annotation
+    field = model.model_fields[name]
+    try:
+        TypeAdapter(Annotated[field.annotation, *field.metadata]).validate_python(value)
+    except ValidationError as error:
+        raise UserError(f"{where}: {_describe({**error.errors()[0], 'loc': (key,)})}") from None
 
 
 def _describe(problem: Any) -> str:

@@ -15,7 +15,8 @@ from ray.tune.schedulers import (
 from clray.config import Config
 from clray.report.roles import TIE
 from clray.sweeps.book import TrialBook
-from clray.sweeps.search_space import SweepPlan, tune_domain
+from clray.sweeps.domains import tune_domain
+from clray.sweeps.search_space import SweepPlan
 from clray.sweeps.trials import TrialRecord, role_of_config
 
 INFORMATION, NOISE = "clusters/mutual_information_bits", "clusters/conditional_entropy_bits"

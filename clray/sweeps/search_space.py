@@ -3,21 +3,22 @@
 Domains have Ray Tune's names and meaning, and its samplers draw from them.
 """
 
-import difflib
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from clray.config import Config, check_key, override
+from clray.config import Config, parse_config, with_overrides
 from clray.config.sections import OBJECTIVE_SOURCES, ClustersConfig, ObjectiveConfig
 from clray.errors import UserError
 from clray.seeding import derive_seed
+from clray.sweeps.domains import Domain, parse_domain, tune_domain
 
-NUM_ARGUMENTS = {"grid_search": None, "choice": None, "uniform": 2, "loguniform": 2, "quniform": 3, "randint": 2,
-                 "lograndint": 2}  # fmt: skip
+MOST_TRIALS = 10_000
+"""In a sweep: each is a run in MLflow and a folder, and is checked before the first starts."""
 DEFAULT_OBJECTIVE, DEFAULT_SOURCE = (
     ObjectiveConfig.model_fields["name"].default, ClustersConfig.model_fields["source"].default
 )  # fmt: skip
@@ -29,15 +30,6 @@ SHORT_NAMES = {
     "clusters.num_splits": "splits",
     "objective.temperature": "t",
 }
-
-
-@dataclass(frozen=True)
-class Domain:
-    """One key's domain: `grid_search` and `choice` list values, the others give bounds."""
-
-    key: str
-    name: str
-    arguments: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -80,29 +72,33 @@ def plan_sweep(config: Config) -> SweepPlan:
     """What the sweep will run.
 
     Raises:
-        UserError: an unknown key or domain, wrong arguments, or a point that makes no valid config.
+        UserError: an unknown key or domain, wrong arguments, more than `MOST_TRIALS` trials, or a point that makes no
+            valid config.
     """
     spaces = parse_spaces(config)
+    num_trials = _count_trials(config, spaces)
+    if num_trials > MOST_TRIALS:
+        raise UserError(
+            f"search_space: {num_trials:,} trials; a sweep has at most {MOST_TRIALS:,}. Lower sweep.num_samples, "
+            "shorten the grids, or draw from them with sweep.searcher=random"
+        )
     if not config.sweep.is_sequential:
         points = _draw_points(config, spaces)
         return SweepPlan(len(points), points, [], spaces[0])
     if len(spaces) > 1:
         raise UserError(f"search_space: sweep.searcher={config.sweep.searcher} searches one space; got {len(spaces)}")
-    probes = _probe_points(config, spaces[0])
-    return SweepPlan(config.sweep.num_samples * config.sweep.seeds, [], probes, spaces[0])
+    return SweepPlan(num_trials, [], _probe_points(config, spaces[0]), spaces[0])
 
 
 def parse_spaces(config: Config) -> list[list[Domain]]:
     """The domains of each search space; raises UserError as `plan_sweep`."""
-    spaces = [[_parse_domain(key, spec) for key, spec in space.items()] for space in config.search_space]
-    if not spaces:
+    if not config.search_space or not all(config.search_space):
         raise UserError(
             "search_space: nothing to sweep; add for example clusters.num_clusters: {grid_search: [10, 100]}"
         )
-    for domain in itertools.chain(*spaces):
-        if domain.key == "seed" and config.sweep.seeds > 1:
-            raise UserError("search_space.seed: sweep.seeds repeats each point already; leave out either")
-        _check_bounds(config, domain)
+    spaces = [[parse_domain(key, spec) for key, spec in space.items()] for space in config.search_space]
+    if config.sweep.seeds > 1 and any(domain.key == "seed" for domain in itertools.chain(*spaces)):
+        raise UserError("search_space.seed: sweep.seeds repeats each point already; leave out either")
     return spaces
 
 
@@ -112,56 +108,61 @@ def repeat_point(config: Config, overrides: dict[str, Any], first_index: int) ->
     Raises:
         UserError: it makes no valid config.
     """
-    base, seeds = override(config, {"search_space": []}), range(config.seed, config.seed + config.sweep.seeds)
+    return _repeat(config, _base_tree(config), overrides, first_index)
+
+
+def _base_tree(config: Config) -> dict[str, Any]:
+    return config.model_dump(mode="json") | {"search_space": []}
+
+
+def _repeat(config: Config, base: dict[str, Any], overrides: dict[str, Any], first_index: int) -> list[SweepPoint]:
+    seeds = range(config.seed, config.seed + config.sweep.seeds)
     repeats = [overrides] if len(seeds) == 1 else [{**overrides, "seed": seed} for seed in seeds]
     points = []
     for number, each in enumerate(repeats):
         name = point_name(each)
-        points.append(SweepPoint(first_index + number, name, each, override(base, each, f"trial {name}")))
+        valid = parse_config(with_overrides(base, each), f"trial {name}")
+        points.append(SweepPoint(first_index + number, name, each, valid))
     return points
+
+
+def _is_grid(config: Config, domain: Domain) -> bool:
+    """Whether every value of the domain is taken, rather than drawn."""
+    return domain.name == "grid_search" and config.sweep.searcher == "grid"
+
+
+def _count_trials(config: Config, spaces: list[list[Domain]]) -> int:
+    grids = (math.prod(len(domain.arguments) for domain in space if _is_grid(config, domain)) for space in spaces)
+    return sum(grids) * config.sweep.num_samples * config.sweep.seeds
 
 
 def _draw_points(config: Config, spaces: list[list[Domain]]) -> list[SweepPoint]:
     """The product of the grids and the draws of the other domains, `sweep.num_samples` times."""
-
-    def is_grid(domain: Domain) -> bool:
-        return domain.name == "grid_search" and config.sweep.searcher == "grid"
-
-    needs_sampler = any(not is_grid(domain) for space in spaces for domain in space)
+    needs_sampler = any(not _is_grid(config, domain) for space in spaces for domain in space)
     sampler = _tune_sampler(config) if needs_sampler else None
-    points: list[SweepPoint] = []
+    base, points = _base_tree(config), list[SweepPoint]()
     for _, space in itertools.product(range(config.sweep.num_samples), spaces):
-        grids = [domain for domain in space if is_grid(domain)]
+        grids = [domain for domain in space if _is_grid(config, domain)]
         for values in itertools.product(*(domain.arguments for domain in grids)):
             overrides = dict(zip((domain.key for domain in grids), values, strict=True))
             for domain in space:
-                if not is_grid(domain):
+                if domain not in grids:
                     assert sampler is not None, "random domains come with a sampler"
                     overrides[domain.key] = sampler(domain)
-            points += repeat_point(config, overrides, len(points))
+            points += _repeat(config, base, overrides, len(points))
     return points
 
 
 def _probe_points(config: Config, space: list[Domain]) -> list[SweepPoint]:
     """Points that take each end, or each listed value, of every domain at least once."""
-    ends = [_ends(domain) for domain in space]
-    count = max(map(len, ends))
-    probes = []
-    for number in range(count):
+    ends = [domain.ends for domain in space]
+    base, probes = _base_tree(config), list[SweepPoint]()
+    for number in range(max(map(len, ends))):
         overrides = {
             domain.key: values[min(number, len(values) - 1)] for domain, values in zip(space, ends, strict=True)
         }
-        probes += repeat_point(config, overrides, len(probes))
+        probes += _repeat(config, base, overrides, len(probes))
     return probes
-
-
-def tune_domain(domain: Domain) -> Any:
-    """The domain as Ray Tune's own; a grid becomes a choice. Imports Ray, which takes seconds."""
-    from ray import tune
-
-    if domain.name in ("grid_search", "choice"):
-        return tune.choice(list(domain.arguments))
-    return getattr(tune, domain.name)(*domain.arguments)
 
 
 def point_name(overrides: dict[str, Any]) -> str:
@@ -181,48 +182,6 @@ def _shown(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ",".join(map(_shown, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _parse_domain(key: str, spec: Any) -> Domain:
-    check_key(key, "search_space")
-    if not isinstance(spec, dict):
-        return Domain(key, "grid_search", (spec,))
-    if len(spec) != 1:
-        raise UserError(f"search_space.{key}: expected one domain such as {{grid_search: [1, 2]}}; got {spec}")
-    ((name, arguments),) = spec.items()
-    if name not in NUM_ARGUMENTS:
-        near = difflib.get_close_matches(str(name), NUM_ARGUMENTS, n=1, cutoff=0.5)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise UserError(f"search_space.{key}: unknown domain '{name}'.{hint} Domains: {', '.join(NUM_ARGUMENTS)}")
-    if not isinstance(arguments, list) or not arguments:
-        raise UserError(f"search_space.{key}.{name}: expected a list; got {arguments!r}")
-    wanted = NUM_ARGUMENTS[name]
-    if wanted is not None:
-        if len(arguments) != wanted or not all(isinstance(value, int | float) for value in arguments):
-            form = "[lower, upper, step]" if wanted == 3 else "[lower, upper]"
-            raise UserError(f"search_space.{key}.{name}: expected {form}; got {arguments}")
-        if not arguments[0] < arguments[1]:
-            raise UserError(f"search_space.{key}.{name}: the lower bound must be below the upper; got {arguments}")
-        if name.startswith("log") and arguments[0] <= 0:
-            raise UserError(f"search_space.{key}.{name}: a logarithmic range starts above 0; got {arguments}")
-    return Domain(key, name, tuple(arguments))
-
-
-def _check_bounds(config: Config, domain: Domain) -> None:
-    """Both ends of a range must be valid values; a grid's values are checked with their points."""
-    if domain.name == "grid_search":
-        return
-    for value in _ends(domain):
-        override(config, {domain.key: value}, f"search_space.{domain.name}")
-
-
-def _ends(domain: Domain) -> tuple[Any, ...]:
-    """The listed values, or both ends of a range."""
-    if domain.name in ("grid_search", "choice"):
-        return domain.arguments
-    low, high = domain.arguments[:2]
-    # The upper bound of an integer range is excluded.
-    return (low, high - 1) if domain.name in ("randint", "lograndint") else (low, high)
 
 
 def _tune_sampler(config: Config) -> Callable[[Domain], Any]:

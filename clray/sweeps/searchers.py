@@ -11,7 +11,8 @@ from clray.config import Config
 from clray.errors import UserError
 from clray.seeding import derive_seed
 from clray.sweeps.book import TrialBook
-from clray.sweeps.search_space import SweepPlan, tune_domain
+from clray.sweeps.domains import tune_domain
+from clray.sweeps.search_space import SweepPlan
 from clray.sweeps.trials import TrialRecord
 from clray.user_code import import_named
 

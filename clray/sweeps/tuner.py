@@ -43,15 +43,9 @@ class Display(Protocol):
     def update(self, record: TrialRecord) -> None: ...
 
 
-SHARED_KEYS = ("kmeans.num_shards", "kmeans.cpus_per_shard", "kmeans.gpus_per_shard", "kmeans.node_labels")
-
-
 def check_points(points: list[SweepPoint], data: Dataset) -> None:
     """Raise UserError naming the first trial that cannot be run on these data."""
     for point in points:
-        for key in SHARED_KEYS:
-            if any(each == key or each.startswith(f"{key}.") for each in point.overrides):
-                raise UserError(f"search_space.{key}: the shards serve all trials of a sweep; set it outside")
         try:
             check_against_data(point.config, data)
         except UserError as error:

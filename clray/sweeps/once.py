@@ -1,0 +1,26 @@
+"""What acts once in a whole sweep, and so cannot differ between its trials."""
+
+from clray.errors import UserError
+
+ONCE_PER_SWEEP = {
+    "data": "the images are read once for all trials, and accuracies on other images do not compare; "
+    "run one sweep for each data set",
+    "output": "the sweep and its trials share one folder",
+    "allow_user_modules": "whoever starts the sweep allows it for all of it",
+    "tracking": "one store records the sweep and its trials",
+    "sweep": "it says how the trials themselves are run",
+    "search_space": "a search space cannot hold another; give a list of them",
+    "train.storage_path": "the sweep and its trials are kept in one place",
+    "kmeans.num_shards": "the shards serve all trials of a sweep",
+    "kmeans.cpus_per_shard": "the shards serve all trials of a sweep",
+    "kmeans.gpus_per_shard": "the shards serve all trials of a sweep",
+    "kmeans.node_labels": "the shards serve all trials of a sweep",
+}
+"""Why, by key or section."""
+
+
+def require_per_trial(key: str) -> None:
+    """Raise UserError, with the reason, for a key that all trials of a sweep share."""
+    for shared, reason in ONCE_PER_SWEEP.items():
+        if key == shared or key.startswith(f"{shared}."):
+            raise UserError(f"search_space.{key}: {reason}. Set it outside the search space")

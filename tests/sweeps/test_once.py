@@ -1,0 +1,117 @@
+"""Every key is either each trial's own, or refused in a search space."""
+
+import ast
+import inspect
+from collections.abc import Iterator
+from types import ModuleType
+
+import pytest
+
+from clray import runs
+from clray.config import Config, known_keys, override, parse_config
+from clray.errors import UserError
+from clray.kmeans.shards import actors
+from clray.sweeps import book, schedulers, search_space, searchers, summary, tuner, watching
+from clray.sweeps.once import ONCE_PER_SWEEP
+from clray.sweeps.search_space import plan_sweep
+
+OTHER_VALUES = {
+    "augmentation.name": "digits",
+    "clusters.attribute_columns": ["color"],
+    "clusters.column": "color",
+    "clusters.granularities": [8, 4],
+    "clusters.path": "/clusters",
+    "clusters.source": "labels",
+    "clusters.tree": "/tree.yaml",
+    "encoder.image_size": 64,
+    "encoder.name": "resnet18",
+    "kmeans.init": "kmeans++",
+    "objective.form": "pair-sampled",
+    "objective.name": "supcon",
+    "objective.negatives": "queue",
+    "recluster.embeddings": "pass",
+    "recluster.mode": "async",
+    "train.optimizer": "sgd",
+    "train.precision": "float32",
+    "train.sampler": "cluster",
+}
+READ_FOR_BOTH = {
+    "seed": "the draws of a search follow the sweep's seed, and each trial its own",
+    "clusters.source": "warned about by the command, whose points are judged one by one",
+}
+
+
+def other_value(key: str) -> object:
+    value: object = Config()
+    for part in key.split("."):
+        value = getattr(value, part)
+    if key in OTHER_VALUES:
+        return OTHER_VALUES[key]
+    if value is None:
+        return 2
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, float):
+        return value / 2 or 0.5
+    return value * 2 or 1
+
+
+def is_refused(key: str) -> bool:
+    return any(key == shared or key.startswith(f"{shared}.") for shared in ONCE_PER_SWEEP)
+
+
+@pytest.mark.parametrize("key", known_keys())
+def test_a_key_reaches_its_trials_or_is_refused_with_the_reason(key: str) -> None:
+    if is_refused(key):
+        with pytest.raises(UserError, match=rf"search_space\.{key}: .*Set it outside the search space"):
+            plan_sweep(parse_config({"search_space": {key: {"grid_search": [1]}}}))
+        return
+    value = other_value(key)
+    (point,) = plan_sweep(parse_config({"search_space": {key: {"grid_search": [value]}}})).points
+    # What a trial makes of its parameters, as `train_trial` does.
+    trial = override(Config(), point.overrides)
+    default = Config().model_dump(mode="json")
+    for part in key.split("."):
+        default = default[part]
+    reached = trial.model_dump(mode="json")
+    for part in key.split("."):
+        reached = reached[part]
+    assert reached == value != default
+
+
+def test_the_table_names_keys_that_exist() -> None:
+    assert all(any(is_refused(key) and key.startswith(shared) for key in known_keys()) for shared in ONCE_PER_SWEEP)
+
+
+def keys_read(module: ModuleType) -> Iterator[str]:
+    """Dotted keys that code reads from a variable `config`, which in these modules is that of the whole sweep."""
+    for node in ast.walk(ast.parse(inspect.getsource(module))):
+        parts, inner = [], node
+        while isinstance(inner, ast.Attribute):
+            parts.append(inner.attr)
+            inner = inner.value
+        if isinstance(inner, ast.Name) and inner.id == "config" and parts:
+            yield ".".join(reversed(parts))
+
+
+@pytest.mark.parametrize("module", [tuner, schedulers, searchers, book, summary, watching, search_space])
+def test_what_a_sweep_reads_for_all_its_trials_is_refused(module: ModuleType) -> None:
+    for read in keys_read(module):
+        for key in known_keys():
+            if key == read or read.startswith(f"{key}."):
+                assert is_refused(key) or key in READ_FOR_BOTH, f"{module.__name__} reads {key}"
+
+
+def test_what_the_shards_take_from_the_config_is_refused() -> None:
+    source = inspect.getsource(actors.start_shard_actors) + inspect.getsource(actors.shard_resources)
+    read = {
+        node.attr
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "config"
+    }
+    assert {"num_shards", "cpus_per_shard"} <= read
+    assert all(is_refused(f"kmeans.{name}") for name in read)
+
+
+def test_the_images_are_loaded_from_the_section_that_is_refused() -> None:
+    assert "load_dataset(config.data)" in inspect.getsource(runs._load)
