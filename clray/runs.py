@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clray.config import Config, override, read_config
+from clray.config import Config, override
+from clray.config.objects import read_with_objects, require_modules
 from clray.errors import TrainingError, UserError
 from clray.interrupts import uninterrupted
 from clray.progress import ConsoleObserver, Observer
@@ -113,7 +114,8 @@ def train(
 
     Args:
         source: path of a YAML file, tree of sections, or Config.
-        overrides: values by dotted key, such as `{"objective.temperature": 0.2}`.
+        overrides: values by dotted key, such as `{"objective.temperature": 0.2}`. Where a key takes `module:name`, the
+            function or class itself will do.
         name: of the run's folder in `output`; by default from the config's name and the time.
         resume: continue the run of this name from its newest checkpoint.
         debug: everything in this process and thread, k-means included, without Ray.
@@ -125,10 +127,12 @@ def train(
         UserError: what can be put right; before anything is written, but for what only training can find.
         TrainingError: training that cannot continue.
     """
-    config = read_config(source, overrides)
+    config = read_with_objects(source, overrides)
     observer = observer or _observer(progress)
     with observer.preparing("preparing data, MLflow store and Ray"):
         _check_debug(config, debug)
+        if config.train.num_workers > 1:
+            require_modules(config)
         folder = _choose_folder(config, source, name, resume, observer)
         data = _load(config, observer)
         from clray.training.folder import claim_storage
@@ -191,7 +195,8 @@ def sweep(
         UserError: what can be put right, before any trial starts.
     """
     started = time.monotonic()
-    config = read_config(source, overrides)
+    config = read_with_objects(source, overrides)
+    require_modules(config)
     observer = observer or _observer(progress)
     with observer.preparing("preparing data, MLflow store and Ray"):
         plan, folder, data = _prepare_sweep(config, source, name, resume, observer)
@@ -237,7 +242,7 @@ def estimate_sweep(
     Raises:
         UserError: as `sweep`.
     """
-    config = read_config(source, overrides)
+    config = read_with_objects(source, overrides)
     observer = observer or Observer()
     with observer.preparing("preparing data and Ray, and timing steps"):
         plan, _, data = _prepare_sweep(config, source, None, False, observer)

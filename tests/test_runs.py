@@ -77,7 +77,7 @@ def test_debugging_refuses_several_workers(tmp_path: Path) -> None:
         (TINY, {"clusters.num_clusters": 1_000_000}, "at most 96"),
         (TINY, {"data.name": "parquet", "data.train_path": "nowhere"}, "no such file or folder: nowhere"),
         ("nowhere.yaml", {}, "no such config file"),
-        (3, {}, "expected a path, a dict or a Config; got a int"),
+        (3, {}, "expected a path, a dict or a Config; got 3"),
     ],
 )
 def test_what_is_refused_leaves_nothing_behind(

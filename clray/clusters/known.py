@@ -13,6 +13,7 @@ from clray.clusters.synthetic import synthetic_clusters
 from clray.config.sections import ClustersConfig
 from clray.errors import UserError
 from clray.seeding import derive_seed
+from clray.user_code import import_named
 
 
 def instance_clusters(num_samples: int) -> ClusterAssignment:
@@ -61,6 +62,8 @@ def known_clusters(
         UserError: a column that is not there, more attributes than there are, a clustering of other samples, or a tree
             that does not hold the classes.
     """
+    if ":" in config.source:
+        return (_of_user(config.source, labels=labels, columns=columns, names=names, seed=seed),)
     if config.source == "labels":
         return (value_clusters(labels, "labels"),)
     if config.source == "column":
@@ -88,6 +91,25 @@ def known_clusters(
     if config.source == "clustering":
         return tuple(_saved_clusters(config, num_clusters, len(labels)) for num_clusters in config.counts)
     return (instance_clusters(len(labels)),)
+
+
+def _of_user(
+    source: str,
+    *,
+    labels: np.ndarray,
+    columns: dict[str, np.ndarray],
+    names: dict[str | None, tuple[str, ...]],
+    seed: int,
+) -> ClusterAssignment:
+    """Clusters by a function of the user's."""
+    function = import_named(source, "clusters.source")
+    ids = np.asarray(function(labels=labels, columns=columns, names=names, seed=seed))
+    if ids.shape != labels.shape or not np.issubdtype(ids.dtype, np.integer):
+        raise UserError(
+            f"clusters.source={source}: expected {len(labels)} integers, one for each training image; got "
+            f"{ids.dtype} {list(ids.shape)}"
+        )
+    return value_clusters(ids.astype(np.int64), source)
 
 
 def _attribute_clusters(config: ClustersConfig, columns: dict[str, np.ndarray]) -> ClusterAssignment:

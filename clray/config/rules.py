@@ -46,7 +46,10 @@ def bad_combination(config: "Config") -> str | None:
             "objective.name=cluster-prediction has nothing to predict before the first clustering; set "
             f"recluster.warmup_epochs=0 (it is {config.recluster.warmup_epochs})"
         )
-    for key, place in (("encoder.name", config.encoder.name), ("sweep.searcher", config.sweep.searcher)):
+    places = (
+        ("encoder.name", config.encoder.name), ("clusters.source", source), ("sweep.searcher", config.sweep.searcher),
+    )  # fmt: skip
+    for key, place in places:
         if ":" in place and not config.allow_user_modules:
             module = place.partition(":")[0]
             return f"{key}={place} imports code, the module {module!r}; allow it with allow_user_modules=true"

@@ -79,3 +79,26 @@ def test_a_saved_clustering_must_be_of_the_training_images(tmp_path: Path) -> No
     write_clusterings(tmp_path, [Clustering(np.eye(2), np.array([0, 1, 1], np.int32), 0.0, [1.0])], {})
     with pytest.raises(UserError, match="holds the clusters of 3 vectors, there are 40 training images"):
         known(ClustersConfig(source="clustering", path=str(tmp_path), num_clusters=2))
+
+
+def by_colour(*, columns: dict[str, np.ndarray], **_: object) -> np.ndarray:
+    return 10 * columns["colour"]
+
+
+def too_few(**_: object) -> list[int]:
+    return [1, 2]
+
+
+def test_clusters_by_a_function_of_the_users() -> None:
+    colour = np.array([0, 1, 1, 2])
+    (found,) = known_clusters(
+        ClustersConfig(source=f"{__name__}:by_colour"),
+        labels=np.zeros(4, np.int64), columns={"colour": colour}, names={None: ("a",)}, seed=0,
+    )  # fmt: skip
+    assert found.num_clusters == 3
+    np.testing.assert_array_equal(found.ids, colour)
+    with pytest.raises(UserError, match=r"too_few: expected 4 integers, one for each training image; got int64 \[2\]"):
+        known_clusters(
+            ClustersConfig(source=f"{__name__}:too_few"),
+            labels=np.zeros(4, np.int64), columns={}, names={None: ("a",)}, seed=0,
+        )  # fmt: skip

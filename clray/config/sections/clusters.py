@@ -17,16 +17,18 @@ from clray.config.sections.values import (
     TwoOrMore,
 )
 
+SOURCES = ("instance", "labels", "attributes", "column", "hierarchy", "synthetic", "clustering", "kmeans")
+
 
 class ClustersConfig(Section):
     """Where the cluster ids Z come from."""
 
-    source: Literal["instance", "labels", "attributes", "column", "hierarchy", "synthetic", "clustering", "kmeans"] = (
-        "kmeans"
-    )
+    source: Text = "kmeans"
     """`instance` (each image its own) is InfoNCE, `labels` is SupCon, the others are Cl-InfoNCE: tuples of
     `attributes`, the values of a `column`, a level of a `hierarchy` of the classes, `synthetic` ones made from the
-    labels, a `clustering` saved by `clray cluster`, or `kmeans` of the embeddings while training."""
+    labels, a `clustering` saved by `clray cluster`, or `kmeans` of the embeddings while training. With
+    `allow_user_modules` also the user's own `module:function`, called with the training images' `labels`, `columns` and
+    `names`, and the run's `seed`; it returns an integer for each image."""
     num_clusters: TwoOrMore = 10
     """K of k-means, or the granularity of a saved clustering."""
     granularities: tuple[NonNegativeInt, ...] | None = None
@@ -60,6 +62,9 @@ class ClustersConfig(Section):
 
     @model_validator(mode="after")
     def _has_what_its_source_needs(self) -> "ClustersConfig":
+        if self.source not in SOURCES and ":" not in self.source:
+            known = ", ".join(SOURCES)
+            raise ValueError(f"source must be one of {known}, or module:function of your own; got {self.source!r}")
         for source, key in (("column", "column"), ("clustering", "path"), ("hierarchy", "tree")):
             if self.source == source and getattr(self, key) is None:
                 raise ValueError(f"{key} is required for clusters.source={source}; set clusters.{key}")
