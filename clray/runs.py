@@ -22,7 +22,7 @@ from clray.redaction import hide_credentials
 if TYPE_CHECKING:
     import pandas as pd
 
-    from clray.data.load import Dataset
+    from clray.data.samples import Dataset
     from clray.sweeps.dry_run import Estimate
     from clray.sweeps.search_space import SweepPlan
     from clray.sweeps.trials import TrialRecord

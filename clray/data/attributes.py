@@ -21,7 +21,7 @@ ABSENT, PRESENT = "no", "yes"
 def encode_attributes(
     columns: dict[str, pd.Series], config: DataConfig
 ) -> dict[str, tuple[np.ndarray, tuple[str, ...]]]:
-    """Each attribute's codes, int64 [N], and what they stand for.
+    """Each attribute's codes, int32 [N], and what they stand for.
 
     - A column with several values in a row (a list, or text that `data.list_separator` splits) becomes one attribute
       `column=value` for each of its values: present or absent.
@@ -74,7 +74,7 @@ def _encode_lists(name: str, rows: list[list[str] | None]) -> dict[str, tuple[np
     is_missing = np.array([row is None for row in rows])
     attributes = {}
     for code in chosen:
-        column = np.zeros(len(rows), np.int64)
+        column = np.zeros(len(rows), np.int32)
         column[number[codes == code]] = 1
         column[is_missing] = 2
         names = (ABSENT, PRESENT, "nan") if is_missing.any() else (ABSENT, PRESENT)
@@ -104,7 +104,7 @@ def _continuous(values: pd.Series) -> np.ndarray | None:
 def _encode_continuous(values: np.ndarray, num_bins: int) -> tuple[np.ndarray, tuple[str, ...]]:
     finite = pd.Series(values).where(np.isfinite(values))
     bins = pd.qcut(finite, num_bins, duplicates="drop")
-    codes = bins.cat.codes.to_numpy().astype(np.int64)
+    codes = bins.cat.codes.to_numpy().astype(np.int32)
     names = tuple(str(interval) for interval in bins.cat.categories)
     if (codes < 0).any():
         codes[codes < 0] = len(names)

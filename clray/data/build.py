@@ -6,23 +6,21 @@ goes on where it stopped.
 
 import csv
 import hashlib
-import io
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
 from clray.config.sections import DataConfig
-from clray.data.images.encoded import EncodedImages, NoImage, decode_image
-from clray.data.images.streamed import StreamedImages
+from clray.data.images.decode import BadImageError
+from clray.data.images.port import Images
 from clray.data.load import read_splits
 from clray.data.readers.split import Split
 from clray.errors import UserError
@@ -30,7 +28,6 @@ from clray.folder_lock import folder_locked, holds_nothing, require_unlocked
 
 MANIFEST_FILE, BAD_FILE = "build.json", "bad_images.csv"
 ROWS_PER_FILE, ROWS_PER_GROUP = 10_000, 1_000
-JPEG_QUALITY = 95
 BAD_KEY = b"clray.bad_images"
 KEYS_OF_USE = {"memory_limit_mib", "num_decoders", "shuffle_row_groups", "max_train_images", "max_test_images",
                    "download", "on_bad_image"}  # fmt: skip
@@ -68,7 +65,7 @@ def build_parquet(
     """
     require_unlocked(folder)
     splits = dict(zip(("train", "test"), read_splits(config.model_copy(update={"on_bad_image": "skip"})), strict=True))
-    if any(isinstance(split.images, StreamedImages) for split in splits.values()):
+    if any(split.images.is_sequential for split in splits.values()):
         raise UserError(
             "data: these are Parquet files beyond data.memory_limit_mib already, which training streams as they are"
         )
@@ -121,8 +118,7 @@ def _digest(config: DataConfig, splits: dict[str, Split]) -> dict[str, str]:
         content.update("\n".join(map(str, split.labels)).encode())
         for column, values in split.columns.items():
             content.update(column.encode() + "\n".join(map(str, values)).encode())
-        if isinstance(split.images, EncodedImages):
-            content.update("\n".join(split.images.rows).encode())
+        content.update("\n".join(split.images.names()).encode())
     # Builds made before there was this key go on.
     unset = {"max_pixel_value"} if config.max_pixel_value is None else set()
     settings = config.model_dump_json(exclude=KEYS_OF_USE | unset)
@@ -144,12 +140,12 @@ def _claim(folder: Path, made_from: dict[str, str]) -> None:
 
 
 def _write_part(part: Split, path: Path, size: int | None, num_threads: int) -> None:
-    encode = _encoder(part, size)
+    encode = partial(_encode, part.images, size)
     with ThreadPoolExecutor(num_threads) as pool:
         images = list(pool.map(encode, range(len(part.labels))))
     good = np.array([i for i, image in enumerate(images) if isinstance(image, bytes)], np.int64)
-    bad = [(part.name(i), image) for i, image in enumerate(images) if isinstance(image, str)]
-    structs = [{"bytes": images[i], "path": part.name(i)} for i in good]
+    bad = [(part.images.name(i), image) for i, image in enumerate(images) if isinstance(image, str)]
+    structs = [{"bytes": images[i], "path": part.images.name(i)} for i in good]
     kept = part.select(good)
     table = pa.table(
         {
@@ -158,10 +154,10 @@ def _write_part(part: Split, path: Path, size: int | None, num_threads: int) -> 
             **{name: _as_arrow(values) for name, values in kept.columns.items() if name not in ("image", "label")},
         }
     ).replace_schema_metadata({BAD_KEY: json.dumps(bad)})
-    partial = path.with_name(path.name + ".partial")
+    unfinished = path.with_name(path.name + ".partial")
     # Images are compressed already.
-    pq.write_table(table, partial, row_group_size=ROWS_PER_GROUP, compression="zstd", use_dictionary=False)
-    partial.replace(path)
+    pq.write_table(table, unfinished, row_group_size=ROWS_PER_GROUP, compression="zstd", use_dictionary=False)
+    unfinished.replace(path)
 
 
 def _as_arrow(values: pd.Series) -> pa.Array:
@@ -171,30 +167,9 @@ def _as_arrow(values: pd.Series) -> pa.Array:
         return pa.array([None if value != value else str(value) for value in values], pa.string())
 
 
-def _encoder(part: Split, size: int | None) -> Callable[[int], bytes | str]:
-    """A function from an image's index to its encoded bytes, or to the reason why there are none."""
-    images: Any = part.images
-
-    def encode(index: int) -> bytes | str:
-        if isinstance(images, np.ndarray):
-            pixels = images[index]
-            image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
-            return _save(image if size is None else image.resize((size, size)), "PNG")
-        try:
-            payload = images.payload(index)
-            if payload is None or isinstance(payload, NoImage):
-                return f"no image ({'null' if payload is None else payload.reason})"
-            pixels = decode_image(payload, size, images.white)
-            if size is not None:
-                return _save(Image.fromarray(pixels.transpose(1, 2, 0)), "JPEG")
-            return payload if isinstance(payload, bytes) else payload.read_bytes()
-        except (ValueError, OSError) as error:
-            return str(error)
-
-    return encode
-
-
-def _save(image: Image.Image, form: str) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, form, **({"quality": JPEG_QUALITY} if form == "JPEG" else {}))
-    return buffer.getvalue()
+def _encode(images: Images, size: int | None, index: int) -> bytes | str:
+    """An image's encoded bytes, or the reason why there are none."""
+    try:
+        return images.encode(index, size)
+    except (BadImageError, OSError) as error:
+        return str(error)

@@ -1,14 +1,10 @@
 """Whether a data set is whole: what was found beside what was published, and every image that cannot be read."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-
-import numpy as np
 
 from clray.config.sections import DataConfig
-from clray.data.images.encoded import BadImageError, EncodedImages
+from clray.data.images.port import OnCount
 from clray.data.readers.published import SOURCES
 from clray.data.readers.registry import READERS, read_data
 from clray.data.readers.split import Split
@@ -75,9 +71,7 @@ def check_data(config: DataConfig, *, num_threads: int = 4, on_image: OnImage | 
     problems = list(dict.fromkeys(reason for _, part in parts for reason in part.skipped))
     done = 0
     for _, part in parts:
-        problems += bad_images(
-            part, num_threads, None if on_image is None else lambda count, before=done: on_image(before + count, total)
-        )
+        problems += part.images.bad(num_threads, _counting(on_image, done, total))
         done += len(part.labels)
     notes = (*dict.fromkeys(note for _, part in parts for note in part.notes), *_notes(train, test))
     is_whole = not problems and all(each.is_right for each in findings)
@@ -85,29 +79,8 @@ def check_data(config: DataConfig, *, num_threads: int = 4, on_image: OnImage | 
     return DataReport(tuple(findings), len(problems), tuple(problems[:MAX_PROBLEMS]), notes, obtained)
 
 
-def bad_images(part: Split, num_threads: int, on_count: Callable[[int], None] | None) -> list[str]:
-    """Decode every image of a split; why those that cannot be decoded cannot."""
-    images = part.images
-    if isinstance(images, np.ndarray):
-        return []
-    if not isinstance(images, EncodedImages):
-        return images.bad_rows()[1]
-    problems = []
-    with ThreadPoolExecutor(num_threads) as pool:
-        for count, reason in enumerate(pool.map(partial(_reason, images), range(len(images))), start=1):
-            if reason is not None:
-                problems.append(reason)
-            if on_count is not None:
-                on_count(count)
-    return problems
-
-
-def _reason(images: EncodedImages, index: int) -> str | None:
-    try:
-        images.decode(index)
-        return None
-    except BadImageError as error:
-        return str(error)
+def _counting(on_image: OnImage | None, before: int, total: int) -> OnCount | None:
+    return None if on_image is None else lambda count: on_image(before + count, total)
 
 
 def _notes(train: Split, test: Split | None) -> list[str]:

@@ -3,7 +3,7 @@
 Small sets come decoded, as one uint8 array that Ray's object store can share; large ones stay encoded.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,58 +11,14 @@ from sklearn.model_selection import train_test_split
 
 from clray.config.sections import DataConfig
 from clray.data.attributes import encode_attributes
-from clray.data.images.encoded import EncodedImages, check_headers, decode_all
-from clray.data.images.streamed import StreamedImages
+from clray.data.images.port import Images
 from clray.data.readers.columns import encode_names, joined
 from clray.data.readers.places import fitting, is_pattern
 from clray.data.readers.registry import READERS, read_data
-from clray.data.readers.split import Images, Split, select_images
+from clray.data.readers.split import Split
+from clray.data.samples import Dataset, Samples
 from clray.errors import UserError
 from clray.seeding import derive_seed
-
-
-@dataclass(frozen=True)
-class ImageSet:
-    """N images with what is known about them.
-
-    Attributes:
-        images: uint8 [N, C, H, W], or encoded images to be decoded while training, in memory or in their files.
-        labels: downstream labels T, int64 [N] in 0..num_classes-1.
-        columns: attributes as codes, each int64 [N].
-    """
-
-    images: Images
-    labels: np.ndarray
-    columns: dict[str, np.ndarray]
-    rows: tuple[str, ...] = ()
-    """Names of the images, such as their files; empty where nobody asked for them."""
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def select(self, indices: np.ndarray) -> "ImageSet":
-        """The samples at `indices`, in that order."""
-        columns = {name: values[indices] for name, values in self.columns.items()}
-        return ImageSet(select_images(self.images, indices), self.labels[indices], columns)
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Training and test images.
-
-    Attributes:
-        names: what the codes of a column stand for; None is the label.
-        skipped: the reasons of the images left out under `data.on_bad_image: skip`.
-        notes: what else a user should know of the data.
-    """
-
-    train: ImageSet
-    test: ImageSet
-    num_classes: int
-    num_channels: int
-    names: dict[str | None, tuple[str, ...]]
-    skipped: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
 
 
 def load_dataset(config: DataConfig) -> Dataset:
@@ -105,7 +61,7 @@ def read_splits(config: DataConfig) -> tuple[Split, Split]:
     return train, test
 
 
-def load_images(config: DataConfig) -> ImageSet:
+def load_images(config: DataConfig) -> Samples:
     """All images of `train_path`, undivided, with labels as codes.
 
     Raises:
@@ -113,14 +69,14 @@ def load_images(config: DataConfig) -> ImageSet:
     """
     data, _ = READERS[config.name](config)
     data = _subset(data, config.max_train_images, config.split_seed, "train")
-    rows = data.images.rows if isinstance(data.images, EncodedImages) else tuple(map(str, range(len(data.labels))))
+    names = data.images.names() or tuple(map(str, range(len(data.labels))))
     data, undecoded = _decode(data, config)
     skipped = [*data.skipped, *undecoded]
     if skipped:
         raise UserError(
             f"data: {len(skipped)} images cannot be read, and rows would no longer be images; the first: {skipped[0]}"
         )
-    return ImageSet(data.images, encode_names(data.labels)[0], {}, rows)
+    return Samples(data.images, encode_names(data.labels)[0], {}, names)
 
 
 def check_files(config: DataConfig) -> None:
@@ -161,29 +117,11 @@ def _subset(data: Split, limit: int | None, seed: int, component: str) -> Split:
     return data.select(np.sort(chosen))
 
 
-def _decode(data: Split, config: DataConfig) -> tuple[Split, list[str]]:
-    """Decode what fits in memory; of larger data only check the headers, and leave out what cannot be read."""
-    if isinstance(data.images, np.ndarray):
-        return data, []
-    if isinstance(data.images, StreamedImages):
-        _require_image_size(config)
-        if config.on_bad_image == "error":
-            return data, []  # a pass over all of it would cost as much as an epoch; a bad image is named when it comes
-        good, reasons = data.images.bad_rows()
-        return (data.select(good) if reasons else data), reasons
-    if data.images.decoded_bytes() > config.memory_limit_mib * 2**20:
-        _require_image_size(config)
-        good, reasons = check_headers(data.images, config.on_bad_image)
-        return (data.select(good) if reasons else data), reasons
-    images, good, reasons = decode_all(data.images, config.on_bad_image)
-    if len(good) == 0:
-        raise UserError(f"data: none of the {len(data.labels)} images can be decoded; the first: {reasons[0]}")
-    return replace(data.select(good) if reasons else data, images=images), reasons
-
-
-def _require_image_size(config: DataConfig) -> None:
-    if config.image_size is None:
-        raise UserError("data.image_size is required for images decoded while training; set it in pixels")
+def _decode(data: Split, config: DataConfig) -> tuple[Split, tuple[str, ...]]:
+    """The samples whose images can be decoded, and why the others cannot."""
+    ready = data.images.ready(config)
+    kept = data if ready.kept is None else data.select(ready.kept)
+    return replace(kept, images=ready.images), ready.reasons
 
 
 def _encode(train: Split, test: Split, config: DataConfig, skipped: tuple[str, ...]) -> Dataset:
@@ -198,23 +136,26 @@ def _encode(train: Split, test: Split, config: DataConfig, skipped: tuple[str, .
         )
     encoded = encode_attributes(train.columns, config)
     columns = {name: codes for name, (codes, _) in encoded.items()}
-    num_channels = 3
-    if isinstance(train.images, np.ndarray):
-        num_channels = train.images.shape[1]
-        if isinstance(test.images, np.ndarray) and train.images.shape[1:] != test.images.shape[1:]:
-            raise UserError(
-                f"data: the training images are {train.images.shape[3]}x{train.images.shape[2]} pixels and the test "
-                f"images {test.images.shape[3]}x{test.images.shape[2]}; set data.image_size"
-            )
+    _require_one_shape(train.images, test.images)
     return Dataset(
-        ImageSet(train.images, labels[:boundary], columns),
-        ImageSet(test.images, labels[boundary:], {}),
+        Samples(train.images, labels[:boundary], columns),
+        Samples(test.images, labels[boundary:], {}),
         num_classes=int(labels.max()) + 1,
-        num_channels=num_channels,
+        num_channels=train.images.channels,
         names={None: label_names, **{name: names for name, (_, names) in encoded.items()}},
         skipped=skipped,
         notes=(*dict.fromkeys((*train.notes, *test.notes)), *_notes_on_classes(labels, boundary, label_names)),
     )
+
+
+def _require_one_shape(train: Images, test: Images) -> None:
+    if train.size is None or test.size is None:
+        return
+    if (train.channels, train.size) != (test.channels, test.size):
+        raise UserError(
+            f"data: the training images are {train.size[1]}x{train.size[0]} pixels and the test images "
+            f"{test.size[1]}x{test.size[0]}; set data.image_size"
+        )
 
 
 def _notes_on_classes(labels: np.ndarray, boundary: int, names: tuple[str, ...]) -> list[str]:

@@ -30,7 +30,7 @@ def linear_probe_accuracy(
     x = torch.from_numpy(train_h[chosen]).to(device)
     mean, deviation = x.mean(0), x.std(0, correction=0).clamp(min=1e-6)
     x = (x - mean) / deviation
-    y = torch.from_numpy(train_labels[chosen]).to(device)
+    y = torch.from_numpy(train_labels[chosen].astype(np.int64)).to(device)
 
     classifier = torch.nn.Linear(x.shape[1], num_classes).to(device)
     torch.nn.init.zeros_(classifier.weight)

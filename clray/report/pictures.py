@@ -11,8 +11,8 @@ import numpy as np
 from sklearn.decomposition import PCA
 
 from clray.config import Config
-from clray.data.load import Dataset
 from clray.data.loaders import ordered_batches
+from clray.data.samples import Dataset
 from clray.model.features import EMBEDDING_BATCH_SIZE, compute_features
 from clray.report.png import plain, save_figure
 from clray.seeding import derive_seed

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from clray.data.load import Dataset
 from clray.data.loaders import num_steps, shard_indices
+from clray.data.samples import Dataset
 from clray.ray_runtime.room import Group
 from clray.sweeps.search_space import SweepPlan, SweepPoint
 from clray.training.timing import time_steps

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clray.config import Config, dump_yaml, flatten, override
-from clray.data.load import Dataset
+from clray.data.samples import Dataset
 from clray.report.answer import NO_TRIAL, answer_of, sentences
 from clray.report.figures import granularity, plane
 from clray.report.markdown import escape

@@ -15,7 +15,7 @@ import ray
 from ray import tune
 
 from clray.config import Config, override
-from clray.data.load import Dataset
+from clray.data.samples import Dataset
 from clray.redaction import hide_credentials
 from clray.report.pictures import draw_run
 from clray.sweeps.searchers import COST

@@ -13,7 +13,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from clray.config import Config, override
-from clray.data.load import Dataset
+from clray.data.samples import Dataset
 from clray.errors import UserError
 from clray.interrupts import uninterrupted
 from clray.kmeans.shards.actors import shard_group

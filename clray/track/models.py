@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from clray.config import Config
-from clray.data.load import Dataset
 from clray.data.loaders import ordered_batches
+from clray.data.samples import Dataset
 from clray.training.checkpoint import BEST_FILE, read_checkpoint
 from clray.training.export import load_model
 

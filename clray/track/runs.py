@@ -15,7 +15,7 @@ import numpy as np
 
 from clray.config import Config, dump_yaml, flatten
 from clray.config.sections import DataConfig
-from clray.data.load import Dataset
+from clray.data.samples import Dataset
 from clray.redaction import hide_in_tree
 from clray.track.mlflow import POINT_TAG, Store, require_not_deleted
 from clray.track.outbox import Entry, Outbox, read_entries
@@ -153,9 +153,10 @@ class RunLogger:
 
     def log_dataset(self, data: Dataset, config: DataConfig) -> None:
         """Name, size, classes and a digest of labels and attributes: the data as MLflow's dataset input."""
-        digest = hashlib.sha256(data.train.labels.tobytes() + data.test.labels.tobytes())
+        # As int64, so that the digest stays what it was for data that stayed what they were.
+        digest = hashlib.sha256(data.train.labels.astype("<i8").tobytes() + data.test.labels.astype("<i8").tobytes())
         for name in sorted(data.train.columns):
-            digest.update(name.encode() + data.train.columns[name].tobytes())
+            digest.update(name.encode() + data.train.columns[name].astype("<i8").tobytes())
         counts = {"training images": len(data.train), "test images": len(data.test), "classes": data.num_classes}
         entry = {
             "op": "dataset",

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from clray.config import Config
-from clray.data.load import Dataset
+from clray.data.samples import Dataset
 from clray.report.pictures import draw_run
 from clray.track.models import write_model
 from clray.track.runs import RunLogger

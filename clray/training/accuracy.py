@@ -9,8 +9,8 @@ import torch
 
 from clray.clusters.statistics import cluster_statistics
 from clray.config import Config
-from clray.data.load import Dataset, ImageSet
 from clray.data.loaders import ordered_batches, shard_indices
+from clray.data.samples import Dataset, Samples
 from clray.errors import TrainingError
 from clray.evaluate.linear_probe import linear_probe_accuracy
 from clray.evaluate.nearest_neighbors import nearest_neighbor_accuracy
@@ -63,7 +63,7 @@ def evaluate_untrained(config: Config, data: Dataset) -> Metrics:
     return evaluate(config, model.to(session.device), data, session)
 
 
-def _representations(config: Config, model: ContrastiveModel, images: ImageSet, session: Session) -> np.ndarray:
+def _representations(config: Config, model: ContrastiveModel, images: Samples, session: Session) -> np.ndarray:
     """h of all images in dataset order, each computed by one worker."""
     shards = shard_indices(images, session.world_size)
     own = shards[session.rank]

@@ -8,8 +8,8 @@ import numpy as np
 from safetensors.torch import save_file
 
 from clray.config import Config
-from clray.data.load import ImageSet
 from clray.data.loaders import ordered_batches
+from clray.data.samples import Samples
 from clray.errors import UserError
 from clray.model.encoder import ContrastiveModel
 from clray.model.features import EMBEDDING_BATCH_SIZE, compute_features
@@ -49,7 +49,7 @@ def export_encoder(checkpoint: dict[str, Any], config: Config, path: Path) -> di
 
 
 def embed(
-    checkpoint: dict[str, Any], config: Config, images: ImageSet, path: Path, output: Literal["h", "z"]
+    checkpoint: dict[str, Any], config: Config, images: Samples, path: Path, output: Literal["h", "z"]
 ) -> tuple[int, int]:
     """Write h or z of every image, in order, as float32 `.npy`; returns its shape.
 
@@ -59,8 +59,8 @@ def embed(
     device = default_device()
     model = load_model(checkpoint, config).to(device)
     wanted = checkpoint["num_channels"]
-    if isinstance(images.images, np.ndarray) and images.images.shape[1] != wanted:
-        raise UserError(f"the images have {images.images.shape[1]} channels, the encoder was trained on {wanted}")
+    if images.images.channels != wanted:
+        raise UserError(f"the images have {images.images.channels} channels, the encoder was trained on {wanted}")
     dim = model.representation_dim if output == "h" else model.embedding_dim
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")

@@ -8,8 +8,8 @@ import torch
 
 from clray.clusters.assignment import ClusterAssignment
 from clray.config import Config
-from clray.data.load import Dataset, ImageSet
 from clray.data.loaders import ordered_batches, shard_indices
+from clray.data.samples import Dataset, Samples
 from clray.kmeans.lloyd import Clustering
 from clray.model.features import EMBEDDING_BATCH_SIZE, compute_features
 from clray.objective.prototypes import concentrations
@@ -148,7 +148,7 @@ class Reclusterer:
         return phis
 
 
-def _of_all_workers(values: np.ndarray, data: ImageSet, session: Session) -> np.ndarray:
+def _of_all_workers(values: np.ndarray, data: Samples, session: Session) -> np.ndarray:
     """What each worker knows of its own images, for all images in dataset order, int64 [N]."""
     result = np.empty(len(data), np.int64)
     for shard, part in zip(

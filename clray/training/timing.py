@@ -10,7 +10,7 @@ from statistics import median
 import numpy as np
 
 from clray.config import Config, override
-from clray.data.load import Dataset
+from clray.data.samples import Dataset
 from clray.kmeans.kmeans import kmeans
 from clray.kmeans.lloyd import Clustering, LocalShards
 from clray.kmeans.options import KMeansOptions

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from clray.config import stored_config
 from clray.config.sections import DataConfig
 from clray.data.augmentation import to_float
-from clray.data.images.encoded import decode_image
+from clray.data.images.decode import decode_image
 from clray.data.load import check_files, load_images
 from clray.data.loaders import ordered_batches
 from clray.errors import UserError
@@ -130,8 +130,7 @@ def embed(
     config = _data_config(encoder.data, Path(data))
     check_files(config)
     images = load_images(config)
-    pixels = images.images
-    num_channels = pixels.shape[1] if isinstance(pixels, np.ndarray) else 3
+    num_channels = images.images.channels
     if num_channels != encoder.num_channels:
         raise UserError(
             f"data: {data} has images of {num_channels} channels, the encoder was trained on {encoder.num_channels}"
@@ -142,7 +141,7 @@ def embed(
         compute_features(model, [batch], device)[0 if layer == "h" else 1]
         for batch in ordered_batches(images, np.arange(len(images)), batch_size=EMBEDDING_BATCH_SIZE, config=config)
     ]
-    return Embeddings.of(np.concatenate(parts), images.rows)
+    return Embeddings.of(np.concatenate(parts), tuple(images.names))
 
 
 def _embed_pixels(encoder: TrainedEncoder, pixels: np.ndarray, layer: str) -> Embeddings:

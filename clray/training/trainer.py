@@ -11,10 +11,9 @@ from clray.clusters.known import known_clusters
 from clray.clusters.statistics import cluster_statistics
 from clray.config import Config
 from clray.data.augmentation import build_augmentation
-from clray.data.images.streamed import StreamedImages
-from clray.data.load import Dataset, ImageSet
 from clray.data.loaders import Batch, num_steps, shard_indices, training_batches
-from clray.data.sampling import buffered_order, cluster_order, draw_partners, uniform_order
+from clray.data.samples import Dataset, Samples
+from clray.data.sampling import cluster_order, draw_partners
 from clray.errors import UserError
 from clray.model.encoder import build_encoder
 from clray.seeding import derive_seed
@@ -40,7 +39,7 @@ def check_against_data(config: Config, data: Dataset) -> None:
             f"train.num_workers must leave each worker at least 2 of the {num_images} training images; "
             f"got {config.train.num_workers}"
         )
-    if isinstance(data.train.images, StreamedImages):
+    if data.train.images.is_sequential:
         _check_streamed(config, data)
     _check_image_size(config, data)
     build_encoder(config.encoder, data.num_channels)
@@ -54,12 +53,11 @@ def check_against_data(config: Config, data: Dataset) -> None:
 
 def _check_image_size(config: Config, data: Dataset) -> None:
     """A vision transformer has as many positions as its images have patches."""
-    images = data.train.images
-    sizes = images.shape[2:] if isinstance(images, np.ndarray) else (config.data.image_size,) * 2
+    height, width = _size_of(data.train)
     wanted = config.encoder.image_size
-    if config.encoder.name == "vit_s16" and sizes != (wanted, wanted):
+    if config.encoder.name == "vit_s16" and (height, width) != (wanted, wanted):
         raise UserError(
-            f"encoder.image_size={wanted}, but the images are {sizes[1]}x{sizes[0]} pixels; set data.image_size and "
+            f"encoder.image_size={wanted}, but the images are {width}x{height} pixels; set data.image_size and "
             "encoder.image_size to the same multiple of 16"
         )
 
@@ -128,7 +126,7 @@ class _Run:
             self.meter = EpochMeter.from_state(checkpoint["meter"], session.device)
             self.reclusterer.metrics = dict(checkpoint["recluster_metrics"])
         self.model = wrap_for_workers(self.state.model, config.train, session.world_size, session.device)
-        self.augmentation = build_augmentation(config.augmentation, image_size(data.train, config), data.num_channels)
+        self.augmentation = build_augmentation(config.augmentation, _size_of(data.train)[1], data.num_channels)
         self.cluster_ids = ids_on_device(self.state.assignments, session.device)
 
     def train_epoch(self) -> Metrics:
@@ -231,12 +229,8 @@ class _Run:
         if config.train.sampler == "cluster":
             assert ids is not None, "kept where the order follows the clusters"
             order = cluster_order(indices, ids[indices], config.train.members_per_cluster, generator)
-        elif isinstance(self.data.train.images, StreamedImages):
-            blocks = self.data.train.images.blocks()
-            own = [block for block in blocks if indices[0] <= block[0] <= indices[-1]]
-            order = buffered_order(own, config.data.shuffle_row_groups, generator)
         else:
-            order = uniform_order(indices, generator)
+            order = self.data.train.images.order(indices, generator, config.data)
         size, steps = min(config.train.global_batch_size, num_images) // session.world_size, state.steps_per_epoch
         if state.objective.draws_pairs:
             assert ids is not None, "kept where the order follows the clusters"
@@ -249,9 +243,8 @@ class _Run:
         )  # fmt: skip
 
 
-def image_size(images: ImageSet, config: Config) -> int:
-    """Height in pixels of the views: that of the images, or `data.image_size` where they are decoded later."""
-    if isinstance(images.images, np.ndarray):
-        return images.images.shape[-1]
-    assert config.data.image_size is not None, "load_dataset requires image_size for data decoded while training"
-    return config.data.image_size
+def _size_of(samples: Samples) -> tuple[int, int]:
+    """Height and width in pixels of the images, and so of their views."""
+    size = samples.images.size
+    assert size is not None, "load_dataset requires image_size for data decoded while training"
+    return size

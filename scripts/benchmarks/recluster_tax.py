@@ -19,7 +19,8 @@ from pathlib import Path
 from statistics import median, stdev
 
 from clray.config import Config, override, parse_config
-from clray.data.load import Dataset, load_dataset
+from clray.data.load import load_dataset
+from clray.data.samples import Dataset
 from clray.ray_runtime.cluster import start_ray
 from clray.training.workers.launch import start_service, train_in_process
 from clray.training.workers.session import Metrics, read_metrics

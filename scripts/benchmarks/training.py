@@ -22,8 +22,9 @@ from torch import nn
 
 from clray.config import Config, override, parse_config
 from clray.data.augmentation import build_augmentation, draw_views
-from clray.data.load import Dataset, load_dataset
+from clray.data.load import load_dataset
 from clray.data.loaders import training_batches
+from clray.data.samples import Dataset
 from clray.ray_runtime.cluster import start_ray
 from clray.training.state import create_state
 from clray.training.trainer import start_clusters
@@ -79,7 +80,7 @@ def lightly_steps(config: Config, data: Dataset, device: torch.device, num_loade
     from torchvision.models import resnet18
 
     transform = SimCLRTransform(input_size=32, gaussian_blur=0.0, min_scale=config.augmentation.min_crop_scale)
-    pixels = np.asarray(data.train.images).transpose(0, 2, 3, 1)
+    pixels = np.asarray(data.train.images.pixels).transpose(0, 2, 3, 1)
 
     class Images(TorchDataset):
         def __len__(self) -> int:

@@ -37,7 +37,7 @@ def test_what_is_built_reads_as_what_it_was_built_from(tmp_path: Path, name: str
     source, copy = load_dataset(config), load_dataset(as_parquet(tmp_path / "out"))
     assert (built.num_train, built.num_test, built.num_bad) == (len(source.train), len(source.test), 0)
     for first, second in ((source.train, copy.train), (source.test, copy.test)):
-        np.testing.assert_array_equal(first.images, second.images)
+        np.testing.assert_array_equal(first.images.pixels, second.images.pixels)
         np.testing.assert_array_equal(first.labels, second.labels)
     assert source.names == copy.names
     for attribute, codes in source.train.columns.items():
@@ -47,7 +47,7 @@ def test_what_is_built_reads_as_what_it_was_built_from(tmp_path: Path, name: str
 def test_resized_images_are_written_small(tmp_path: Path) -> None:
     build_parquet(published("wider_attribute", tmp_path / "root", image_size=8), tmp_path / "out")
     data = load_dataset(as_parquet(tmp_path / "out").model_copy(update={"image_size": None}))
-    assert data.train.images.shape == (3, 3, 8, 8)
+    assert data.train.images.pixels.shape == (3, 3, 8, 8)
 
 
 def test_bad_images_are_left_out_and_listed_with_the_reason(tmp_path: Path) -> None:
@@ -98,4 +98,4 @@ def test_arrays_are_written_without_loss(tmp_path: Path) -> None:
     source = DataConfig(name="digits")
     build_parquet(source, tmp_path / "out")
     data, copy = load_dataset(source), load_dataset(as_parquet(tmp_path / "out"))
-    np.testing.assert_array_equal(np.repeat(data.train.images, 3, axis=1), copy.train.images)
+    np.testing.assert_array_equal(np.repeat(data.train.images.pixels, 3, axis=1), copy.train.images.pixels)

@@ -22,9 +22,9 @@ def write_parquet(path: Path, blobs: list[bytes], labels: list[int]) -> DataConf
 def test_digits_are_the_same_split_every_time() -> None:
     first, second = load_dataset(DataConfig()), load_dataset(DataConfig())
     assert (len(first.train), len(first.test), first.num_classes, first.num_channels) == (1347, 450, 10, 1)
-    np.testing.assert_array_equal(first.train.images, second.train.images)
-    assert first.train.images.dtype == np.uint8
-    assert first.train.images.max() == 255
+    np.testing.assert_array_equal(first.train.images.pixels, second.train.images.pixels)
+    assert first.train.images.pixels.dtype == np.uint8
+    assert first.train.images.pixels.max() == 255
 
 
 def test_train_and_test_do_not_overlap() -> None:
@@ -64,7 +64,7 @@ def test_images_of_different_sizes_need_an_image_size(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"set data\.image_size|--set data\.image_size"):
         load_dataset(config)
     resized = load_dataset(config.model_copy(update={"image_size": 8}))
-    assert resized.train.images.shape[1:] == (3, 8, 8)
+    assert resized.train.images.pixels.shape[1:] == (3, 8, 8)
 
 
 def test_data_larger_than_the_memory_limit_stay_encoded(tmp_path: Path) -> None:

@@ -4,15 +4,17 @@ import numpy as np
 import pytest
 
 from clray.config.sections import DataConfig
-from clray.data.load import ImageSet, load_dataset
+from clray.data.images.array import ArrayImages
+from clray.data.load import load_dataset
 from clray.data.loaders import num_steps, ordered_batches, shard_indices, training_batches
+from clray.data.samples import Samples
 from tests.conftest import png
 from tests.data.test_load import write_parquet
 
 
-def images(count: int) -> ImageSet:
+def images(count: int) -> Samples:
     pixels = np.arange(count, dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 2, 2), np.uint8)
-    return ImageSet(pixels, np.zeros(count, np.int64), {})
+    return Samples(ArrayImages(pixels), np.zeros(count, np.int64), {})
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
@@ -46,4 +48,6 @@ def test_images_decoded_while_training_equal_those_decoded_before(tmp_path: Path
     streamed = load_dataset(DataConfig(**(config.model_dump() | {"memory_limit_mib": 1})))
     rows = np.arange(len(decoded.train))
     batches = ordered_batches(streamed.train, rows, batch_size=8, config=config)
-    np.testing.assert_array_equal(np.concatenate([pixels.numpy() for pixels, _ in batches]), decoded.train.images)
+    np.testing.assert_array_equal(
+        np.concatenate([pixels.numpy() for pixels, _ in batches]), decoded.train.images.pixels
+    )

@@ -32,7 +32,7 @@ def test_an_encoder_loads_from_mlflow_without_clray_or_ray(tiny_config: Callable
     data = load_dataset(config.data)
     train_in_process(config, data, tmp_path / "run", lambda _: None, None)
     path = write_model(tmp_path / "run", config, data)
-    pixels = to_float(torch.from_numpy(data.test.images[:7]))
+    pixels = to_float(torch.from_numpy(data.test.images.pixels[:7]))
     np.save(tmp_path / "x.npy", pixels.numpy())
     command = [sys.executable, "-c", LOAD, str(path), str(tmp_path / "x.npy"), str(tmp_path / "h.npy")]
     subprocess.run(command, check=True, capture_output=True, timeout=120)

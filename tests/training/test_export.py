@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from clray.config import Config, parse_config
-from clray.data.load import ImageSet
+from clray.data.images.array import ArrayImages
+from clray.data.samples import Samples
 from clray.model.encoder import ContrastiveModel
 from clray.training.export import embed, export_encoder
 
@@ -35,7 +36,7 @@ def test_the_weights_load_into_plain_torchvision_and_embed_alike(trained: tuple[
         assert file.metadata() == metadata
     assert metadata["representation_dim"] == "512"
 
-    images = ImageSet(IMAGES, np.zeros(6, np.int64), {})
+    images = Samples(ArrayImages(IMAGES), np.zeros(6, np.int64), {})
     assert embed(checkpoint, config, images, tmp_path / "h.npy", "h") == (6, 512)
     with torch.no_grad():
         expected = plain.eval()(torch.from_numpy(IMAGES).float() / 255)
@@ -44,5 +45,5 @@ def test_the_weights_load_into_plain_torchvision_and_embed_alike(trained: tuple[
 
 def test_embeddings_z_have_unit_length(trained: tuple[dict, Config], tmp_path: Path) -> None:
     checkpoint, config = trained
-    embed(checkpoint, config, ImageSet(IMAGES, np.zeros(6, np.int64), {}), tmp_path / "z.npy", "z")
+    embed(checkpoint, config, Samples(ArrayImages(IMAGES), np.zeros(6, np.int64), {}), tmp_path / "z.npy", "z")
     np.testing.assert_allclose(np.linalg.norm(np.load(tmp_path / "z.npy"), axis=1), 1, atol=1e-5)

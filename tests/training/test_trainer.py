@@ -15,7 +15,8 @@ from PIL import Image
 from clray.clusters.statistics import cluster_statistics
 from clray.config import Config
 from clray.data.images.streamed import RowGroup, StreamedImages
-from clray.data.load import Dataset, load_dataset
+from clray.data.load import load_dataset
+from clray.data.samples import Dataset
 from clray.errors import TrainingError, UserError
 from clray.kmeans.lloyd import Clustering, LocalShards, lloyd
 from clray.kmeans.nested import coarsen

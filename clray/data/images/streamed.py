@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,8 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import torch
+from jaxtyping import Int
 
-from clray.data.images.encoded import BadImageError, decode_payload
+from clray.config.sections import DataConfig
+from clray.data.images.decode import BadImageError, decode_payload
+from clray.data.images.port import Batch, OnCount, Ready, require_image_size
+from clray.data.sampling import buffered_order
+from clray.errors import UserError
 
 READ_AHEAD_BATCHES = 3
 
@@ -43,13 +49,31 @@ class StreamedImages:
 
     groups: tuple[RowGroup, ...]
     rows: np.ndarray
-    size: int | None
+    image_size: int | None
     white: float | None = None
+
+    @property
+    def channels(self) -> int:
+        return 3
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        return None if self.image_size is None else (self.image_size, self.image_size)
+
+    @property
+    def is_sequential(self) -> bool:
+        return True
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def select(self, indices: np.ndarray) -> "StreamedImages":
+    def name(self, index: int) -> str:
+        return self._name_of_row(int(self.rows[index]))
+
+    def names(self) -> Sequence[str]:
+        return [self.name(index) for index in range(len(self))]
+
+    def select(self, indices: Int[np.ndarray, " m"]) -> "StreamedImages":
         """The images at `indices`, which must ascend."""
         return replace(self, rows=self.rows[indices])
 
@@ -58,16 +82,27 @@ class StreamedImages:
         bounds = np.searchsorted(self.rows, [group.start for group in self.groups[1:]])
         return [block for block in np.split(np.arange(len(self)), bounds) if len(block)]
 
-    def batches(
-        self, chunks: list[np.ndarray], *, num_threads: int, num_buffered: int
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Decoded images, uint8 [B, 3, H, W], and their indices, for each chunk of indices.
+    def shards(self, world_size: int) -> list[np.ndarray]:
+        """A worker has whole row groups."""
+        blocks = self.blocks()
+        ends = np.cumsum([len(block) for block in blocks])
+        cuts = np.searchsorted(ends, [len(self) * rank / world_size for rank in range(1, world_size)], side="right")
+        parts = np.split(np.arange(len(blocks)), cuts)
+        return [np.concatenate([np.empty(0, np.int64), *(blocks[i] for i in part)]) for part in parts]
 
-        Reads and decodes some batches ahead, and keeps the `num_buffered` row groups used last.
-        """
-        reader = _Reader(self, num_buffered)
-        with ThreadPoolExecutor(max(1, num_threads)) as pool:
-            ahead: list[tuple[np.ndarray, list[Future]]] = []
+    def order(
+        self, indices: Int[np.ndarray, " m"], generator: np.random.Generator, config: DataConfig
+    ) -> Int[np.ndarray, " m"]:
+        """Shuffled within `data.shuffle_row_groups` of the worker's own row groups at a time."""
+        own = [block for block in self.blocks() if indices[0] <= block[0] <= indices[-1]]
+        return buffered_order(own, config.shuffle_row_groups, generator)
+
+    def batches(self, chunks: list[np.ndarray], config: DataConfig) -> Iterator[Batch]:
+        """Reads and decodes some batches ahead in threads, and keeps the row groups used last."""
+        # A batch may begin in one set of row groups and end in the next.
+        reader = _Reader(self, config.shuffle_row_groups + 1)
+        with ThreadPoolExecutor(max(1, config.num_decoders)) as pool:
+            ahead: list[tuple[np.ndarray, list[Future[np.ndarray]]]] = []
             for chunk in chunks:
                 ahead.append((chunk, [pool.submit(self._decode, row, reader.payload(row)) for row in self.rows[chunk]]))
                 if len(ahead) > READ_AHEAD_BATCHES:
@@ -75,7 +110,23 @@ class StreamedImages:
             for each in ahead:
                 yield _collect(*each)
 
-    def bad_rows(self) -> tuple[np.ndarray, list[str]]:
+    def ready(self, config: DataConfig) -> Ready:
+        require_image_size(config)
+        if config.on_bad_image == "error":
+            return Ready(self)  # a pass over all of it would cost as much as an epoch; a bad image is named in time
+        good, reasons = self._bad_rows()
+        return Ready(self.select(good), good, tuple(reasons)) if reasons else Ready(self)
+
+    def bad(self, num_threads: int, on_count: OnCount | None) -> list[str]:
+        return self._bad_rows()[1]
+
+    def notes(self) -> list[str]:
+        return []
+
+    def encode(self, index: int, size: int | None) -> bytes:
+        raise UserError("data: these are Parquet files beyond data.memory_limit_mib already, which training streams")
+
+    def _bad_rows(self) -> tuple[np.ndarray, list[str]]:
         """One pass over everything: the indices of the images that can be decoded, and why the others cannot."""
         reader, good, reasons = _Reader(self, 1), [], []
         for index, row in enumerate(self.rows):
@@ -86,20 +137,16 @@ class StreamedImages:
                 reasons.append(str(error))
         return np.array(good, np.int64), reasons
 
-    def name(self, index: int) -> str:
-        """How messages name the image: by its file, and its row there."""
-        return self._name_of_row(int(self.rows[index]))
-
     def _name_of_row(self, row: int) -> str:
         group = self.groups[_group_of(self.groups, row)]
         return f"{group.path}, row {row - group.start + group.start_in_file}"
 
     def _decode(self, row: int, payload: bytes | None) -> np.ndarray:
-        return decode_payload(payload, self.size, self._name_of_row(int(row)), self.white)
+        return decode_payload(payload, self.image_size, self._name_of_row(int(row)), self.white)
 
 
-def _collect(chunk: np.ndarray, decoded: list[Future]) -> tuple[np.ndarray, np.ndarray]:
-    return np.stack([each.result() for each in decoded]), chunk
+def _collect(chunk: np.ndarray, decoded: list[Future[np.ndarray]]) -> Batch:
+    return torch.from_numpy(np.stack([each.result() for each in decoded])), torch.from_numpy(chunk)
 
 
 class _Reader:

@@ -91,14 +91,14 @@ def from_arrow(column: pa.ChunkedArray) -> pd.Series:
 
 
 def encode_values(values: pd.Series) -> np.ndarray:
-    """Values as codes 0..C-1 in sorted order, int64 [N]; missing values share a code of their own."""
+    """Values as codes 0..C-1 in sorted order, int32 [N]; missing values share a code of their own."""
     return encode_names(values)[0]
 
 
 def encode_names(values: pd.Series) -> tuple[np.ndarray, tuple[str, ...]]:
     """Codes as `encode_values` gives them, and the values they stand for (`nan` for a missing one)."""
     codes, distinct = pd.factorize(values, sort=True, use_na_sentinel=False)
-    return codes.astype(np.int64), tuple("nan" if pd.isna(value) else str(value) for value in distinct)
+    return codes.astype(np.int32), tuple("nan" if pd.isna(value) else str(value) for value in distinct)
 
 
 def joined(*parts: pd.Series) -> pd.Series:

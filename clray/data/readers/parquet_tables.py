@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 from pyarrow.dataset import dataset
 
 from clray.config.sections import DataConfig
-from clray.data.images.encoded import EncodedImages, NoImage, Payload
+from clray.data.images.decode import NoImage, Payload
+from clray.data.images.encoded import EncodedImages
 from clray.data.images.streamed import RowGroup, StreamedImages, find_row_groups, image_bytes, image_paths
 from clray.data.readers.columns import as_plain, from_arrow, is_index, plain_type
 from clray.data.readers.places import (

@@ -12,7 +12,7 @@ import pandas as pd
 from sklearn.datasets import load_digits
 
 from clray.config.sections import PUBLISHED, DataConfig
-from clray.data.images.encoded import EncodedImages, note_on_dark_images
+from clray.data.images.array import ArrayImages
 from clray.data.readers.csv_tables import read_csv
 from clray.data.readers.folders import as_files, has_test_folder, read_folder
 from clray.data.readers.parquet_tables import has_test_files, read_parquet, unused_files
@@ -25,7 +25,7 @@ def _read_digits(_: DataConfig) -> tuple[Split, None]:
     digits = load_digits()
     # The scanner's counts run from 0 to 16.
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)[:, None]
-    return Split(images, pd.Series(digits.target), {}), None
+    return Split(ArrayImages(images), pd.Series(digits.target), {}), None
 
 
 def _read_parquet(config: DataConfig) -> tuple[Split, Split | None]:
@@ -76,7 +76,7 @@ def _read_torchvision(config: DataConfig) -> tuple[Split, Split]:
             raise UserError(f"data.name={config.name}: the download failed: {error}") from error
         images = np.asarray(data.data)
         images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
-        splits.append(Split(np.ascontiguousarray(images), pd.Series(np.asarray(data.targets)), {}))
+        splits.append(Split(ArrayImages(np.ascontiguousarray(images)), pd.Series(np.asarray(data.targets)), {}))
     return splits[0], splits[1]
 
 
@@ -116,5 +116,4 @@ def read_data(config: DataConfig) -> tuple[Split, Split | None]:
 
 def _ready(split: Split, config: DataConfig) -> Split:
     split = labelled(split, config)
-    notes = note_on_dark_images(split.images) if isinstance(split.images, EncodedImages) else []
-    return replace(split, notes=(*split.notes, *notes))
+    return replace(split, notes=(*split.notes, *split.images.notes()))

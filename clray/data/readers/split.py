@@ -6,11 +6,8 @@ import numpy as np
 import pandas as pd
 
 from clray.config.sections import DataConfig
-from clray.data.images.encoded import EncodedImages
-from clray.data.images.streamed import StreamedImages
+from clray.data.images.port import Images
 from clray.errors import UserError
-
-Images = np.ndarray | EncodedImages | StreamedImages
 
 
 @dataclass(frozen=True)
@@ -27,20 +24,12 @@ class Split:
     def select(self, indices: np.ndarray) -> "Split":
         """The samples at `indices`, in that order."""
         return Split(
-            select_images(self.images, indices),
+            self.images.select(indices),
             self.labels.iloc[indices].reset_index(drop=True),
             {name: values.iloc[indices].reset_index(drop=True) for name, values in self.columns.items()},
             self.notes,
             self.skipped,
         )
-
-    def name(self, index: int) -> str:
-        """How messages name an image: by its file or row."""
-        return f"image {index}" if isinstance(self.images, np.ndarray) else self.images.name(index)
-
-
-def select_images(images: Images, indices: np.ndarray) -> Images:
-    return images[indices] if isinstance(images, np.ndarray) else images.select(indices)
 
 
 def labelled(split: Split, config: DataConfig) -> Split:
@@ -52,13 +41,15 @@ def labelled(split: Split, config: DataConfig) -> Split:
     is_missing = split.labels.isna().to_numpy()
     if not is_missing.any():
         return split
-    count, first = int(is_missing.sum()), split.name(int(is_missing.argmax()))
+    count, first = int(is_missing.sum()), split.images.name(int(is_missing.argmax()))
     column = config.label_column or "the label"
     if count == len(split.labels) or config.on_bad_image == "error":
         raise UserError(
             f"data.label_column ({column}): {count} of {len(split.labels)} images have no label; the first: {first}. "
             "Fill it in, or leave such images out with --set data.on_bad_image=skip"
         )
-    reasons = tuple(f"{split.name(int(row))}: no label ({column} is empty)" for row in np.flatnonzero(is_missing))
+    reasons = tuple(
+        f"{split.images.name(int(row))}: no label ({column} is empty)" for row in np.flatnonzero(is_missing)
+    )
     kept = split.select(np.flatnonzero(~is_missing))
     return replace(kept, skipped=(*split.skipped, *reasons))

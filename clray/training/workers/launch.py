@@ -20,7 +20,7 @@ from pyarrow import fs
 
 from clray.config import Config
 from clray.config.sections import KMeansConfig
-from clray.data.load import Dataset
+from clray.data.samples import Dataset
 from clray.errors import TrainingError, UserError
 from clray.kmeans.refresh import LocalKMeans
 from clray.kmeans.service import KMeansClient, KMeansService

@@ -3,7 +3,7 @@
 from clray.config import Config
 from clray.data.images.encoded import EncodedImages
 from clray.data.images.streamed import StreamedImages
-from clray.data.load import Dataset
+from clray.data.samples import Dataset
 from clray.ray_runtime.room import Bundle, Group
 
 

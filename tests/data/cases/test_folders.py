@@ -11,7 +11,8 @@ from PIL import Image
 
 from clray.config.sections import DataConfig
 from clray.data.check import check_data
-from clray.data.load import Dataset, load_dataset
+from clray.data.load import load_dataset
+from clray.data.samples import Dataset
 from clray.errors import UserError
 from tests.conftest import png
 
@@ -159,5 +160,5 @@ def test_images_come_in_the_order_of_torchvision(tmp_path: Path) -> None:
     from clray.data.readers.folders import read_folder
 
     split = read_folder(tmp_path, DataConfig(name="imagefolder", train_path=str(tmp_path)), "train")
-    assert [split.name(i) for i in range(len(split.labels))] == [path for path, _ in reference.samples]
+    assert [split.images.name(i) for i in range(len(split.labels))] == [path for path, _ in reference.samples]
     assert split.labels.tolist() == [reference.classes[label] for _, label in reference.samples]

@@ -114,7 +114,7 @@ def test_shards_that_hold_images_in_different_ways_are_one_data_set(tmp_path: Pa
     data = load_dataset(chosen.model_copy(update={"test_path": str(tmp_path / "1.parquet")}))
     ((pixels, _),) = ordered_batches(data.train, np.arange(48), batch_size=48, config=chosen)
     for i, blob in enumerate(blobs):
-        alone = load_dataset(config(_alone(tmp_path, blob), image_size=size)).train.images[0]
+        alone = load_dataset(config(_alone(tmp_path, blob), image_size=size)).train.images.pixels[0]
         np.testing.assert_array_equal(pixels[i].numpy(), alone)
 
 

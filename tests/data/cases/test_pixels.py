@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from clray.config.sections import DataConfig
-from clray.data.images.encoded import decode_image
+from clray.data.images.decode import decode_image
 from clray.data.load import load_dataset
 from tests.conftest import REPOSITORY
 

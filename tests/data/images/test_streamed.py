@@ -7,8 +7,9 @@ import pytest
 
 from clray.config.sections import DataConfig
 from clray.data.images.streamed import StreamedImages
-from clray.data.load import ImageSet, load_dataset
+from clray.data.load import load_dataset
 from clray.data.loaders import ordered_batches, shard_indices, training_batches
+from clray.data.samples import Samples
 from clray.errors import UserError
 from tests.conftest import png
 
@@ -27,7 +28,7 @@ def config(tmp_path: Path) -> DataConfig:
     )
 
 
-def streamed(config: DataConfig) -> ImageSet:
+def streamed(config: DataConfig) -> Samples:
     train = load_dataset(config).train
     assert isinstance(train.images, StreamedImages)
     return train
@@ -43,7 +44,7 @@ def test_images_read_by_row_groups_equal_those_held_in_memory(config: DataConfig
         training_batches(train, order, batch_size=5, steps=3, config=config),
     ):
         for pixels, indices in batches:
-            np.testing.assert_array_equal(pixels.numpy(), held.images[indices.numpy()])
+            np.testing.assert_array_equal(pixels.numpy(), held.images.pixels[indices.numpy()])
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])

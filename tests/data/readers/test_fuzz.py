@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from clray.config.sections import DataConfig
-from clray.data.images.encoded import decode_image
-from clray.data.load import Dataset, load_dataset
+from clray.data.images.decode import decode_image
+from clray.data.load import load_dataset
+from clray.data.samples import Dataset
 from clray.errors import UserError
 from tests.conftest import png
 from tests.data.readers.published.layouts import write_cub, write_imagenet, write_wider, write_zappos

@@ -9,7 +9,8 @@ import ray
 
 from clray.config import Config
 from clray.data.images.encoded import EncodedImages
-from clray.data.load import Dataset, load_dataset
+from clray.data.load import load_dataset
+from clray.data.samples import Dataset
 from clray.errors import UserError
 from clray.ray_runtime import cluster
 from clray.ray_runtime.room import Bundle

@@ -1,0 +1,76 @@
+"""Decoded images in one array, which Ray's object store shares between the workers of a node."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from PIL import Image
+
+from clray.config.sections import DataConfig
+from clray.data.images.port import Batch, OnCount, Ready, every_nth, save
+from clray.data.sampling import uniform_order
+
+
+@dataclass(frozen=True)
+class ArrayImages:
+    """Pixels, uint8 [N, C, H, W]."""
+
+    pixels: np.ndarray
+
+    @property
+    def channels(self) -> int:
+        return self.pixels.shape[1]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.pixels.shape[2], self.pixels.shape[3]
+
+    @property
+    def is_sequential(self) -> bool:
+        return False
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def name(self, index: int) -> str:
+        return f"image {index}"
+
+    def names(self) -> Sequence[str]:
+        return ()
+
+    def select(self, indices: Int[np.ndarray, " m"]) -> "ArrayImages":
+        return ArrayImages(self.pixels[indices])
+
+    def shards(self, world_size: int) -> list[np.ndarray]:
+        return every_nth(len(self), world_size)
+
+    def order(
+        self, indices: Int[np.ndarray, " m"], generator: np.random.Generator, config: DataConfig
+    ) -> Int[np.ndarray, " m"]:
+        return uniform_order(indices, generator)
+
+    def batches(self, chunks: list[np.ndarray], config: DataConfig) -> Iterator[Batch]:
+        with warnings.catch_warnings():
+            # Arrays from Ray's object store are read-only; nothing here writes to them.
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            pixels = torch.from_numpy(self.pixels)
+        for chunk in chunks:
+            rows = torch.from_numpy(chunk)
+            yield pixels[rows], rows
+
+    def ready(self, config: DataConfig) -> Ready:
+        return Ready(self)
+
+    def bad(self, num_threads: int, on_count: OnCount | None) -> list[str]:
+        return []
+
+    def notes(self) -> list[str]:
+        return []
+
+    def encode(self, index: int, size: int | None) -> bytes:
+        pixels = self.pixels[index]
+        image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
+        return save(image if size is None else image.resize((size, size)), "PNG")

@@ -1,0 +1,120 @@
+"""What training, checks and builds ask of images, wherever they lie: the port that every kind of them answers."""
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import numpy as np
+from jaxtyping import Int
+from PIL import Image
+from torch import Tensor
+
+from clray.config.sections import DataConfig
+from clray.errors import UserError
+
+Batch = tuple[Tensor, Tensor]
+"""Images, uint8 [B, C, H, W], and their dataset indices, int64 [B]."""
+OnCount = Callable[[int], None]
+"""Hears of how many images were looked at."""
+JPEG_QUALITY = 95
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Images in the form in which they are trained on.
+
+    Attributes:
+        kept: the indices of those that can be decoded, int64; None where these are all.
+        reasons: why the others cannot.
+    """
+
+    images: "Images"
+    kept: Int[np.ndarray, " m"] | None = None
+    reasons: tuple[str, ...] = ()
+
+
+class Images(Protocol):
+    """N images of uint8 pixels: an array, encoded in memory or in files, or streamed from row groups."""
+
+    @property
+    def channels(self) -> int:
+        """Of every image once decoded."""
+        ...
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width of every image once decoded; None where that is not known before."""
+        ...
+
+    @property
+    def is_sequential(self) -> bool:
+        """Whether images far apart cannot be had at once, as they are read in runs."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def name(self, index: int) -> str:
+        """How messages name an image: by its file or row."""
+        ...
+
+    def names(self) -> Sequence[str]:
+        """The names of all images; empty where they lie nowhere by name."""
+        ...
+
+    def select(self, indices: Int[np.ndarray, " m"]) -> Self:
+        """The images at `indices`, in that order."""
+        ...
+
+    def shards(self, world_size: int) -> list[Int[np.ndarray, " m"]]:
+        """The indices of each worker, ascending; every image belongs to exactly one."""
+        ...
+
+    def order(
+        self, indices: Int[np.ndarray, " m"], generator: np.random.Generator, config: DataConfig
+    ) -> Int[np.ndarray, " m"]:
+        """A worker's indices in a random order in which they can be read."""
+        ...
+
+    def batches(self, chunks: list[Int[np.ndarray, " b"]], config: DataConfig) -> Iterator[Batch]:
+        """The images at each of `chunks`, in that order."""
+        ...
+
+    def ready(self, config: DataConfig) -> Ready:
+        """Decode what fits in memory, and find what cannot be decoded where that is asked for or cheap.
+
+        Raises:
+            BadImageError: for the first bad image where `data.on_bad_image` is "error".
+            UserError: images of different sizes, or of no known size, without `data.image_size`.
+        """
+        ...
+
+    def bad(self, num_threads: int, on_count: OnCount | None) -> list[str]:
+        """Decode every image; why those that cannot be decoded cannot."""
+        ...
+
+    def notes(self) -> list[str]:
+        """What is no error but should be known of the pixels."""
+        ...
+
+    def encode(self, index: int, size: int | None) -> bytes:
+        """An image as it is encoded, or resized and encoded anew; raises BadImageError where it cannot be decoded."""
+        ...
+
+
+def require_image_size(config: DataConfig) -> None:
+    """Raise UserError where images that are decoded later have no size yet."""
+    if config.image_size is None:
+        raise UserError("data.image_size is required for images decoded while training; set it in pixels")
+
+
+def every_nth(num_images: int, world_size: int) -> list[Int[np.ndarray, " m"]]:
+    """Shards whose sizes differ by at most one."""
+    return [np.arange(rank, num_images, world_size) for rank in range(world_size)]
+
+
+def save(image: Image.Image, form: str) -> bytes:
+    """An image as PNG, or as JPEG of quality 95."""
+    buffer = io.BytesIO()
+    image.save(buffer, form, **({"quality": JPEG_QUALITY} if form == "JPEG" else {}))
+    return buffer.getvalue()
