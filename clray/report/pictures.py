@@ -76,16 +76,14 @@ def draw_clusters(
     """Clusters against labels, cluster sizes, and a map of embeddings coloured by label and by cluster.
 
     Args:
-        ids, labels: int64 [N].
+        ids, labels: integers [N].
         places: of the samples `mapped`, [m, 2].
     """
     figure, axes = plt.subplots(2, 2, figsize=(11, 8))
     figure.subplots_adjust(left=0.06, right=0.98, bottom=0.05, top=0.95, wspace=0.16, hspace=0.25)
     sizes = np.bincount(ids, minlength=num_clusters)
     shown = np.argsort(-sizes, kind="stable")[:MAX_COLUMNS]
-    counts = np.zeros((labels.max() + 1, num_clusters), np.int64)
-    np.add.at(counts, (labels, ids), 1)
-    shares = counts[:, shown] / np.maximum(sizes[shown], 1)
+    shares = label_shares(ids, labels, shown, sizes)
     # Clusters of one label stand together, so that a clean clustering shows as steps.
     order = np.lexsort((-shares.max(axis=0), shares.argmax(axis=0)))
     image = axes[0, 0].imshow(shares[:, order], aspect="auto", vmin=0, vmax=1, cmap="viridis", interpolation="nearest")
@@ -102,3 +100,20 @@ def draw_clusters(
         axes[1, column].set(title=f"{len(mapped)} embeddings, {title}", xticks=[], yticks=[])
         axes[1, column].set_xlabel("the two directions of largest variance")
     return save_figure(figure, path, dpi=90)
+
+
+def label_shares(ids: np.ndarray, labels: np.ndarray, shown: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Share of each label in the clusters shown, [labels, shown]; no table of all clusters is made.
+
+    Args:
+        ids, labels: integers [N].
+        shown: the numbers of these clusters.
+        sizes: of all clusters.
+    """
+    column = np.full(len(sizes), -1)
+    column[shown] = np.arange(len(shown))
+    places = column[ids]
+    counts = np.zeros((labels.max() + 1, len(shown)), np.int64)
+    np.add.at(counts, (labels[places >= 0], places[places >= 0]), 1)
+    shares: np.ndarray = counts / np.maximum(sizes[shown], 1)
+    return shares

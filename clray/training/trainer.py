@@ -8,7 +8,6 @@ import torch
 
 from clray.clusters.assignment import ClusterAssignment
 from clray.clusters.known import known_clusters
-from clray.clusters.statistics import cluster_statistics
 from clray.config import Config
 from clray.data.augmentation import build_augmentation
 from clray.data.loaders import Batch, num_steps, shard_indices, training_batches
@@ -19,6 +18,7 @@ from clray.model.encoder import build_encoder
 from clray.seeding import derive_seed
 from clray.training.accuracy import evaluate
 from clray.training.bank import merge_banks
+from clray.training.cluster_metrics import ClusterMetrics
 from clray.training.epoch import EpochMeter, mean_state, train_steps
 from clray.training.recluster import Reclusterer, ids_on_device
 from clray.training.state import create_state, share_buffers, wrap_for_workers
@@ -119,6 +119,7 @@ class _Run:
             world_size=session.world_size,
         )
         self.reclusterer = Reclusterer(config, data, self.state, session)
+        self.cluster_metrics = ClusterMetrics(data.train.labels, session)
         self.meter = EpochMeter()
         checkpoint = session.restore()
         if checkpoint is not None:
@@ -149,13 +150,11 @@ class _Run:
             after_step=self._after_step,
         )
         share_buffers(state.model, self.session.world_size)
-        first = state.assignments[0]
         metrics = {
             **self._training_metrics(),
             **self.reclusterer.drain_metrics(),
             "recluster/age_epochs": state.age_epochs,
-            **cluster_statistics(first.ids, self.data.train.labels, first.num_clusters).as_metrics(),
-            "clusters/largest_fraction": float(first.sizes.max() / len(first)),
+            **self.cluster_metrics.of(state.assignments[0]),
         }
         state.epoch, state.step_in_epoch, self.meter = state.epoch + 1, 0, EpochMeter()
         return {"epoch": state.epoch, **metrics}

@@ -67,3 +67,39 @@ def test_entropy_of_a_fair_coin_is_one_bit() -> None:
 def test_refuses_no_samples() -> None:
     with pytest.raises(ValueError, match="one cluster id per label"):
         cluster_statistics(np.array([], np.int64), np.array([], np.int64))
+
+
+def dense(z: np.ndarray, t: np.ndarray) -> tuple[float, float, float]:
+    """I(Z;T), purity and ARI from the whole table, by scikit-learn's pairs."""
+    table = np.zeros((z.max() + 1, t.max() + 1), np.int64)
+    np.add.at(table, (z, t), 1)
+    p = table / table.sum()
+    outer = p.sum(axis=1, keepdims=True) * p.sum(axis=0, keepdims=True)
+    seen = p > 0
+    mutual = float((p[seen] * np.log2(p[seen] / outer[seen])).sum())
+    return mutual, table.max(axis=1).sum() / len(z), metrics.adjusted_rand_score(t, z)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.integers(2, 200).flatmap(
+        lambda n: st.tuples(*(arrays(np.int32, n, elements=st.integers(0, top)) for top in (3 * n, 9)))
+    )
+)
+def test_sparse_counts_are_those_of_the_dense_table(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    z, t = pair
+    found = cluster_statistics(z, t)
+    mutual, purity, ari = dense(z, t)
+    assert found.mutual_information_bits == pytest.approx(mutual, abs=1e-12)
+    assert found.purity == pytest.approx(purity, abs=1e-12)
+    assert found.ari == pytest.approx(ari, abs=1e-12)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 60).flatmap(lambda n: st.tuples(*(arrays(np.int64, n, elements=st.integers(0, 7)),) * 2)))
+def test_far_negative_and_narrow_ids_count_the_same(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    z, t = pair
+    found = cluster_statistics(z, t)
+    for moved in (z * 10**12 - 5, (z * 5).astype(np.int32), z.astype(np.int8)):
+        for name, value in cluster_statistics(moved, t).as_metrics().items():
+            assert value == pytest.approx(found.as_metrics()[name], abs=1e-12)

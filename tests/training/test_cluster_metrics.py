@@ -1,0 +1,52 @@
+"""Clusters are counted once for each assignment, and by one worker."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from clray.clusters.assignment import ClusterAssignment
+from clray.clusters.statistics import cluster_statistics
+from clray.training import cluster_metrics
+from clray.training.cluster_metrics import ClusterMetrics
+
+LABELS = np.arange(60) % 5
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
+    """The ids that were counted."""
+    seen: list[np.ndarray] = []
+
+    def count(ids: np.ndarray, *rest: object) -> object:
+        seen.append(ids)
+        return cluster_statistics(ids, *rest)
+
+    monkeypatch.setattr(cluster_metrics, "cluster_statistics", count)
+    return seen
+
+
+def test_an_assignment_is_counted_once_however_many_epochs_it_serves(counted: list[np.ndarray]) -> None:
+    metrics = ClusterMetrics(LABELS, SimpleNamespace(rank=0, world_size=1))
+    assignments = [ClusterAssignment(np.arange(60) % k, 6, "kmeans") for k in (4, 6)]
+    found = [metrics.of(assignments[number]) for number in (0, 0, 0, 1, 1)]
+    assert len(counted) == 2
+    for number, each in zip((0, 0, 0, 1, 1), found, strict=True):
+        assert each["clusters/nmi"] == cluster_statistics(assignments[number].ids, LABELS, 6).nmi
+    assert found[0]["clusters/largest_fraction"] == 15 / 60
+
+
+def test_other_workers_take_the_count_of_rank_0(
+    counted: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    sent: list[object] = []
+
+    def gather(own: object, world_size: int) -> list[object]:
+        sent.append(own)
+        return [{"clusters/nmi": 0.25}, *[{}] * (world_size - 1)]
+
+    monkeypatch.setattr(cluster_metrics, "gather_objects", gather)
+    metrics = ClusterMetrics(LABELS, SimpleNamespace(rank=1, world_size=3))
+    assignment = ClusterAssignment(LABELS, 5, "labels")
+    assert metrics.of(assignment) == metrics.of(assignment) == {"clusters/nmi": 0.25}
+    assert (sent, counted) == ([{}], [])
