@@ -1,4 +1,4 @@
-"""The command `clray`: statistics and doctor here, the others in modules of their own.
+"""The command `clray`: its commands, and what becomes of an error.
 
 torch, Ray and MLflow take seconds to import, so each command imports them after its input has been checked.
 """
@@ -6,8 +6,6 @@ torch, Ray and MLflow take seconds to import, so each command imports them after
 import signal
 import sys
 import traceback
-from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -15,11 +13,12 @@ from clray.cli import stops
 from clray.cli.checkpoint import embed, evaluate, export
 from clray.cli.cluster import cluster
 from clray.cli.data import clusters_app, data_app
-from clray.cli.options import AsJson, TrackingUri
+from clray.cli.doctor import doctor
 from clray.cli.report import report, upload
+from clray.cli.statistics import statistics
 from clray.cli.status import show_sweeps
 from clray.cli.sweep import sweep
-from clray.cli.terminal import err, print_error, print_line, print_values, status
+from clray.cli.terminal import err, print_error, print_line
 from clray.cli.train import train
 from clray.console import as_shown
 from clray.errors import UserError
@@ -64,33 +63,7 @@ app.command()(embed)
 app.command()(report)
 app.command()(upload)
 app.command("status")(show_sweeps)
+app.command()(statistics)
+app.command()(doctor)
 app.add_typer(data_app, name="data")
 app.add_typer(clusters_app, name="clusters")
-
-
-@app.command()
-def statistics(
-    table: Annotated[Path, typer.Argument(metavar="TABLE.csv", help="CSV or Parquet.")],
-    clusters: Annotated[str, typer.Option(help="Column of the clusters Z.")],
-    labels: Annotated[str, typer.Option(help="Column of the labels T.")],
-    as_json: AsJson = False,
-) -> None:
-    """I(Z;T), H(Z|T) and their kin, in bits, for two columns of a table."""
-    from clray.clusters.statistics import cluster_statistics
-    from clray.data.readers.columns import encode_values
-    from clray.data.readers.tables import read_columns
-
-    z, t = (encode_values(column) for column in read_columns(table, (clusters, labels)))
-    print_values(cluster_statistics(z, t).as_metrics(), as_json=as_json)
-
-
-@app.command()
-def doctor(tracking_uri: TrackingUri = None, as_json: AsJson = False) -> None:
-    """Versions, GPUs, the FAISS build, and whether Ray and MLflow can be reached."""
-    from clray.cli.doctor import examine
-
-    with status("checking", quiet=as_json):
-        checks = examine(tracking_uri)
-    print_values({check.name: check.finding for check in checks}, as_json=as_json)
-    if not all(check.ok for check in checks):
-        raise typer.Exit(1)

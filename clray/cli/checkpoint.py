@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from clray.cli.options import AsJson, Assignments
 from clray.cli.terminal import print_values, status
 from clray.config import Config, parse_assignment, stored_config
 from clray.errors import UserError
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from clray.config.sections import DataConfig
 
 Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint.pt, or the folder of a run.")]
-Assignments = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a config key.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
 
 
 class Layer(StrEnum):

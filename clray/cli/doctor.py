@@ -1,4 +1,4 @@
-"""What is installed and reachable: one line per check, nothing changed."""
+"""clray doctor: what is installed and reachable, one line per check, nothing changed."""
 
 import os
 import platform
@@ -6,6 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 
+import typer
+
+from clray.cli.options import AsJson, TrackingUri
+from clray.cli.terminal import print_values, status
 from clray.redaction import hide_credentials
 
 PACKAGES = ("clray", "torch", "torchvision", "ray", "mlflow", "numpy")
@@ -21,6 +25,15 @@ class Check:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "finding", hide_credentials(self.finding))
+
+
+def doctor(tracking_uri: TrackingUri = None, as_json: AsJson = False) -> None:
+    """Versions, GPUs, the FAISS build, and whether Ray and MLflow can be reached."""
+    with status("checking", quiet=as_json):
+        checks = examine(tracking_uri)
+    print_values({check.name: check.finding for check in checks}, as_json=as_json)
+    if not all(check.ok for check in checks):
+        raise typer.Exit(1)
 
 
 def examine(tracking_uri: str | None) -> list[Check]:

@@ -10,6 +10,7 @@ import typer
 from clray.cli.options import AsJson, TrackingUri
 from clray.cli.terminal import compact_table, err, out, print_json, print_line, status
 from clray.errors import UserError
+from clray.redaction import show_controls
 
 if TYPE_CHECKING:
     from clray.report.results import Sweep
@@ -65,7 +66,7 @@ def _print_for_machines(sweep: "Sweep", *, as_markdown: bool, as_csv: bool) -> N
 
     if as_markdown or as_csv:
         write = markdown.as_markdown if as_markdown else markdown.as_csv
-        sys.stdout.write(write(sweep, sweep.metric))
+        sys.stdout.write(show_controls(write(sweep, sweep.metric)))
         return
     summaries, answer = summarize(sweep.trials, sweep.metric), answer_of(sweep, sweep.metric)
     tree = {

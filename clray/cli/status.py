@@ -6,10 +6,9 @@ from typing import Annotated
 
 import typer
 
+from clray.cli.options import AsJson
 from clray.cli.terminal import compact_table, out, print_json
 from clray.errors import UserError
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
 
 
 def show_sweeps(

@@ -60,6 +60,7 @@ def check_server(uri: str) -> None:
         with urllib.request.urlopen(_health_request(uri), timeout=SERVER_TIMEOUT_SECONDS):
             return
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code not in (401, 403):
             raise UserError(f"tracking.uri: {shown} answers, but not as an MLflow server ({error})") from None
         raise UserError(
