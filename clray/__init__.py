@@ -16,21 +16,26 @@ from clray.config import Config, load_config
 from clray.errors import TrainingError, UserError
 
 if TYPE_CHECKING:
+    from clray.kmeans.assign import Assigned, assign
     from clray.kmeans.engine import ClusterResult, cluster
+    from clray.kmeans.estimator import KMeans
     from clray.kmeans.lloyd import Clustering
     from clray.runs import Run, SweepResult, sweep, train
     from clray.training.trained import Embeddings, TrainedEncoder, embed, load_encoder
 
 __all__ = [
+    "Assigned",
     "ClusterResult",
     "Clustering",
     "Config",
     "Embeddings",
+    "KMeans",
     "Run",
     "SweepResult",
     "TrainedEncoder",
     "TrainingError",
     "UserError",
+    "assign",
     "cluster",
     "embed",
     "load_config",
@@ -40,6 +45,9 @@ __all__ = [
 ]
 
 _LATE = {
+    "Assigned": "clray.kmeans.assign",
+    "KMeans": "clray.kmeans.estimator",
+    "assign": "clray.kmeans.assign",
     "ClusterResult": "clray.kmeans.engine",
     "Clustering": "clray.kmeans.lloyd",
     "Run": "clray.runs",

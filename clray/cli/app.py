@@ -11,7 +11,7 @@ import typer
 
 from clray.cli import stops
 from clray.cli.checkpoint import embed, evaluate, export
-from clray.cli.cluster import cluster
+from clray.cli.cluster import assign, cluster
 from clray.cli.data import clusters_app, data_app
 from clray.cli.doctor import doctor
 from clray.cli.report import report, upload
@@ -57,6 +57,7 @@ def main() -> None:
 app.command()(train)
 app.command()(sweep)
 app.command()(cluster)
+app.command()(assign)
 app.command()(evaluate)
 app.command()(export)
 app.command()(embed)

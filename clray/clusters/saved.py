@@ -17,6 +17,7 @@ SUMMARY_FILE = "clustering.json"
 ASSIGNMENTS_FILE = "assignments.npy"
 CENTROIDS_FILE = "centroids.npy"
 PARENTS_FILE = "parents.npy"
+DISTANCES_FILE = "distances.npy"
 
 
 def granularity_folder(folder: Path, num_clusters: int, num_granularities: int) -> Path:

@@ -4,7 +4,6 @@ Checks everything that can be checked before Ray starts, then opens the shards a
 """
 
 import time
-import zlib
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -18,15 +17,15 @@ from clray.errors import UserError
 from clray.folder_lock import folder_locked
 from clray.kmeans.kmeans import kmeans
 from clray.kmeans.lloyd import Clustering, Descent, Shards
-from clray.kmeans.memory import available_bytes, format_bytes, parse_bytes
+from clray.kmeans.memory import bytes_per_shard
 from clray.kmeans.nested import check_levels
 from clray.kmeans.options import KMeansOptions, make_options, parse_counts
-from clray.kmeans.origin import MAX_SQUARED_NORM, Survey, choose_origin
-from clray.kmeans.output import State, check_disk, check_output, write_clusterings, write_state
+from clray.kmeans.origin import Survey, choose_origin
+from clray.kmeans.output import State, check_disk, check_output, spread, write_clusterings, write_state
 from clray.kmeans.progress import Progress, progress_of
 from clray.kmeans.shards.faiss_shard import FAISS_VERSION, PartialSums
-from clray.kmeans.shards.opening import local_shards, ray_shards
-from clray.kmeans.vectors.source import Vectors, as_vectors, check_num_clusters, open_vectors, to_array
+from clray.kmeans.shards.opening import open_shards
+from clray.kmeans.vectors.source import Vectors, check_num_clusters, read_vectors, to_centroids
 
 FINGERPRINT = ("num_iterations", "num_redos", "seed", "spherical", "tolerance", "init", "balanced", "assign_method",
                "drop_nonfinite")  # fmt: skip
@@ -102,14 +101,14 @@ def cluster(
     """
     options = make_options(**settings)
     wanted = parse_counts(num_clusters)
-    opened = open_vectors(Path(vectors), column) if isinstance(vectors, str | Path) else as_vectors(vectors)
+    opened = read_vectors(vectors, column)
     check_num_clusters(wanted, len(opened))
     if nested:
         check_levels(wanted)
     passes = wanted[:1] if nested else wanted
     start = _check_initial(initial, passes, opened.dim)
-    memory_bytes = _check_memory(options.memory_per_shard, options.num_shards if use_ray else 1)
-    about = _describe(opened, wanted, options) | {"nested": nested}
+    memory_bytes = bytes_per_shard(options.memory_per_shard, options.num_shards if use_ray else 1)
+    about: dict[str, Any] = _describe(opened, wanted, options) | {"nested": nested}
     if resume and output is None:
         raise UserError("resume: name the output folder of the interrupted clustering")
     folder = None if output is None else Path(output)
@@ -118,12 +117,7 @@ def cluster(
         if folder is not None:
             state = check_output(folder, resume=resume, fingerprint=about)
             check_disk(folder, len(opened), wanted, options.num_redos, opened.dim)
-        opening = (
-            ray_shards(opened, passes, options, memory_bytes, verbose=verbose)
-            if use_ray
-            else local_shards(opened, passes, options, memory_bytes)
-        )
-        with opening as (shards, survey):
+        with open_shards(opened, passes, options, memory_bytes, use_ray=use_ray, verbose=verbose) as (shards, survey):
             check_num_clusters(passes, shards.num_vectors)
             run = _Run(options, folder, about, _origin(state, survey, opened, options), on_iteration)
             clusterings, parents = kmeans(
@@ -135,7 +129,7 @@ def cluster(
                 descents=None if state is None else state.descents,
                 on_iteration=run.on_iteration,
             )
-        clusterings = [replace(each, ids=_spread_ids(each.ids, survey.bad_rows)) for each in clusterings]
+        clusterings = [replace(each, ids=spread(each.ids, survey.bad_rows, -1)) for each in clusterings]
         about |= run.measured() | {
             "num_shards": options.num_shards if use_ray else 1,
             "memory_per_shard_bytes": memory_bytes,
@@ -193,54 +187,20 @@ def _check_initial(
     if initial is None:
         return None
     several = isinstance(initial, list | tuple) and all(np.ndim(each) == 2 for each in initial)
-    given = [to_array(each, "initial") for each in (initial if several else [initial])]
+    given = [to_centroids(each, "initial") for each in (initial if several else [initial])]
     shapes, expected = [each.shape for each in given], [(k, dim) for k in num_clusters]
     if shapes != expected:
         raise UserError(f"initial: expected centroids of shapes {expected}; got {shapes}")
-    for each in given:
-        if not np.isfinite(each).all():
-            raise UserError("initial: the centroids hold NaN or infinity")
-        if np.abs(each).max() > (MAX_SQUARED_NORM / dim) ** 0.5:
-            raise UserError(f"initial: a centroid's squared norm may be above the bound of {MAX_SQUARED_NORM:.0e}")
     return given
-
-
-def _check_memory(memory_per_shard: int | str | None, num_shards: int) -> int | None:
-    available = available_bytes()
-    if memory_per_shard is None:
-        return None if available is None else available // 2 // num_shards
-    wanted = parse_bytes(str(memory_per_shard), "memory_per_shard")
-    if available is not None and wanted > available:
-        raise UserError(
-            f"memory_per_shard: {format_bytes(wanted)} are asked for; only {format_bytes(available)} are free on this "
-            "machine"
-        )
-    return wanted
 
 
 def _describe(vectors: Vectors, num_clusters: tuple[int, ...], options: KMeansOptions) -> dict[str, Any]:
     """What was asked for, as JSON; equal for the same vectors and options."""
-    if vectors.array is not None:
-        stamp = zlib.crc32(vectors.array[:1].tobytes() + vectors.array[-1:].tobytes())
-    else:
-        stats = [Path(file.path).stat() for file in vectors.files]
-        stamp = zlib.crc32(repr([(stat.st_size, stat.st_mtime_ns) for stat in stats]).encode())
     return {
         "vectors": vectors.source,
-        "vectors_stamp": stamp,
+        "vectors_stamp": vectors.stamp(),
         "num_vectors": len(vectors),
         "dim": vectors.dim,
         "num_clusters": list(num_clusters),
         **options.model_dump(include=set(FINGERPRINT)),
     }
-
-
-def _spread_ids(ids: np.ndarray, left_out: np.ndarray) -> np.ndarray:
-    """Ids of all vectors from those of the vectors that were clustered; -1 for the others."""
-    if not len(left_out):
-        return ids
-    spread = np.full(len(ids) + len(left_out), -1, np.int32)
-    kept = np.ones(len(spread), bool)
-    kept[left_out] = False
-    spread[kept] = ids
-    return spread

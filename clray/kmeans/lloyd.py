@@ -51,6 +51,14 @@ class Shards(Protocol):
         """Nearest centroid of each vector in row order, int32 [N], and the inertia, under each set of centroids."""
         ...
 
+    def measure(self, centroids: Sequence[np.ndarray]) -> "Measured":
+        """Nearest centroid of each vector in row order, and its squared distance, under each set of centroids."""
+        ...
+
+
+Measured = list[tuple[np.ndarray, np.ndarray]]
+"""Under each set of centroids the nearest of each vector, int32 [N], and its squared distance, float32 [N]."""
+
 
 @dataclass(frozen=True)
 class Clustering:
@@ -244,6 +252,9 @@ class LocalShards:
     def assign(self, centroids: Sequence[np.ndarray]) -> list[tuple[np.ndarray, float]]:
         return join_assignments([shard.assign(centroids) for shard in self.shards])
 
+    def measure(self, centroids: Sequence[np.ndarray]) -> Measured:
+        return join_measured([shard.measure(centroids) for shard in self.shards])
+
 
 def rows_by_slice(rows: np.ndarray, starts: np.ndarray) -> list[np.ndarray]:
     """Ascending rows over all slices, as rows of each slice; `starts` are the first rows, and their end."""
@@ -260,5 +271,13 @@ def join_assignments(parts: Sequence[list[tuple[np.ndarray, float]]]) -> list[tu
     """The assignments of each set of centroids over the shards, in row order, and their inertia."""
     return [
         (np.concatenate([ids for ids, _ in each]), float(sum(inertia for _, inertia in each)))
+        for each in zip(*parts, strict=True)
+    ]
+
+
+def join_measured(parts: Sequence[Measured]) -> Measured:
+    """Ids and squared distances under each set of centroids over the shards, in row order."""
+    return [
+        (np.concatenate([ids for ids, _ in each]), np.concatenate([distances for _, distances in each]))
         for each in zip(*parts, strict=True)
     ]

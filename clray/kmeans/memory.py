@@ -85,6 +85,24 @@ def available_bytes() -> int | None:
     return int(lines["MemAvailable"].split()[0]) * 1024
 
 
+def bytes_per_shard(wanted: int | str | None, num_shards: int) -> int | None:
+    """The bound on each shard's memory: what is wanted, or half of what is free here divided by the shards.
+
+    Raises:
+        UserError: a text that is no size, or more than is free.
+    """
+    available = available_bytes()
+    if wanted is None:
+        return None if available is None else available // 2 // num_shards
+    size = parse_bytes(str(wanted), "memory_per_shard")
+    if available is not None and size > available:
+        raise UserError(
+            f"memory_per_shard: {format_bytes(size)} are asked for; only {format_bytes(available)} are free on this "
+            "machine"
+        )
+    return size
+
+
 def parse_bytes(text: str, name: str) -> int:
     """`300MB`, `2 GiB` or a plain number of bytes.
 

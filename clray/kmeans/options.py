@@ -30,6 +30,7 @@ class KMeansOptions(KMeansConfig):
     """
 
     cpus_per_shard: NonNegativeFloat = 1.0
+    """Cores that Ray reserves for a shard."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Of the starts and of the repair of empty clusters."""
     balanced: bool = False

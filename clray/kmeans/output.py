@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from clray.clusters.saved import (
     ASSIGNMENTS_FILE,
     CENTROIDS_FILE,
+    DISTANCES_FILE,
     PARENTS_FILE,
     SUMMARY_FILE,
     checksum,
@@ -83,9 +84,17 @@ def check_output(folder: Path, *, resume: bool, fingerprint: dict[str, Any]) -> 
     return state
 
 
-def check_disk(folder: Path, num_vectors: int, num_clusters: Sequence[int], num_redos: int, dim: int) -> None:
+def check_disk(
+    folder: Path,
+    num_vectors: int,
+    num_clusters: Sequence[int],
+    num_redos: int,
+    dim: int,
+    *,
+    bytes_per_vector: int = 4,
+) -> None:
     """Raise UserError where the results, and the state beside them, would not fit on the disk."""
-    ids = 4 * num_vectors * len(num_clusters)
+    ids = bytes_per_vector * num_vectors * len(num_clusters)
     centroids = 4 * dim * sum(num_clusters)
     # The state is written beside the one it replaces.
     needed = ids + centroids * (1 + 2 * num_redos) + 2**20
@@ -152,12 +161,24 @@ def _is_point(origin: np.ndarray | None, dim: int) -> bool:
     return origin is None or (origin.shape == (dim,) and origin.dtype.kind == "f" and bool(np.isfinite(origin).all()))
 
 
+def spread(values: np.ndarray, left_out: np.ndarray, fill: float) -> np.ndarray:
+    """Values of all vectors from those of the vectors that were searched, with `fill` for the others."""
+    if not len(left_out):
+        return values
+    whole = np.full(len(values) + len(left_out), fill, values.dtype)
+    kept = np.ones(len(whole), bool)
+    kept[left_out] = False
+    whole[kept] = values
+    return whole
+
+
 def write_clusterings(
     folder: Path,
     clusterings: Sequence[Clustering],
     about: dict[str, Any],
     *,
     parents: Sequence[np.ndarray] = (),
+    distances: Sequence[np.ndarray] = (),
     table_of: Vectors | None = None,
 ) -> dict[str, Any]:
     """Write the results and remove the state; returns what clustering.json holds.
@@ -166,6 +187,7 @@ def write_clusterings(
         clusterings: one per granularity; for nested ones from the finest to the coarsest.
         about: what was clustered and how; kept in clustering.json.
         parents: for each but the last of nested clusterings, the coarser cluster of each of its clusters.
+        distances: of each clustering the squared distance of each vector to its centroid, float32 [N].
         table_of: also write assignments.parquet, with file and row of each of these vectors.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -176,11 +198,13 @@ def write_clusterings(
         arrays = {CENTROIDS_FILE: clustering.centroids, ASSIGNMENTS_FILE: clustering.ids}
         if i < len(parents):
             arrays[PARENTS_FILE] = parents[i]
+        if distances:
+            arrays[DISTANCES_FILE] = distances[i]
         for name, array in arrays.items():
             np.save(place / name, array)
             checksums[(place / name).relative_to(folder).as_posix()] = checksum(place / name)
     if table_of is not None:
-        _write_table(folder / "assignments.parquet", clusterings, table_of)
+        _write_table(folder / "assignments.parquet", clusterings, distances, table_of)
     summary = {
         **about,
         "num_vectors": len(clusterings[0].ids),
@@ -210,16 +234,21 @@ def _describe(clustering: Clustering) -> dict[str, Any]:
     }
 
 
-def _write_table(path: Path, clusterings: Sequence[Clustering], vectors: Vectors) -> None:
+def _write_table(
+    path: Path, clusterings: Sequence[Clustering], distances: Sequence[np.ndarray], vectors: Vectors
+) -> None:
     names = [(file.path, file.num_rows) for file in vectors.files] or [(vectors.source, len(vectors))]
-    clusters = {f"cluster_{each.num_clusters}": each.ids for each in clusterings}
-    if len(clusterings) == 1:
-        clusters = {"cluster": clusterings[0].ids}
-    kinds = [("file", pa.string()), ("row", pa.int64()), *((name, pa.int32()) for name in clusters)]
+    columns: dict[str, np.ndarray] = {}
+    for i, each in enumerate(clusterings):
+        suffix = f"_{each.num_clusters}" if len(clusterings) > 1 else ""
+        columns[f"cluster{suffix}"] = each.ids
+        if distances:
+            columns[f"squared_distance{suffix}"] = distances[i]
+    kinds = [(name, pa.from_numpy_dtype(values.dtype)) for name, values in columns.items()]
     start = 0
-    with pq.ParquetWriter(path, pa.schema(kinds)) as writer:
+    with pq.ParquetWriter(path, pa.schema([("file", pa.string()), ("row", pa.int64()), *kinds])) as writer:
         for name, num_rows in names:
-            columns = {"file": [name] * num_rows, "row": np.arange(num_rows)}
-            ids = {each: values[start : start + num_rows] for each, values in clusters.items()}
-            writer.write_table(pa.table({**columns, **ids}, schema=writer.schema))
+            part = {each: values[start : start + num_rows] for each, values in columns.items()}
+            rows = {"file": [name] * num_rows, "row": np.arange(num_rows)}
+            writer.write_table(pa.table({**rows, **part}, schema=writer.schema))
             start += num_rows

@@ -86,7 +86,7 @@ class Reclusterer:
         """
         assert self.session.cluster is not None, "a run with k-means clusters is launched with a way to compute them"
         config, state, asked_at = self.config, self.state, time.perf_counter()
-        seed = derive_seed(config.seed, "kmeans", epoch=state.step) % 2**31
+        seed = derive_seed(config.seed, "kmeans", epoch=state.step) % 2**32
         own = shard_indices(self.data.train, self.session.world_size)[self.session.rank]
         if state.bank is None:
             vectors = self._embed(own)

@@ -17,7 +17,7 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTa
 
 from clray.config.sections import KMeansConfig
 from clray.errors import UserError
-from clray.kmeans.lloyd import add_sums, join_assignments, rows_by_slice
+from clray.kmeans.lloyd import Measured, add_sums, join_assignments, join_measured, rows_by_slice
 from clray.kmeans.memory import plan_blocks, process_bytes
 from clray.kmeans.options import AssignMethod
 from clray.kmeans.origin import Survey, join_surveys
@@ -73,6 +73,11 @@ class ShardActor:
         self, vectors: FileSlice | np.ndarray, origin: np.ndarray | None, centroids: list[np.ndarray]
     ) -> list[tuple[np.ndarray, float]]:
         return self._open(vectors, origin, [len(each) for each in centroids]).assign(centroids)
+
+    def measure(
+        self, vectors: FileSlice | np.ndarray, origin: np.ndarray | None, centroids: list[np.ndarray]
+    ) -> Measured:
+        return self._open(vectors, origin, [len(each) for each in centroids]).measure(centroids)
 
     def add(self, *parts: list[PartialSums]) -> list[PartialSums]:
         return add_sums(parts)
@@ -206,6 +211,10 @@ class RayShards:
         self.network_bytes += self._num_away_nodes * sum(each.nbytes for each in centroids)
         self._count(sum(ids.nbytes for ids, _ in part) for part in parts)
         return join_assignments(parts)
+
+    def measure(self, centroids: Sequence[np.ndarray]) -> Measured:
+        shared = ray.put(list(centroids))
+        return join_measured(self._on_all(lambda actor, vectors: actor.measure.remote(vectors, self.origin, shared)))
 
     @property
     def _num_away_nodes(self) -> int:

@@ -126,17 +126,33 @@ class FaissShard:
 
     def assign(self, centroids: Sequence[Float[np.ndarray, "_ dim"]]) -> list[tuple[Int[np.ndarray, " n"], float]]:
         """For each set of centroids the nearest one of every vector, int32 [n], and the inertia."""
-        searches = [self._search(each) for each in centroids]
         ids: list[list[np.ndarray]] = [[np.empty(0, np.int32)] for _ in centroids]
         inertia = [0.0] * len(centroids)
-        for start, chunk in self._chunks(centroids[0].shape[1]):
-            norms = np.einsum("ij,ij->i", chunk, chunk)
-            for i, search in enumerate(searches):
-                distances, found = search(chunk, norms)
-                ids[i].append(found.astype(np.int32))
-                weights = 1.0 if self.weights is None else self.weights[start : start + len(chunk)]
+        for start, found in self._searched(centroids):
+            for i, (distances, nearest) in enumerate(found):
+                ids[i].append(nearest.astype(np.int32))
+                weights = 1.0 if self.weights is None else self.weights[start : start + len(nearest)]
                 inertia[i] += float((distances * weights).sum())
         return [(np.concatenate(parts), total) for parts, total in zip(ids, inertia, strict=True)]
+
+    def measure(
+        self, centroids: Sequence[Float[np.ndarray, "_ dim"]]
+    ) -> list[tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]]:
+        """For each set of centroids the nearest one of every vector, int32 [n], and its squared distance, float32."""
+        ids: list[list[np.ndarray]] = [[np.empty(0, np.int32)] for _ in centroids]
+        squares: list[list[np.ndarray]] = [[np.empty(0, np.float32)] for _ in centroids]
+        for _, found in self._searched(centroids):
+            for i, (distances, nearest) in enumerate(found):
+                ids[i].append(nearest.astype(np.int32))
+                squares[i].append(distances.astype(np.float32))
+        return [(np.concatenate(one), np.concatenate(other)) for one, other in zip(ids, squares, strict=True)]
+
+    def _searched(self, centroids: Sequence[np.ndarray]) -> Iterator[tuple[int, list[tuple[np.ndarray, np.ndarray]]]]:
+        """For each chunk its first row, and under each set of centroids squared distances and ids."""
+        searches = [self._search(each) for each in centroids]
+        for start, chunk in self._chunks(centroids[0].shape[1]):
+            norms = np.einsum("ij,ij->i", chunk, chunk)
+            yield start, [search(chunk, norms) for search in searches]
 
     def _chunks(self, dim: int) -> Iterator[tuple[int, np.ndarray]]:
         """(first row, vectors) small enough for the working arrays of a search to stay in the cache.

@@ -6,7 +6,8 @@ for.
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -16,26 +17,42 @@ from clray.kmeans.memory import BlockPlan, plan_blocks, process_bytes
 from clray.kmeans.options import KMeansOptions
 from clray.kmeans.origin import MAX_SQUARED_NORM, Survey, join_surveys
 from clray.kmeans.shards.faiss_shard import FaissShard
-from clray.kmeans.vectors.source import ArraySlice, Vectors
+from clray.kmeans.vectors.source import ArraySlice, Vectors, VectorSlice
 
 SHOWN_ROWS = 5
 LOOKED_AT_FIRST_BYTES = 2**28
 """So many bytes are looked through in a second or less, before Ray is started, which takes longer."""
 
 
+def open_shards(
+    vectors: Vectors,
+    num_clusters: Sequence[int],
+    options: KMeansOptions,
+    memory_bytes: int | None,
+    *,
+    use_ray: bool,
+    verbose: bool,
+) -> AbstractContextManager[tuple[Shards, Survey]]:
+    """The shards of the vectors without their bad rows, and the survey that names these.
+
+    Args:
+        num_clusters: K of each set of centroids that is searched in one pass.
+        memory_bytes: bound on each shard's memory while it reads files; in this process, on what is added to it.
+        verbose: show the messages of Ray.
+
+    Raises:
+        UserError: rows that cannot be searched, unless they are to be left out; too little memory; too small a cluster.
+    """
+    if use_ray:
+        return ray_shards(vectors, num_clusters, options, memory_bytes, verbose=verbose)
+    return local_shards(vectors, num_clusters, options, memory_bytes)
+
+
 @contextmanager
 def local_shards(
     vectors: Vectors, num_clusters: Sequence[int], options: KMeansOptions, memory_bytes: int | None
 ) -> Iterator[tuple[Shards, Survey]]:
-    """One shard in this process, with all its threads, without the bad rows of the survey.
-
-    Args:
-        num_clusters: K of each set of centroids that is searched in one pass.
-        memory_bytes: bound on the memory that reading and searching add to the process.
-
-    Raises:
-        UserError: rows that cannot be searched, unless they are to be left out; or too little memory.
-    """
+    """One shard in this process, with all its threads; see `open_shards`."""
     part = vectors.slice(0, len(vectors))
     plan = None
     if memory_bytes is not None and vectors.array is None:
@@ -45,8 +62,7 @@ def local_shards(
     survey = shard.survey()
     _refuse_bad(vectors, survey.bad_rows, drop=options.drop_nonfinite)
     if len(survey.bad_rows):
-        kept = ArraySlice(np.delete(vectors.array, survey.bad_rows, axis=0)) if vectors.array is not None else None
-        shard = FaissShard(kept or part.without(survey.bad_rows), plan=plan, assign_method=options.assign_method)
+        shard = FaissShard(part.without(survey.bad_rows), plan=plan, assign_method=options.assign_method)
     yield LocalShards([shard]), survey
 
 
@@ -56,7 +72,7 @@ def ray_shards(
 ) -> Iterator[tuple[Shards, Survey]]:
     """Shards in actors, on the Ray cluster of RAY_ADDRESS or one that is started here; the actors end with the block.
 
-    Args and raises as `local_shards`; also UserError where the cluster is too small.
+    See `open_shards`.
     """
     # Ray takes seconds to import, and a search in this process needs none.
     import ray
@@ -73,25 +89,25 @@ def ray_shards(
     actors = start_shard_actors(options, assign_method=options.assign_method, memory_bytes=memory_bytes)
     try:
         parts = vectors.split(options.num_shards)
-        refs = [ray.put(part.array) if isinstance(part, ArraySlice) else part for part in parts]
-        sizes = [len(part) for part in parts]
+        refs, sizes = _put(parts), [len(part) for part in parts]
         surveys = RayShards(actors, refs, sizes).survey_slices(num_clusters)
         survey = join_surveys(surveys)
         _refuse_bad(vectors, survey.bad_rows, drop=options.drop_nonfinite)
         if len(survey.bad_rows):
-            bad = [each.bad_rows for each in surveys]
-            kept = [
-                ray.put(np.delete(part.array, rows, axis=0)) if isinstance(part, ArraySlice) else part.without(rows)
-                for part, rows in zip(parts, bad, strict=True)
-            ]
-            # A slice of which nothing is left has nothing to search.
-            left = [(ref, size - len(rows)) for ref, size, rows in zip(kept, sizes, bad, strict=True)]
-            refs = [ref for ref, size in left if size]
-            sizes = [size for _, size in left if size]
+            left = [part.without(each.bad_rows) for part, each in zip(parts, surveys, strict=True)]
+            left = [part for part in left if len(part)]
+            refs, sizes = _put(left), [len(part) for part in left]
         yield RayShards(actors, refs, sizes), survey
     finally:
         for actor in actors:
             ray.kill(actor)
+
+
+def _put(parts: Sequence[VectorSlice]) -> list[Any]:
+    """What an actor is given of each slice: an array in Ray's object store, or the slice of files itself."""
+    import ray
+
+    return [ray.put(part.array) if isinstance(part, ArraySlice) else part for part in parts]
 
 
 def _refuse_bad(vectors: Vectors, rows: np.ndarray, *, drop: bool) -> None:

@@ -5,6 +5,7 @@ Validates shapes and headers before anything is started; does not cluster.
 
 import bisect
 import itertools
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from clray.errors import UserError
+from clray.kmeans.origin import MAX_SQUARED_NORM
 from clray.kmeans.vectors.files import (
     VectorFile,
     is_float,
@@ -48,6 +50,10 @@ class VectorSlice(Protocol):
         """The same slice, read relative to this point, float32 or float64 [dim]."""
         ...
 
+    def without(self, rows: np.ndarray) -> "VectorSlice":
+        """The whole slice without some of its rows, ascending."""
+        ...
+
 
 @dataclass(frozen=True)
 class ArraySlice:
@@ -69,6 +75,9 @@ class ArraySlice:
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         return to_float32(self.array[rows], self.origin)
+
+    def without(self, rows: np.ndarray) -> "ArraySlice":
+        return replace(self, array=np.delete(self.array, rows, axis=0))
 
     def about(self, origin: np.ndarray | None) -> "ArraySlice":
         return replace(self, origin=origin)
@@ -101,7 +110,6 @@ class FileSlice:
         return sum(stop - start for _, start, stop in self.pieces) - len(self.dropped)
 
     def without(self, rows: np.ndarray) -> "FileSlice":
-        """The slice without some of its rows, ascending."""
         return replace(self, dropped=rows)
 
     def about(self, origin: np.ndarray | None) -> "FileSlice":
@@ -174,6 +182,13 @@ class Vectors:
             first += file.num_rows
         return FileSlice(tuple(pieces))
 
+    def stamp(self) -> int:
+        """Differs where the vectors have changed: of sizes and times of files, of the ends of an array."""
+        if self.array is not None:
+            return zlib.crc32(self.array[:1].tobytes() + self.array[-1:].tobytes())
+        stats = [Path(file.path).stat() for file in self.files]
+        return zlib.crc32(repr([(stat.st_size, stat.st_mtime_ns) for stat in stats]).encode())
+
     def locate(self, row: int) -> str:
         """`file: row` of a row over all files, as a user would look for it."""
         if self.array is not None:
@@ -192,6 +207,11 @@ class Vectors:
         starts = list(itertools.accumulate((file.num_rows for file in self.files), initial=0))
         position = bisect.bisect_right(starts, row) - 1
         return self.files[position], row - starts[position]
+
+
+def read_vectors(source: Any, column: str | None = None) -> Vectors:
+    """Vectors of a path, as `open_vectors`, or in memory, as `as_vectors`."""
+    return open_vectors(Path(source), column) if isinstance(source, str | Path) else as_vectors(source)
 
 
 def open_vectors(path: Path, column: str | None = None) -> Vectors:
@@ -274,6 +294,18 @@ def to_array(values: Any, name: str) -> np.ndarray:
         raise UserError(f"{name}: expected an array of floats or the path of a file; got a {type(values).__name__}")
     if not is_float(array.dtype):
         raise UserError(f"{name}: {wrong_dtype(array.dtype)}")
+    return array
+
+
+def to_centroids(values: Any, name: str) -> np.ndarray:
+    """Centroids as an array of floats [K, dim]; raises UserError where they are none, or could not be searched."""
+    array = to_array(values, name)
+    if array.ndim != 2 or 0 in array.shape:
+        raise UserError(f"{name}: expected centroids of shape [K, dim]; got {list(array.shape)}")
+    if not np.isfinite(array).all():
+        raise UserError(f"{name}: the centroids hold NaN or infinity")
+    if np.abs(array).max() > (MAX_SQUARED_NORM / array.shape[1]) ** 0.5:
+        raise UserError(f"{name}: a centroid's squared norm may be above the bound of {MAX_SQUARED_NORM:.0e}")
     return array
 
 
