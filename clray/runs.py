@@ -279,11 +279,12 @@ def _choose_folder(config: Config, source: Source, name: str | None, resume: boo
 def _load(config: Config, observer: Observer) -> "Dataset":
     """The data set, once the places that the config names have been looked at."""
     from clray.data.load import check_files, load_dataset
+    from clray.data.validation import with_validation
     from clray.track.mlflow import check_server, store_uri
 
     check_server(store_uri(config.tracking, Path(config.output)))
     check_files(config.data)
-    data = load_dataset(config.data)
+    data = with_validation(load_dataset(config.data), config.data)
     if data.skipped:
         observer.note(f"left out {len(data.skipped)} bad images, the first: {data.skipped[0]}")
     for note in data.notes:

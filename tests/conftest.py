@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).parent.parent
 CIFAR10 = REPOSITORY.parent / "shared" / "data" / "cifar10"
 
 TINY = {
-    "data": {"name": "digits", "max_train_images": 96, "max_test_images": 48},
+    "data": {"name": "digits", "max_train_images": 96, "max_test_images": 48, "validation_fraction": 0},
     "augmentation": {"name": "digits"},
     "clusters": {"source": "kmeans", "num_clusters": 6},
     "recluster": {"warmup_epochs": 1},

@@ -29,10 +29,11 @@ def evaluate(checkpoint: Checkpoint, assignments: Assignments = None, as_json: A
     with status("evaluating", quiet=as_json):
         saved, config = _read(checkpoint, assignments or [])
         from clray.data.load import check_files, load_dataset
+        from clray.data.validation import with_validation
         from clray.training.accuracy import evaluate_checkpoint
 
         check_files(config.data)
-        metrics = evaluate_checkpoint(saved, config, load_dataset(config.data))
+        metrics = evaluate_checkpoint(saved, config, with_validation(load_dataset(config.data), config.data))
     print_values(metrics, as_json=as_json)
 
 
@@ -66,11 +67,12 @@ def embed(
     saved, config = _read(checkpoint, assignments or [])
     with status("embedding", quiet=as_json):
         from clray.data.load import check_files, load_dataset, load_images
+        from clray.data.validation import with_validation
         from clray.training import export as exports
 
         if data is None:
             check_files(config.data)
-            images = load_dataset(config.data).train
+            images = with_validation(load_dataset(config.data), config.data).train
         else:
             chosen = _data_config(config.data, data)
             check_files(chosen)

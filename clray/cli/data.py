@@ -163,8 +163,9 @@ def build_clusters(
     with status("reading", quiet=as_json):
         from clray.clusters import granularity as builds
         from clray.data.load import load_descriptions
+        from clray.data.validation import with_validation
 
-        known = load_descriptions(config)
+        known = with_validation(load_descriptions(config), config)
         train, names = known.train, known.names[None]
         if source == "attributes":
             found = builds.build_attribute_clusters(train.columns, train.labels, numbers)

@@ -40,6 +40,7 @@ class Dataset:
     """Training and test images.
 
     Attributes:
+        validation: held out of training to choose by; None where the test images choose.
         names: what the codes of a column stand for; None is the label.
         skipped: the reasons of the images left out under `data.on_bad_image: skip`.
         notes: what else a user should know of the data.
@@ -52,3 +53,4 @@ class Dataset:
     names: dict[str | None, tuple[str, ...]]
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    validation: Samples | None = None

@@ -14,6 +14,7 @@ from clray.report.summary import (
     INFORMATION,
     PointSummary,
     metric_name,
+    reported_metric,
     summarize,
     with_spread,
 )
@@ -49,6 +50,8 @@ class Answer:
     """Of one sweep.
 
     Attributes:
+        metric: in which accuracies are told: on the test images, where all points have it.
+        num_validation_images: by which the best was chosen, None where they are the same images or not known.
         best: of the candidates; of the references where there are no candidates.
         infonce, supcon: the best point compared with the best of each, None where the sweep has none.
         way: share of the way from InfoNCE to SupCon, None where these two are not told apart.
@@ -58,6 +61,7 @@ class Answer:
     """
 
     metric: str
+    num_validation_images: int | None
     best: PointSummary
     infonce: Comparison | None
     supcon: Comparison | None
@@ -76,11 +80,12 @@ class Answer:
 
 
 def answer_of(sweep: Sweep, metric: str = ACCURACIES[0]) -> Answer | None:
-    """The answer by the sweep's metric; None where no trial has finished."""
+    """The answer: chosen by the sweep's metric, told in the same measure on the test images; None without a trial."""
     summaries = [each for each in summarize(sweep.trials, metric) if metric in each.means]
     best = choose_best(summaries)
     if best is None:
         return None
+    ranked_by, metric = metric, reported_metric(summaries, metric)
     noise = noise_of(summaries, metric, sweep.num_test_images)
 
     def against(other: PointSummary | None) -> Comparison | None:
@@ -97,6 +102,7 @@ def answer_of(sweep: Sweep, metric: str = ACCURACIES[0]) -> Answer | None:
         floor = against(PointSummary("untrained encoder", 1, {metric: sweep.untrained[metric]}, {}))
     return Answer(
         metric=metric,
+        num_validation_images=sweep.num_validation_images if metric != ranked_by else None,
         best=best,
         infonce=infonce,
         supcon=supcon,
@@ -128,6 +134,7 @@ def sentences(answer: Answer) -> list[str]:
         *_on_floor(answer),
         *([f"{answer.num_early} trials ended early and are not compared."] if answer.num_early else []),
         *_on_noise(answer),
+        *_on_choice(answer),
     ]
 
 
@@ -209,6 +216,11 @@ def _on_noise(answer: Answer) -> Iterable[str]:
         yield f"The uncertainty is that of {answer.noise.source}."
     else:
         yield "How sure this is cannot be said: there is one seed, and the number of test images is not recorded."
+
+
+def _on_choice(answer: Answer) -> Iterable[str]:
+    if answer.num_validation_images is not None:
+        yield f"The best was chosen by {answer.num_validation_images} validation images; accuracies are on test images."
 
 
 def _compared(value: float, other: float) -> str:

@@ -61,7 +61,7 @@ class Sweep:
 
     Attributes:
         metric: by which its points are ranked.
-        num_images, num_test_images: where they are known.
+        num_images, num_test_images, num_validation_images: where they are known.
         untrained: metrics of the encoder before any training, where they were measured.
     """
 
@@ -70,4 +70,5 @@ class Sweep:
     metric: str = "eval/linear_accuracy"
     num_images: int | None = None
     num_test_images: int | None = None
+    num_validation_images: int | None = None
     untrained: dict[str, float] = field(default_factory=dict)

@@ -1,6 +1,7 @@
 """Mean and spread of accuracy over a sweep's repeats, beside the cluster statistics."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
@@ -14,6 +15,8 @@ SHORT_NAMES = {INFORMATION[0]: "I(Z;T)", INFORMATION[1]: "H(Z|T)", ABOVE_CHANCE:
 COLUMNS = (
     ("linear %", ACCURACIES[0], 100, 1),
     ("k-NN %", ACCURACIES[1], 100, 1),
+    ("test linear %", "test/linear_accuracy", 100, 1),
+    ("test k-NN %", "test/knn_accuracy", 100, 1),
     ("I(Z;T) bits", INFORMATION[0], 1, 2),
     ("above chance", ABOVE_CHANCE, 1, 2),
     ("H(Z|T) bits", INFORMATION[1], 1, 2),
@@ -23,6 +26,8 @@ COLUMNS = (
 )
 """Of the table: heading, metric, factor and digits."""
 HEADER = ("point", "role", "repeats", *(heading for heading, *_ in COLUMNS))
+NUM_NARROW = 10
+"""Columns of the table that fit on a terminal, counted with those of the point."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,14 @@ class PointSummary:
 
 def metric_name(metric: str) -> str:
     """`eval/linear_accuracy` in words."""
-    return metric.removeprefix("eval/").replace("_", " ")
+    return metric.split("/")[-1].replace("_", " ")
+
+
+def reported_metric(summaries: Sequence[PointSummary], metric: str) -> str:
+    """The same measure on the test images, where all points that are ranked by `metric` have it; else `metric`."""
+    on_test = metric.replace("eval/", "test/", 1)
+    ranked = [each for each in summaries if metric in each.means]
+    return on_test if ranked and all(on_test in each.means for each in ranked) else metric
 
 
 def summarize(results: list[TrialResult], metric: str = ACCURACIES[0]) -> list[PointSummary]:

@@ -107,23 +107,23 @@ def _duration(seconds: float) -> str:
 def result_table(records: Sequence[TrialRecord], limit: int = MAX_ROWS) -> Table:
     """Finished and failed trials in the order given; references are named as such."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, justify in (("", "right"), ("trial", "left"), ("", "left"), ("linear", "right"), ("k-NN", "right"),
-                          ("I(Z;T)", "right"), ("above chance", "right"), ("H(Z|T)", "right"), ("seconds", "right"),
-                          ("", "left")):  # fmt: skip
+    for name, justify in (("", "right"), ("trial", "left"), ("linear", "right"), ("k-NN", "right"),
+                          ("test", "right"), ("I(Z;T)", "right"), ("I adj.", "right"), ("H(Z|T)", "right"),
+                          ("seconds", "right"), ("", "left")):  # fmt: skip
         table.add_column(name, justify=justify)
     for rank, record in enumerate(records[:limit], start=1):
-        metrics = record.metrics
+        metrics, role = record.metrics, str(record.role) if record.role.is_reference else ""
         table.add_row(
             str(rank),
             record.point.name,
-            Text(str(record.role) if record.role.is_reference else "", "dim"),
             _percent(metrics, "eval/linear_accuracy"),
             _percent(metrics, "eval/knn_accuracy"),
+            _percent(metrics, "test/linear_accuracy"),
             _number(metrics, "clusters/mutual_information_bits", 2),
             _number(metrics, "clusters/adjusted_mutual_information_bits", 2),
             _number(metrics, "clusters/conditional_entropy_bits", 2),
             f"{record.seconds:.1f}" if record.state == "finished" else Text(record.state, STATE_STYLES[record.state]),
-            Text(as_shown(record.error or record.reason or ""), "dim"),
+            Text(as_shown(record.error or record.reason or role), "dim"),
         )
     return table
 

@@ -105,7 +105,10 @@ def as_sweep(records: list[TrialRecord], metric: str, folder: Path, data: Datase
         params = {key: str(value) for key, value in flatten(config.model_dump(mode="json")).items()}
         point = record.point.repeated_name
         trials.append(TrialResult(point, config.seed, record.metrics, params, record.state, record.reason))
-    return Sweep(folder.name, trials, metric, len(data.train), len(data.test), read_untrained(folder))
+    num_validation = None if data.validation is None else len(data.validation)
+    return Sweep(
+        folder.name, trials, metric, len(data.train), len(data.test), num_validation, read_untrained(folder)
+    )  # fmt: skip
 
 
 def _write_best(best: TrialRecord, answer: str, config: Config, folder: Path) -> Path:
@@ -120,9 +123,13 @@ def _write_best(best: TrialRecord, answer: str, config: Config, folder: Path) ->
 
 def _log_sweep(sweep: Sweep, config: Config, parent: RunLogger) -> None:
     """What a report read from the store alone needs besides the trials."""
-    parent.set_tags(
-        num_images=str(sweep.num_images), num_test_images=str(sweep.num_test_images), metric=config.sweep.metric
-    )
+    counts = {
+        "num_images": sweep.num_images,
+        "num_test_images": sweep.num_test_images,
+        "num_validation_images": sweep.num_validation_images,
+    }
+    known = {name: str(count) for name, count in counts.items() if count is not None}
+    parent.set_tags(metric=config.sweep.metric, **known)
     parent.log_summary({f"untrained/{name}": value for name, value in sweep.untrained.items()})
 
 
@@ -133,7 +140,11 @@ def _log_best(
     about = escape(" ".join(answer))
     parent.set_tags(note=about, best_trial=best.point.name)
     parent.set_headline(escape(answer[0]), config.sweep.metric, PAGE_FILE)
-    values = {f"best/{name}": value for name, value in best.metrics.items() if name.startswith(("eval/", "clusters/"))}
+    values = {
+        f"best/{name}": value
+        for name, value in best.metrics.items()
+        if name.startswith(("eval/", "test/", "clusters/"))
+    }
     parent.log_summary(values)
     for record in finished:
         is_best = record is best

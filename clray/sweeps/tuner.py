@@ -262,7 +262,7 @@ def start_trial_run(tracker: Tracker, record: TrialRecord, sweep: str) -> RunLog
 
 
 def _is_metric(name: str, value: Any) -> bool:
-    return name.split("/")[0] in ("train", "eval", "clusters", "recluster") and isinstance(value, int | float)
+    return name.split("/")[0] in ("train", "eval", "test", "clusters", "recluster") and isinstance(value, int | float)
 
 
 def _reason(folder: Path) -> str:

@@ -62,6 +62,7 @@ def read_sweep(uri: str, sweep: str) -> Sweep:
         tags.get("clray.metric", "eval/linear_accuracy"),
         _count(tags.get("clray.num_images")),
         _count(tags.get("clray.num_test_images")),
+        _count(tags.get("clray.num_validation_images")),
         {name.removeprefix(prefix): value for name, value in parent.data.metrics.items() if name.startswith(prefix)},
     )
 

@@ -158,6 +158,9 @@ class RunLogger:
         for name in sorted(data.train.columns):
             digest.update(name.encode() + data.train.columns[name].astype("<i8").tobytes())
         counts = {"training images": len(data.train), "test images": len(data.test), "classes": data.num_classes}
+        if data.validation is not None:
+            digest.update(data.validation.labels.tobytes())
+            counts["validation images"] = len(data.validation)
         entry = {
             "op": "dataset",
             "run": self.run_id,

@@ -21,33 +21,47 @@ from clray.training.export import load_model
 from clray.training.workers.session import LocalSession, Metrics, Session, default_device, gather
 
 
-def evaluate(config: Config, model: ContrastiveModel, data: Dataset, session: Session) -> Metrics:
-    """Linear-probe and nearest-neighbour accuracy of the representation h; every rank must call it."""
+def evaluate(
+    config: Config, model: ContrastiveModel, data: Dataset, session: Session, *, with_test: bool
+) -> Metrics:  # fmt: skip
+    """Linear-probe and nearest-neighbour accuracy of the representation h; every rank must call it.
+
+    `eval/...` is measured on the validation images, and chooses; `test/...` on the test images, which are embedded
+    `with_test` alone, for a run that ends. Without validation images both are measured on the test images.
+    """
     start = time.perf_counter()
-    train_h, test_h = (_representations(config, model, images, session) for images in (data.train, data.test))
-    if not (np.isfinite(train_h).all() and np.isfinite(test_h).all()):
+    parts = {} if data.validation is None else {"eval": data.validation}
+    if with_test or not parts:
+        parts["test"] = data.test
+    train_h, *others = (_representations(config, model, images, session) for images in (data.train, *parts.values()))
+    if not all(np.isfinite(h).all() for h in (train_h, *others)):
         raise TrainingError("the representation holds NaN or infinity; lower train.learning_rate")
-    splits = (train_h, data.train.labels, test_h, data.test.labels)
-    linear = linear_probe_accuracy(
-        *splits,
-        num_classes=data.num_classes,
-        config=config.evaluate,
-        seed=derive_seed(config.seed, "probe") % 2**32,
-        device=session.device,
-    )
-    knn = nearest_neighbor_accuracy(*splits, num_neighbors=config.evaluate.num_neighbors)
-    return {
-        "eval/linear_accuracy": linear,
-        "eval/knn_accuracy": knn,
-        "eval/seconds": time.perf_counter() - start,
-    }
+    found = {}
+    for (name, images), h in zip(parts.items(), others, strict=True):
+        splits = (train_h, data.train.labels, h, images.labels)
+        found[f"{name}/linear_accuracy"] = linear_probe_accuracy(
+            *splits,
+            num_classes=data.num_classes,
+            config=config.evaluate,
+            seed=derive_seed(config.seed, "probe") % 2**32,
+            device=session.device,
+        )
+        found[f"{name}/knn_accuracy"] = nearest_neighbor_accuracy(
+            *splits, num_neighbors=config.evaluate.num_neighbors
+        )  # fmt: skip
+    chosen_by = {f"eval/{name}": found[f"{next(iter(parts))}/{name}"] for name in ("linear_accuracy", "knn_accuracy")}
+    reported = {name: value for name, value in found.items() if with_test and name.startswith("test/")}
+    return {**chosen_by, **reported, "eval/seconds": time.perf_counter() - start}
 
 
 def evaluate_checkpoint(checkpoint: dict[str, Any], config: Config, data: Dataset) -> Metrics:
     """Accuracy of a checkpoint's encoder, and where the data are those it was trained on its cluster statistics."""
     model = load_model(checkpoint, config)
     session = LocalSession(Path(), None, lambda _: None, default_device())
-    metrics = {"epoch": checkpoint["epoch"], **evaluate(config, model.to(session.device), data, session)}
+    metrics = {
+        "epoch": checkpoint["epoch"],
+        **evaluate(config, model.to(session.device), data, session, with_test=True),
+    }
     ids = checkpoint["cluster_ids"][0].numpy()
     if len(ids) == len(data.train):
         metrics |= cluster_statistics(ids, data.train.labels, checkpoint["num_clusters"][0]).as_metrics()
@@ -60,7 +74,7 @@ def evaluate_untrained(config: Config, data: Dataset) -> Metrics:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(config.seed, "weights"))
         model = ContrastiveModel(config, data.num_channels, config.clusters.num_clusters)
-    return evaluate(config, model.to(session.device), data, session)
+    return evaluate(config, model.to(session.device), data, session, with_test=True)
 
 
 def _representations(config: Config, model: ContrastiveModel, images: Samples, session: Session) -> np.ndarray:

@@ -95,7 +95,7 @@ def run(config: Config, data: Dataset, session: Session) -> Metrics:
         metrics = this.train_epoch()
         is_last, every = this.state.epoch == config.train.num_epochs, config.evaluate.every_epochs
         if is_last or (every is not None and this.state.epoch % every == 0):
-            metrics |= evaluate(config, this.state.model, data, session)
+            metrics |= evaluate(config, this.state.model, data, session, with_test=is_last)
         # An evaluated epoch may be the best, and the best is kept.
         due = "eval/seconds" in metrics or this.state.epoch % config.train.checkpoint_every_epochs == 0
         session.report(metrics, this.checkpoint() if due else None)

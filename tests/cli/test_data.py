@@ -14,6 +14,7 @@ from clray.cli.app import app
 from clray.config import parse_assignment, parse_config, with_overrides
 from clray.config.sections import DataConfig
 from clray.data.load import load_dataset
+from clray.data.validation import with_validation
 from clray.training.trainer import start_clusters
 from tests.conftest import png
 from tests.data.readers.published.layouts import write_cub, write_wider
@@ -69,7 +70,8 @@ def test_clusters_of_attributes_tell_their_statistics_and_are_trained_on(clray: 
         "class": [0, 1] * 4, "a": list("xy") * 4, "b": list("xxyy") * 2, "rare": [None] * 7 + ["z"],
     })  # fmt: skip
     frame.to_csv(tmp_path / "t.csv", index=False)
-    output, all_train = tmp_path / "clusters", ("--set", f"data.test_path={tmp_path / 't.csv'}")
+    output = tmp_path / "clusters"
+    all_train = ("--set", f"data.test_path={tmp_path / 't.csv'}", "--set", "data.validation_fraction=0")
     done = clray("clusters", "build", tmp_path / "t.csv", *all_train, "--top-k", "1,2", "-o", output, "--json")
     assert done.returncode == 0, done.stderr
     first, second = json.loads(done.stdout)
@@ -111,7 +113,7 @@ def test_clusters_of_a_hierarchy_at_each_level(clray: Clray, tmp_path: Path) -> 
     [
         (),
         ("data.max_train_images=20",),
-        ("data.test_fraction=0.4", "data.split_seed=3"),
+        ("data.test_fraction=0.4", "data.split_seed=3", "data.validation_fraction=0.3"),
         ("data.on_bad_image=skip", "data.max_train_images=20"),
     ],
 )
@@ -129,7 +131,7 @@ def test_the_printed_words_give_a_run_the_clusters_that_were_built(tmp_path: Pat
     assert done.exit_code == 0, done.output
     printed = shlex.split(done.output.split("train on it: ")[1])
     config = parse_config(with_overrides({}, dict(map(parse_assignment, printed[1::2]))))
-    data = load_dataset(config.data)
+    data = with_validation(load_dataset(config.data), config.data)
     (assignment,) = start_clusters(config, data)
     expected = [int(Path(name.split("(")[1].rstrip(")")).stem) % 7 for name in _names_of(config.data)]
     np.testing.assert_array_equal(assignment.ids, expected)
@@ -138,5 +140,6 @@ def test_the_printed_words_give_a_run_the_clusters_that_were_built(tmp_path: Pat
 
 def _names_of(config: DataConfig) -> list[str]:
     """Those of the training images, by a memory limit under which they stay encoded."""
-    images = load_dataset(config.model_copy(update={"image_size": 512, "memory_limit_mib": 1})).train.images
+    encoded = config.model_copy(update={"image_size": 512, "memory_limit_mib": 1})
+    images = with_validation(load_dataset(encoded), encoded).train.images
     return [images.name(i) for i in range(len(images))]

@@ -101,3 +101,24 @@ def test_a_sweep_without_a_finished_trial_says_so() -> None:
     early = trial("k=5", 0.5, state="pruned")
     assert describe_answer(sweep_of(early)) == [NO_TRIAL]
     assert describe_answer(sweep_of(trial("k=5", math.nan))) == [NO_TRIAL]
+
+
+def on_test(result: TrialResult, accuracy: float) -> TrialResult:
+    return replace(result, metrics={**result.metrics, "test/linear_accuracy": accuracy})
+
+
+def test_validation_chooses_and_the_test_images_report() -> None:
+    trials = [
+        on_test(trial("lucky on test", 0.60, clusters=5), 0.90),
+        on_test(trial("best on validation", 0.70, clusters=9), 0.65),
+        on_test(INFONCE, 0.60),
+    ]
+    said = describe_answer(sweep_of(*trials, num_validation_images=1000))
+    assert said[0].startswith("The best clusters are best on validation, 65.0 % linear accuracy: 5.0 points above")
+    assert said[-1] == "The best was chosen by 1000 validation images; accuracies are on test images."
+
+
+def test_a_point_without_a_test_accuracy_leaves_all_on_validation() -> None:
+    said = " ".join(describe_answer(sweep_of(on_test(trial("k=5", 0.7), 0.65), INFONCE, num_validation_images=1000)))
+    assert "k=5, 70.0 % linear accuracy" in said
+    assert "validation images;" not in said

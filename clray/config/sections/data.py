@@ -66,6 +66,9 @@ class DataConfig(Section):
     in 32-bit integers, 1 in floats. Brighter pixels are refused."""
     test_fraction: Fraction = 0.25
     """Share of the training images held out for testing where there are no test images."""
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the training images, after `max_train_images`, that is held out of training to choose by: the best
+    trial, `best.pt`, early stopping, what a searcher suggests. With 0 the test images choose and report."""
     split_seed: Seed = 0
     """Chooses the images that are held out, and those of `max_train_images` and `max_test_images`."""
     max_train_images: PositiveInt | None = None

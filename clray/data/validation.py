@@ -1,0 +1,37 @@
+"""The validation images: held out of training, so that what is chosen by them can be reported on the test images."""
+
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Int
+
+from clray.config.sections import DataConfig
+from clray.data.samples import Dataset
+from clray.seeding import derive_seed
+
+
+def with_validation(data: Dataset, config: DataConfig) -> Dataset:
+    """The data with `data.validation_fraction` of the training images held out of training.
+
+    The same rows for the same data and `split_seed`; none where every class has two images or fewer.
+    """
+    held_out = choose_validation(data.train.labels, config.validation_fraction, config.split_seed)
+    if len(held_out) == 0:
+        return data
+    kept = np.setdiff1d(np.arange(len(data.train)), held_out)
+    return replace(data, train=data.train.select(kept), validation=data.train.select(held_out))
+
+
+def choose_validation(labels: Int[np.ndarray, " n"], fraction: float, seed: int) -> Int[np.ndarray, " m"]:
+    """Rows to hold out, sorted: of every class its share, but never its last two samples.
+
+    The share of a class is rounded at random, so that many small classes give their share together.
+    """
+    generator = np.random.default_rng(derive_seed(seed, "validation"))
+    _, classes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    shares = np.floor(counts * fraction + generator.random(len(counts))).astype(np.int64)
+    shares = np.minimum(shares, np.maximum(counts - 2, 0))
+    # By class, and at random within it.
+    order = np.lexsort((generator.random(len(classes)), classes))
+    rank = np.arange(len(classes)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.sort(order[rank < np.repeat(shares, counts)])
