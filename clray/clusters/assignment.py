@@ -14,7 +14,7 @@ class ClusterAssignment:
     """The cluster id of each of N samples.
 
     Attributes:
-        ids: int64 [N], each in 0..num_clusters-1.
+        ids: int32 [N], each in 0..num_clusters-1; any integers may be given.
         num_clusters: K, counting empty clusters.
         source: `instance`, `labels`, `attributes`, `column`, `clustering` or `kmeans`.
 
@@ -33,6 +33,8 @@ class ClusterAssignment:
             raise ValueError(
                 f"cluster ids must be in 0..{self.num_clusters - 1}; got {self.ids.min()}..{self.ids.max()}"
             )
+        # Held, sent to every worker and written to every checkpoint: half the bytes of NumPy's and torch's int64.
+        object.__setattr__(self, "ids", self.ids.astype(np.int32, copy=False))
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -62,7 +62,7 @@ def hierarchy_clusters(
     ancestors = [path[min(level, len(path) - 1)] for path in paths]
     _, of_name = np.unique(ancestors, return_inverse=True)
     distinct, ids = np.unique(of_name[codes], return_inverse=True)
-    return ClusterAssignment(ids.astype(np.int64), len(distinct), "hierarchy")
+    return ClusterAssignment(ids, len(distinct), "hierarchy")
 
 
 def _path(name: str, parents: dict[str, str | None]) -> list[str]:

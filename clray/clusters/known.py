@@ -24,7 +24,7 @@ def instance_clusters(num_samples: int) -> ClusterAssignment:
 def value_clusters(values: Int[np.ndarray, " n"], source: str) -> ClusterAssignment:
     """One cluster per distinct value."""
     distinct, ids = np.unique(values, return_inverse=True)
-    return ClusterAssignment(ids.astype(np.int64), len(distinct), source)
+    return ClusterAssignment(ids, len(distinct), source)
 
 
 def rank_attributes(attributes: dict[str, Int[np.ndarray, " n"]]) -> list[tuple[str, float]]:
@@ -109,7 +109,7 @@ def _of_user(
             f"clusters.source={source}: expected {len(labels)} integers, one for each training image; got "
             f"{ids.dtype} {list(ids.shape)}"
         )
-    return value_clusters(ids.astype(np.int64), source)
+    return value_clusters(ids, source)
 
 
 def _attribute_clusters(config: ClustersConfig, columns: dict[str, np.ndarray]) -> ClusterAssignment:
@@ -136,7 +136,7 @@ def _saved_clusters(config: ClustersConfig, num_clusters: int, num_samples: int)
             f"clusters.path: {config.path} leaves out {int((ids < 0).sum())} vectors (NaN or infinity); cluster again "
             "from embeddings that are finite"
         )
-    return ClusterAssignment(ids.astype(np.int64), num_clusters, "clustering")
+    return ClusterAssignment(ids, num_clusters, "clustering")
 
 
 def _columns(columns: dict[str, np.ndarray], wanted: tuple[str, ...], key: str) -> dict[str, np.ndarray]:

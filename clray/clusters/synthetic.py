@@ -45,4 +45,4 @@ def synthetic_clusters(
     ids = ids.copy()
     ids[chosen] = ids[generator.permutation(chosen)]
     used, ids = np.unique(ids, return_inverse=True)
-    return ClusterAssignment(ids.astype(np.int64), len(used), "synthetic")
+    return ClusterAssignment(ids, len(used), "synthetic")

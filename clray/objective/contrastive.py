@@ -168,7 +168,7 @@ def require_temperature(temperature: float) -> None:
 
 
 def _compact(ids: Int[Tensor, " m"]) -> Int[Tensor, " m"]:
-    """Equal ids as equal numbers below m; unlike torch.unique without waiting for a GPU."""
+    """Equal ids as equal numbers below m, int64; unlike torch.unique without waiting for a GPU."""
     ordered, order = ids.sort()
-    steps = torch.cat([ordered.new_zeros(1), (ordered[1:] != ordered[:-1]).to(ordered.dtype)])
-    return torch.empty_like(ids).scatter_(0, order, steps.cumsum(0))
+    steps = torch.cat([order.new_zeros(1), (ordered[1:] != ordered[:-1]).to(order.dtype)])
+    return torch.empty_like(order).scatter_(0, order, steps.cumsum(0))

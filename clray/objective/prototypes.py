@@ -55,5 +55,5 @@ def proto_nce(
     losses = []
     with torch.autocast(z.device.type, enabled=False):
         for own, centroids, phi in zip(ids, prototypes, phis, strict=True):
-            losses.append(F.cross_entropy(z.float() @ centroids.T / phi, own))
+            losses.append(F.cross_entropy(z.float() @ centroids.T / phi, own.long()))
     return torch.stack(losses).mean()

@@ -85,7 +85,7 @@ def train_steps(
     Args:
         model: the state's, possibly wrapped for several workers.
         batches: uint8 images and their dataset indices.
-        cluster_ids: the clusters of each sample of the data set, int64 [granularities, N], on the device.
+        cluster_ids: the clusters of each sample of the data set, int32 [granularities, N], on the device.
         accumulate_batches: batches whose gradients are averaged before the optimizer steps; at the end of an epoch
             the last of them may be fewer.
         before_step, after_step: called around each batch; the first may change the clusters and seeds the randomness.

@@ -59,7 +59,7 @@ class Objective(Protocol):
             model: returns `Outputs`; may be wrapped for several workers.
             views: float [num_views, batch, channels, height, width].
             indices: dataset indices of the batch, int64 [batch].
-            cluster_ids: clusters of all samples, int64 [granularities, N].
+            cluster_ids: clusters of all samples, int32 [granularities, N].
         """
         ...
 
@@ -249,7 +249,7 @@ class Classification(_Stateless):
 
     def __call__(self, model: nn.Module, views: Tensor, indices: Tensor, cluster_ids: Tensor) -> StepValue:
         outputs = model(views.flatten(0, 1))
-        loss = F.cross_entropy(outputs.second, cluster_ids[0, indices].repeat(len(views)))
+        loss = F.cross_entropy(outputs.second, cluster_ids[0, indices].long().repeat(len(views)))
         return StepValue(loss, loss.new_zeros(()), _mean_of_views(outputs.z.unflatten(0, views.shape[:2])))
 
     def take_clusters(

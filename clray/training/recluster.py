@@ -149,8 +149,8 @@ class Reclusterer:
 
 
 def _of_all_workers(values: np.ndarray, data: Samples, session: Session) -> np.ndarray:
-    """What each worker knows of its own images, for all images in dataset order, int64 [N]."""
-    result = np.empty(len(data), np.int64)
+    """What each worker knows of its own images, for all images in dataset order, int32 [N]."""
+    result = np.empty(len(data), np.int32)
     for shard, part in zip(
         shard_indices(data, session.world_size), gather(values, session.world_size), strict=True
     ):  # fmt: skip
@@ -159,5 +159,5 @@ def _of_all_workers(values: np.ndarray, data: Samples, session: Session) -> np.n
 
 
 def ids_on_device(assignments: tuple[ClusterAssignment, ...], device: torch.device) -> torch.Tensor:
-    """The clusters of each sample, int64 [granularities, N]."""
+    """The clusters of each sample, int32 [granularities, N]."""
     return torch.from_numpy(np.stack([each.ids for each in assignments])).to(device)

@@ -95,7 +95,7 @@ class TrainState:
         self.epoch, self.step_in_epoch = checkpoint["epoch"], checkpoint["step_in_epoch"]
         self.clustered_step = checkpoint["clustered_step"]
         order_ids = checkpoint["order_ids"]
-        self.order_ids = None if order_ids is None else order_ids.numpy()
+        self.order_ids = None if order_ids is None else order_ids.numpy().astype(np.int32, copy=False)
         if self.bank is not None and checkpoint["bank"] is not None:
             self.bank.load_rows(checkpoint["bank"])
         self.objective.load_state_dict(checkpoint["objective"])

@@ -22,3 +22,10 @@ def test_ids_out_of_range_are_refused(ids: np.ndarray) -> None:
 def test_fractional_ids_are_refused() -> None:
     with pytest.raises(ValueError, match="must be integers"):
         ClusterAssignment(np.array([0.0, 1.0]), 2, "kmeans")
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.int64, np.uint64])
+def test_ids_are_held_in_four_bytes_whatever_they_come_in(dtype: type) -> None:
+    assignment = ClusterAssignment(np.array([0, 2, 2], dtype), 3, "kmeans")
+    assert assignment.ids.dtype == np.int32
+    assert assignment.ids.tolist() == [0, 2, 2]

@@ -15,7 +15,7 @@ def test_value_and_gradient_equal_a_float64_reference(batch: int, counts: list[i
     z = F.normalize(torch.randn(batch, 5, generator=generator), dim=1)
     prototypes = [F.normalize(torch.randn(k, 5, generator=generator), dim=1) for k in counts]
     phis = [0.05 + torch.rand(k, generator=generator) for k in counts]
-    ids = torch.stack([torch.randint(k, (batch,), generator=generator) for k in counts])
+    ids = torch.stack([torch.randint(k, (batch,), generator=generator, dtype=torch.int32) for k in counts])
     mine, yours = z.clone().requires_grad_(), z.double().requires_grad_()
     loss = proto_nce(mine, ids, prototypes, phis)
     loss.backward()

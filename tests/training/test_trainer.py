@@ -25,7 +25,7 @@ from clray.kmeans.shards.faiss_shard import FaissShard
 from clray.kmeans.vectors.source import split_rows
 from clray.training import state
 from clray.training.accuracy import evaluate_checkpoint
-from clray.training.checkpoint import read_checkpoint
+from clray.training.checkpoint import read_checkpoint, write_checkpoint
 from clray.training.objectives import StepValue, _Stateless
 from clray.training.recluster import Reclusterer
 from clray.training.trainer import check_against_data, run, start_clusters
@@ -97,6 +97,22 @@ def test_a_run_learns_and_reports_every_epoch(tiny_config: MakeConfig, tmp_path:
     assert metrics[-1]["eval/knn_accuracy"] > 0.3
     assert metrics[0]["clusters/num_clusters"] == 96
     assert metrics[-1]["clusters/num_clusters"] == 6
+
+
+@pytest.mark.parametrize("name", ["cl-infonce", "pcl", "cluster-prediction"])
+def test_clusters_are_saved_as_int32_and_those_of_older_checkpoints_are_read(
+    tiny_config: MakeConfig, tmp_path: Path, name: str
+) -> None:
+    config = tiny_config(objective={"name": name}, train={"sampler": "cluster"}, recluster={"warmup_epochs": 0})
+    data = load_dataset(config.data)
+    whole = train(config, data, tmp_path / "whole")
+    train(config, data, tmp_path / "cut", stop_after=2)
+    checkpoint = read_checkpoint(tmp_path / "cut")
+    assert (checkpoint["cluster_ids"].dtype, checkpoint["order_ids"].dtype) == (torch.int32, torch.int32)
+    older = {key: checkpoint[key].long() for key in ("cluster_ids", "order_ids")}
+    write_checkpoint(tmp_path / "cut", checkpoint | older)
+    assert without_times(train(config, data, tmp_path / "cut")) == without_times(whole)
+    assert read_checkpoint(tmp_path / "cut")["cluster_ids"].dtype == torch.int32
 
 
 @pytest.mark.parametrize("stop_after", [1, 2, 4])
