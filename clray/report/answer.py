@@ -132,7 +132,11 @@ def sentences(answer: Answer) -> list[str]:
         *_on_rivals(answer),
         *_on_information(answer),
         *_on_floor(answer),
-        *([f"{answer.num_early} trials ended early and are not compared."] if answer.num_early else []),
+        *(
+            [f"Not compared, as they ended early: {answer.num_early} of {answer.num_trials} trials."]
+            if answer.num_early
+            else []
+        ),
         *_on_noise(answer),
         *_on_choice(answer),
     ]

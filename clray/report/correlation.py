@@ -1,7 +1,7 @@
 """Rank correlation of accuracy with what clusters tell, in which equal values are ties."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,15 +58,14 @@ def correlations(summaries: Sequence[PointSummary], metric: str = ACCURACIES[0])
     A part of fewer than 3 points is left out, and one that is all of them.
     """
     temperatures = sorted({each.temperature for each in summaries if each.temperature is not None})
-    parts: list[tuple[str, Callable[[PointSummary], bool]]] = [("all points", lambda _: True)]
-    parts += [(f"t={value:g}", lambda each, value=value: each.temperature == value) for value in temperatures]
-    parts.append(("without the reference points", lambda each: not each.role.is_reference))
+    parts = [("all points", list(summaries))]
+    parts += [(f"t={value:g}", [each for each in summaries if each.temperature == value]) for value in temperatures]
+    parts.append(("without the reference points", [each for each in summaries if not each.role.is_reference]))
     found = []
-    for among, belongs in parts:
+    for among, members in parts:
         for name in (INFORMATION[0], ABOVE_CHANCE, INFORMATION[1]):
-            known = [each for each in summaries if {name, metric} <= each.means.keys()]
-            chosen = [each for each in known if belongs(each)]
-            if len(chosen) < FEWEST_POINTS or (among != "all points" and len(chosen) == len(known)):
+            chosen = [each for each in members if {name, metric} <= each.means.keys()]
+            if len(chosen) < FEWEST_POINTS or (among != "all points" and len(members) == len(summaries)):
                 continue
             pair = spearman([each.means[name] for each in chosen], [each.means[metric] for each in chosen])
             found.append(Correlation(name, metric, among, *pair, len(chosen)))

@@ -155,7 +155,7 @@ def plane(sweeps: Sequence[Sweep], metric: str) -> Plane:
                 names[key] = prefix + _group_name(trial)
     found = (PlaneGroup(names[key], *key[1:], tuple(groups[key])) for key in sorted(groups))
     floor = sweeps[0].untrained.get(metric)
-    return Plane(metric_name(metric), tuple(found), _corners(sweeps), None if floor is None else 100 * floor)
+    return Plane(_shown_metric(sweeps, metric), tuple(found), _corners(sweeps), None if floor is None else 100 * floor)
 
 
 def granularity(sweeps: Sequence[Sweep], metric: str) -> Granularity:
@@ -177,7 +177,7 @@ def granularity(sweeps: Sequence[Sweep], metric: str) -> Granularity:
         lines += _lines(candidates, metric, prefix, numbers)
         if metric in sweep.untrained:
             levels.append(Level(f"{prefix}untrained encoder", None, None, 100 * sweep.untrained[metric], None))
-    return Granularity(metric_name(metric), tuple(lines), tuple(sorted(levels, key=lambda each: each.name)))
+    return Granularity(_shown_metric(sweeps, metric), tuple(lines), tuple(sorted(levels, key=lambda each: each.name)))
 
 
 def _lines(
@@ -273,6 +273,12 @@ def _numbers(sweeps: Sequence[Sweep]) -> dict[float | None, int]:
     values = {trial.temperature for sweep in sweeps for trial in sweep.trials}
     ordered = sorted(values, key=lambda value: (value is None, value or 0.0))
     return {value: number for number, value in enumerate(ordered)}
+
+
+def _shown_metric(sweeps: Sequence[Sweep], metric: str) -> str:
+    """In words; the charts show what the trials were ranked by, which those that ended early have too."""
+    on_validation = any(sweep.num_validation_images is not None for sweep in sweeps)
+    return metric_name(metric) + (", validation images" if on_validation else "")
 
 
 def _prefix(sweep: Sweep, sweeps: Sequence[Sweep]) -> str:

@@ -1,5 +1,6 @@
 """A sweep, or two side by side, as one HTML file that needs no network: the table and the pictures, with hover."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from clray.report.answer import NO_TRIAL, answer_of, sentences
@@ -10,12 +11,15 @@ from clray.report.results import Sweep
 from clray.report.summary import ACCURACIES, HEADER, as_rows, summarize
 from clray.report.text import as_html
 
+RESPONSIVE = {"responsive": True}
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color: #222 }
 table { border-collapse: collapse; margin: 1rem 0 } td, th { padding: .25rem .8rem; text-align: right }
 td:first-child, th:first-child { text-align: left } tr:nth-child(even) { background: #f5f5f5 }
 th { border-bottom: 1px solid #999 } .best { font-weight: 600 }
-.answer { font-size: 1.15rem } td { overflow-wrap: anywhere } .note { color: #666 }
+body { overflow-wrap: anywhere } .wide { overflow-x: auto } td, th { overflow-wrap: normal }
+td:first-child, .early td { min-width: 9rem; overflow-wrap: anywhere; text-align: left }
+.answer { font-size: 1.15rem } .note { color: #666 }
 """
 
 
@@ -24,13 +28,16 @@ def write_page(sweeps: list[Sweep], path: Path) -> Path:
     metric = sweeps[0].metric
     body = [_section(sweep, metric) for sweep in sweeps]
     if len(sweeps) == 2:
-        body.append(_comparison(*sweeps, metric))
+        body.append(_comparison(sweeps[0], sweeps[1], metric))
     # The library for the pictures, about 5 MB, stands in the page once.
-    charts = plane_chart(plane(sweeps, metric)).to_html(full_html=False, include_plotlyjs=True)
-    charts += granularity_chart(granularity(sweeps, metric)).to_html(full_html=False, include_plotlyjs=False)
+    charts = plane_chart(plane(sweeps, metric)).to_html(full_html=False, include_plotlyjs=True, config=RESPONSIVE)
+    charts += granularity_chart(granularity(sweeps, metric)).to_html(
+        full_html=False, include_plotlyjs=False, config=RESPONSIVE
+    )
     title = as_html(" and ".join(sweep.name for sweep in sweeps))
     page = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width"><title>{title}</title>'
         f"<style>{STYLE}</style></head><body><h1>What clusters were worth: {title}</h1>"
         f"{body[0]}{charts}{''.join(body[1:])}</body></html>"
     )
@@ -63,7 +70,7 @@ def _section(sweep: Sweep, metric: str) -> str:
     early = ""
     if ended:
         rows = [(trial.name, trial.reason or trial.state) for trial in ended]
-        early = f"<h3>Ended early</h3>{_table(('trial', 'why'), rows)}"
+        early = f"<h3>Ended early</h3><div class='early'>{_table(('trial', 'why'), rows)}</div>"
     return (
         f'<h2>{as_html(sweep.name)}</h2><p class="answer">{as_html(first)}</p><p>{as_html(" ".join(rest))}</p>'
         f"{_table(HEADER, as_rows(summaries), marked=marked)}<ul>{lines}</ul>{early}"
@@ -77,10 +84,10 @@ def _comparison(first: Sweep, second: Sweep, metric: str) -> str:
     return f"<h2>Compared</h2>{_table(('point', first.name, second.name, 'difference'), rows)}"
 
 
-def _table(header: tuple[str, ...], rows: list[tuple[str, ...]], *, marked: int | None = None) -> str:
+def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, marked: int | None = None) -> str:
     head = "".join(f"<th>{as_html(cell)}</th>" for cell in header)
     lines = []
     for number, row in enumerate(rows):
         mark = ' class="best"' if number == marked else ""
         lines.append(f"<tr{mark}>" + "".join(f"<td>{as_html(cell)}</td>" for cell in row) + "</tr>")
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'

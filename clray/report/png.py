@@ -6,7 +6,10 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -29,14 +32,15 @@ def draw_plane(plane: Plane, path: Path, title: str) -> Path:
     figure, axes = plt.subplots(figsize=(8.0, 5.6), layout="constrained")
     for corner in plane.corners:
         place = (corner.information, corner.rest)
-        axes.scatter(*([value] for value in place), s=380, facecolors="none", edgecolors="0.45", linewidths=1.2,
-                     zorder=1)  # fmt: skip
+        axes.scatter([place[0]], [place[1]], s=380, facecolors="none", edgecolors="0.45", linewidths=1.2, zorder=1)
         _annotate(axes, corner.name, place, (0, -16 if corner.rest == 0 else 14), "center", 9)
     low, high = plane.accuracy_range
-    scale = plt.cm.ScalarMappable(plt.Normalize(low, high), "viridis")
+    scale = ScalarMappable(Normalize(low, high), "viridis")
+    colours = scale.cmap(np.arange(256)).tolist()
     for group in plane.groups:
         for mark in group.marks:
-            colour = scale.to_rgba(mark.accuracy)
+            red, green, blue, _ = colours[round(255 * (mark.accuracy - low) / (high - low))]
+            colour = to_hex((red, green, blue))
             axes.scatter(
                 [mark.information], [mark.rest],
                 # Each temperature is smaller than the one before, so that trials at the same place lie in each other.

@@ -7,7 +7,7 @@ from typing import Any
 from clray.config import Config
 from clray.errors import UserError
 from clray.sweeps.search_space import SweepPlan, SweepPoint, repeat_point
-from clray.sweeps.trials import TrialRecord, read_outcome, trial_folder
+from clray.sweeps.trials import TrialRecord, read_outcome, role_of_config, trial_folder
 
 POINTS_FILE = "points.jsonl"
 
@@ -19,6 +19,8 @@ class TrialBook:
         self.config, self.plan, self.folder = config, plan, folder
         self.records: list[TrialRecord] = []
         self._dealt: set[int] = set()
+        roles = [role_of_config(point.config, {}) for point in plan.samples]
+        self._has_candidates = not all(role.is_reference for role in roles)
         self._add(plan.points)
         if not plan.points:
             for overrides in self._suggested_before():
@@ -31,6 +33,10 @@ class TrialBook:
                 self._dealt.add(record.point.index)
                 return record
         return None
+
+    def is_apart(self, record: TrialRecord) -> bool:
+        """Whether a trial is a reference that candidates are held against, and takes no part in what chooses."""
+        return self._has_candidates and record.role.is_reference
 
     @property
     def is_complete(self) -> bool:

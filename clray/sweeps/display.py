@@ -53,10 +53,7 @@ class LiveTable:
             self.console.print(line, soft_wrap=True)
 
     def _render(self) -> Group:
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for name, justify in (("trial", "left"), ("state", "left"), ("epochs", "left"), ("loss", "right"),
-                              ("linear", "right"), ("I(Z;T)", "right"), ("H(Z|T)", "right")):  # fmt: skip
-            table.add_column(name, justify=justify)
+        table = _table(("trial", "state", "epochs"), ("loss", "linear", "I(Z;T)", "H(Z|T)"))
         order = {"running": 0, "failed": 1, "stopped": 1, "finished": 2, "pruned": 2}
         records = sorted(rank_records(list(self.records.values()), self.config), key=lambda r: order.get(r.state, 3))
         for record in records[:MAX_ROWS]:
@@ -90,7 +87,7 @@ def seconds_left(
         return None
     done = sum(record.epoch for record in records) - epochs_before
     totals = [record.point.config.train.num_epochs for record in records]
-    open_epochs = sum(
+    open_epochs: float = sum(
         total - record.epoch for record, total in zip(records, totals, strict=True) if record.is_open
     )  # fmt: skip
     open_epochs += (num_trials - len(records)) * sum(totals) / len(totals)
@@ -106,11 +103,8 @@ def _duration(seconds: float) -> str:
 
 def result_table(records: Sequence[TrialRecord], limit: int = MAX_ROWS) -> Table:
     """Finished and failed trials in the order given; references are named as such."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, justify in (("", "right"), ("trial", "left"), ("linear", "right"), ("k-NN", "right"),
-                          ("test", "right"), ("I(Z;T)", "right"), ("I adj.", "right"), ("H(Z|T)", "right"),
-                          ("seconds", "right"), ("", "left")):  # fmt: skip
-        table.add_column(name, justify=justify)
+    table = _table(("", "trial"), ("linear", "k-NN", "test", "I(Z;T)", "I adj.", "H(Z|T)", "seconds"), ("",))
+    table.columns[0].justify = "right"
     for rank, record in enumerate(records[:limit], start=1):
         metrics, role = record.metrics, str(record.role) if record.role.is_reference else ""
         table.add_row(
@@ -125,6 +119,18 @@ def result_table(records: Sequence[TrialRecord], limit: int = MAX_ROWS) -> Table
             f"{record.seconds:.1f}" if record.state == "finished" else Text(record.state, STATE_STYLES[record.state]),
             Text(as_shown(record.error or record.reason or role), "dim"),
         )
+    return table
+
+
+def _table(names: Sequence[str], figures: Sequence[str], notes: Sequence[str] = ()) -> Table:
+    """A table without rules; its figures stand at the right of their columns."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in names:
+        table.add_column(heading)
+    for heading in figures:
+        table.add_column(heading, justify="right")
+    for heading in notes:
+        table.add_column(heading)
     return table
 
 

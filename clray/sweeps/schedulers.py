@@ -17,7 +17,7 @@ from clray.report.roles import TIE
 from clray.sweeps.book import TrialBook
 from clray.sweeps.domains import tune_domain
 from clray.sweeps.search_space import SweepPlan
-from clray.sweeps.trials import TrialRecord, role_of_config
+from clray.sweeps.trials import TrialRecord
 
 INFORMATION, NOISE = "clusters/mutual_information_bits", "clusters/conditional_entropy_bits"
 
@@ -69,12 +69,10 @@ class Judge(TrialScheduler):
         self.inner, self.book = inner, book
         self.seen: dict[int, list[tuple[TrialRecord, float, float, float]]] = {}
         """By epoch: what each trial measured there."""
-        roles = [role_of_config(point.config, {}) for point in book.plan.samples]
-        self.has_candidates = not all(role.is_reference for role in roles)
 
     def on_trial_result(self, controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         record, sweep = self._record(trial), self.book.config.sweep
-        if self._is_apart(record):
+        if self.book.is_apart(record):
             return self.CONTINUE
         decision = self.inner.on_trial_result(controller, trial, result)
         if decision == self.STOP:
@@ -102,23 +100,22 @@ class Judge(TrialScheduler):
         return max(found, key=lambda each: each[0])[1] if found else None
 
     def _record(self, trial: Trial) -> TrialRecord:
-        return self.book.records[trial.config["point"]]
-
-    def _is_apart(self, record: TrialRecord) -> bool:
-        return self.has_candidates and record.role.is_reference
+        number: int = trial.config["point"]
+        return self.book.records[number]
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         return self.inner.set_search_properties(metric, mode, **spec)
 
     def on_trial_add(self, controller: Any, trial: Trial) -> None:  # noqa: ARG002
         # Population-based training refuses searchers, which would learn from configs that change; the book does not.
-        self.inner.on_trial_add(SimpleNamespace(search_alg=None), trial)
+        without_searcher: Any = SimpleNamespace(search_alg=None)
+        self.inner.on_trial_add(without_searcher, trial)
 
     def on_trial_error(self, controller: Any, trial: Trial) -> None:
         self.inner.on_trial_error(controller, trial)
 
     def on_trial_complete(self, controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        if not self._is_apart(self._record(trial)):
+        if not self.book.is_apart(self._record(trial)):
             self.inner.on_trial_complete(controller, trial, result)
 
     def on_trial_remove(self, controller: Any, trial: Trial) -> None:

@@ -91,7 +91,9 @@ class BookSearcher(Searcher):
         if self.inner is None or record.point.index not in self.groups:
             return
         group, repeats = self.groups[record.point.index]
-        record.told = {} if error or not result else {name: result[name] for name in self._goals if name in result}
+        # Of a reference a searcher hears nothing: it would go after clusters that are the labels.
+        is_known = result is not None and not error and not self.book.is_apart(record)
+        record.told = {name: result[name] for name in self._goals if name in result} if result and is_known else {}
         if all(each.told is not None for each in repeats):
             told = [each.told for each in repeats if each.told]
             means = {name: fmean(each[name] for each in told if name in each) for name in told[0]} if told else {}

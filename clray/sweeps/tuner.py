@@ -245,7 +245,8 @@ class _Reporter(Callback):
             self.watch.update(self.book.records, record)
 
     def _record(self, trial: Trial) -> TrialRecord:
-        return self.book.records[trial.config["point"]]
+        number: int = trial.config["point"]
+        return self.book.records[number]
 
 
 def start_trial_run(tracker: Tracker, record: TrialRecord, sweep: str) -> RunLogger:

@@ -75,7 +75,7 @@ class Watch:
 def read_boards() -> list[dict[str, Any]]:
     """What the sweeps on this process's Ray cluster say of themselves, the oldest first."""
     names = [each["name"] for each in ray.util.list_named_actors(all_namespaces=True) if each["namespace"] == NAMESPACE]
-    found = []
+    found: list[dict[str, Any]] = []
     for name in names:
         try:
             found.append(ray.get(ray.get_actor(name, NAMESPACE).read.remote(), timeout=READ_TIMEOUT_SECONDS))

@@ -27,3 +27,11 @@ def test_two_sweeps_are_compared_point_by_point(tmp_path: Path) -> None:
 def test_a_sweep_of_which_nothing_has_finished_still_has_a_page(tmp_path: Path) -> None:
     only = Sweep("s", [trial("k=5", 0.4, state="pruned", reason="stopped by asha at epoch 1")])
     assert "No trial has finished" in write_page([only], tmp_path / "page.html").read_text()
+
+
+def test_names_from_data_are_text_on_the_page(tmp_path: Path) -> None:
+    name = "<img src=x onerror=alert(1)></script><b> \x1b[31m \u202e $x$ " + "y" * 300
+    trials = [trial(name, 0.5), trial(f"{name}2", 0.4, state="pruned", reason=name)]
+    text = write_page([Sweep(name, trials)], tmp_path / "page.html").read_text()
+    assert not any(each in text for each in ("<img", "</script><b>", "\x1b", "\u202e"))
+    assert text.count("\\x1b[31m") > 3

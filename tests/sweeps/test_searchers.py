@@ -28,7 +28,7 @@ def play(searcher: BookSearcher, prefix: str, *, count: int = 1000) -> list[dict
         if point == Searcher.FINISHED:
             break
         accuracy = 1 - (point["objective.temperature"] - 0.3) ** 2
-        result = {"eval/linear_accuracy": accuracy, COST: point["clusters.num_clusters"]}
+        result = {"eval/linear_accuracy": accuracy, COST: point.get("clusters.num_clusters", 1)}
         searcher.on_trial_complete(trial_id, result)
         suggested.append(point)
     return suggested
@@ -60,6 +60,16 @@ def test_repeats_of_a_point_are_told_as_their_mean(tiny_config: MakeConfig, tmp_
         searcher.on_trial_complete(f"t{i}", {"eval/linear_accuracy": accuracy})
     (trial,) = searcher.inner._ot_study.trials
     assert trial.value == pytest.approx(0.5)
+
+
+def test_a_searcher_does_not_go_after_clusters_that_are_the_labels(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    space = [{"clusters.source": {"choice": ["kmeans", "labels"]}, "objective.temperature": {"uniform": [0.1, 1.0]}}]
+    config = tiny_config(search_space=space, sweep={"searcher": "optuna", "num_samples": 12})
+    searcher = searcher_of(config, tmp_path)
+    play(searcher, "a")
+    trials = searcher.inner._ot_study.trials
+    by_source = {trial.params["clusters.source"]: trial.state.name for trial in trials}
+    assert by_source == {"kmeans": "COMPLETE", "labels": "FAIL"}
 
 
 def test_optuna_weighs_accuracy_against_cost(tiny_config: MakeConfig, tmp_path: Path) -> None:
