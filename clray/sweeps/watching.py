@@ -2,13 +2,15 @@
 
 import time
 import uuid
+from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.util.metrics import Gauge
 
-from clray.sweeps.trials import TrialRecord
+if TYPE_CHECKING:  # `clray status` does without torch, which takes 2 s to import
+    from clray.sweeps.trials import TrialRecord
 
 NAMESPACE = "clray"
 READ_TIMEOUT_SECONDS = 5.0
@@ -38,6 +40,36 @@ class Board:
         return self.state
 
 
+class Tally:
+    """Trials by state and the best so far, kept as trials change: to count 10,000 anew each time takes minutes."""
+
+    def __init__(self, metric: str) -> None:
+        self.metric = metric
+        self.counts, self.states = Counter[str](), dict[int, str]()
+        self.best: TrialRecord | None = None
+        self.best_rank: tuple[bool, float] | None = None
+
+    def take(self, records: "Sequence[TrialRecord]", changed: "TrialRecord") -> None:
+        """Count a trial that changed, the only one since the last call; at the first call all."""
+        is_first = not self.states
+        for record in records if is_first else (changed,):
+            if record.point.index in self.states:
+                self.counts[self.states[record.point.index]] -= 1
+            self.counts[record.state] += 1
+            self.states[record.point.index] = record.state
+        rank = self._rank(changed)
+        if is_first or (changed is self.best and rank != self.best_rank):
+            ranked = [(rank, each) for each in records if (rank := self._rank(each)) is not None]
+            self.best_rank, self.best = max(ranked, key=lambda pair: pair[0], default=(None, None))
+        elif rank is not None and (self.best_rank is None or rank > self.best_rank):
+            self.best_rank, self.best = rank, changed
+
+    def _rank(self, record: "TrialRecord") -> tuple[bool, float] | None:
+        """References are held against, and best only where there is nothing else."""
+        score = record.metrics.get(self.metric)
+        return None if score is None else (not record.role.is_reference, score)
+
+
 class Watch:
     """Keeps the board and the gauges up to date."""
 
@@ -48,14 +80,13 @@ class Watch:
             key: Gauge(name, description=text, tag_keys=("sweep", "trial")) for key, (name, text) in GAUGES.items()
         }
         self.trials = Gauge("clray_trials", description="Trials by state.", tag_keys=("sweep", "state"))
+        self.tally = Tally(metric)
 
-    def update(self, records: Sequence[TrialRecord], changed: TrialRecord) -> None:
-        """Tell of a trial that changed, and of all."""
-        counts = {state: sum(record.state == state for record in records) for state in STATES}
-        counts["pending"] += self.num_trials - len(records)
-        scored = [record for record in records if self.metric in record.metrics]
-        # References are held against, and best only where there is nothing else.
-        best = max(scored, key=lambda r: (not r.role.is_reference, r.metrics[self.metric]), default=None)
+    def update(self, records: "Sequence[TrialRecord]", changed: "TrialRecord") -> None:
+        """Tell of a trial that changed, the only one since the last call, and of all."""
+        self.tally.take(records, changed)
+        best, counts = self.tally.best, {state: self.tally.counts[state] for state in STATES}
+        counts["pending"] = self.num_trials - sum(counts[state] for state in STATES if state != "pending")
         state = {
             "sweep": self.name,
             "trials": self.num_trials,

@@ -1,11 +1,16 @@
 """What a sweep tells of itself, read back where others read it."""
 
 import os
+import random
 import signal
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import ray
@@ -14,10 +19,63 @@ from clray.config import Config
 from clray.ray_runtime.cluster import start_ray
 from clray.sweeps.book import TrialBook
 from clray.sweeps.search_space import plan_sweep
-from clray.sweeps.watching import Watch, read_boards
+from clray.sweeps.watching import STATES, Tally, Watch, read_boards
 
-pytestmark = pytest.mark.slow
 METRIC = "eval/linear_accuracy"
+
+
+@dataclass(eq=False)
+class Record:
+    """A trial's record, as far as it is counted; tells how often it was asked for its role."""
+
+    index: int
+    is_reference: bool
+    asked: list[int]
+    state: str = "pending"
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def point(self) -> SimpleNamespace:
+        return SimpleNamespace(index=self.index)
+
+    @property
+    def role(self) -> SimpleNamespace:
+        self.asked.append(self.index)
+        return SimpleNamespace(is_reference=self.is_reference)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_kept_is_what_a_count_of_all_would_give(seed: int) -> None:
+    draw, records, tally = random.Random(seed), [], Tally(METRIC)
+    for _ in range(400):
+        if not records or draw.random() < 0.1:
+            records.append(Record(len(records), draw.random() < 0.3, []))
+        changed = draw.choice(records)
+        changed.state = draw.choice(STATES)
+        changed.metrics = {METRIC: draw.random()} if draw.random() < 0.7 else {}
+        tally.take(records, changed)
+        for state in STATES[1:]:
+            assert tally.counts[state] == sum(each.state == state for each in records)
+        ranks = [(not each.is_reference, each.metrics[METRIC]) for each in records if METRIC in each.metrics]
+        assert tally.best_rank == max(ranks, default=None)
+
+
+def test_a_report_of_one_trial_does_not_look_at_all() -> None:
+    asked: list[int] = []
+    records = [Record(number, False, asked, "finished", {METRIC: number / 1000}) for number in range(1000)]
+    tally = Tally(METRIC)
+    tally.take(records, records[0])
+    asked.clear()
+    for record in records[:-1]:
+        tally.take(records, record)
+    assert len(asked) <= 1000
+    assert tally.best is records[-1]
+
+
+def test_status_reads_the_boards_without_torch() -> None:
+    modules = "clray.cli.status, clray.sweeps.watching, clray.ray_runtime.cluster"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.fixture
@@ -34,6 +92,7 @@ def scrape() -> str:
         return answer.read().decode()
 
 
+@pytest.mark.slow
 def test_the_board_and_prometheus_show_the_trials(
     watch: Watch, tiny_config: Callable[..., Config], tmp_path: Path
 ) -> None:
@@ -63,6 +122,7 @@ def test_the_board_and_prometheus_show_the_trials(
     assert sum(values["trials"]) == 3
 
 
+@pytest.mark.slow
 def test_a_board_whose_process_dies_is_written_anew(
     watch: Watch, tiny_config: Callable[..., Config], tmp_path: Path
 ) -> None:
