@@ -1,6 +1,7 @@
 """Rank correlation of accuracy with what clusters tell, in which equal values are ties."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -57,7 +58,8 @@ def correlations(summaries: Sequence[PointSummary], metric: str = ACCURACIES[0])
 
     A part of fewer than 3 points is left out, and one that is all of them.
     """
-    temperatures = sorted({each.temperature for each in summaries if each.temperature is not None})
+    points = Counter(each.temperature for each in summaries if each.temperature is not None)
+    temperatures = sorted(value for value, count in points.items() if count >= FEWEST_POINTS)
     parts = [("all points", list(summaries))]
     parts += [(f"t={value:g}", [each for each in summaries if each.temperature == value]) for value in temperatures]
     parts.append(("without the reference points", [each for each in summaries if not each.role.is_reference]))

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from clray.report.many import bands, thinned_groups, thinned_lines
 from clray.report.results import Sweep, TrialResult
 from clray.report.roles import Role
 from clray.report.summary import INFORMATION, PointSummary, metric_name, summarize
@@ -143,19 +144,20 @@ def plane(sweeps: Sequence[Sweep], metric: str) -> Plane:
 
     InfoNCE lies at (H(T), H(Z) - H(T)), SupCon at (H(T), 0).
     """
-    numbers = _numbers(sweeps)
+    named = bands(trial.temperature for sweep in sweeps for trial in sweep.trials)
     groups: dict[tuple[str, int, bool, bool], list[PlaneMark]] = {}
     names: dict[tuple[str, int, bool, bool], str] = {}
     for sweep in sweeps:
         prefix = _prefix(sweep, sweeps)
         for trial in sweep.trials:
             if {metric, *INFORMATION} <= trial.metrics.keys():
-                key = (prefix, numbers[trial.temperature], trial.role.is_reference, not trial.is_finished)
+                key = (prefix, named[trial.temperature][0], trial.role.is_reference, not trial.is_finished)
                 groups.setdefault(key, []).append(_plane_mark(trial, metric))
-                names[key] = prefix + _group_name(trial)
-    found = (PlaneGroup(names[key], *key[1:], tuple(groups[key])) for key in sorted(groups))
+                names[key] = prefix + _group_name(trial, named[trial.temperature][1])
+    found = [PlaneGroup(names[key], *key[1:], tuple(groups[key])) for key in sorted(groups)]
     floor = sweeps[0].untrained.get(metric)
-    return Plane(_shown_metric(sweeps, metric), tuple(found), _corners(sweeps), None if floor is None else 100 * floor)
+    shown = thinned_groups(found)
+    return Plane(_shown_metric(sweeps, metric), shown, _corners(sweeps), None if floor is None else 100 * floor)
 
 
 def granularity(sweeps: Sequence[Sweep], metric: str) -> Granularity:
@@ -177,7 +179,19 @@ def granularity(sweeps: Sequence[Sweep], metric: str) -> Granularity:
         lines += _lines(candidates, metric, prefix, numbers)
         if metric in sweep.untrained:
             levels.append(Level(f"{prefix}untrained encoder", None, None, 100 * sweep.untrained[metric], None))
-    return Granularity(_shown_metric(sweeps, metric), tuple(lines), tuple(sorted(levels, key=lambda each: each.name)))
+    ordered = sorted(_best_of_many(levels), key=lambda each: each.name)
+    return Granularity(_shown_metric(sweeps, metric), thinned_lines(lines), tuple(ordered))
+
+
+def _best_of_many(levels: list[Level]) -> list[Level]:
+    """The levels, or of very many the best of each role."""
+    if len(levels) <= 2 * MAX_LINES:
+        return levels
+    best: dict[Role | None, Level] = {}
+    for level in levels:
+        if level.role not in best or level.mean > best[level.role].mean:
+            best[level.role] = level
+    return list(best.values())
 
 
 def _lines(
@@ -269,10 +283,9 @@ def _corners(sweeps: Sequence[Sweep]) -> tuple[Corner, ...]:
 
 
 def _numbers(sweeps: Sequence[Sweep]) -> dict[float | None, int]:
-    """Numbers of the temperatures, from 0 by rising value."""
-    values = {trial.temperature for sweep in sweeps for trial in sweep.trials}
-    ordered = sorted(values, key=lambda value: (value is None, value or 0.0))
-    return {value: number for number, value in enumerate(ordered)}
+    """Numbers of the temperatures, or of their ranges, from 0 by rising value."""
+    named = bands(trial.temperature for sweep in sweeps for trial in sweep.trials)
+    return {value: number for value, (number, _) in named.items()}
 
 
 def _shown_metric(sweeps: Sequence[Sweep], metric: str) -> str:
@@ -285,9 +298,9 @@ def _prefix(sweep: Sweep, sweeps: Sequence[Sweep]) -> str:
     return f"{sweep.name}, " if len(sweeps) > 1 else ""
 
 
-def _group_name(trial: TrialResult) -> str:
+def _group_name(trial: TrialResult, temperature: str) -> str:
     parts = ["reference"] if trial.role.is_reference else []
-    parts += [] if trial.temperature is None else [f"t={trial.temperature:g}"]
+    parts += [temperature] if temperature else []
     parts += [] if trial.is_finished else ["ended early"]
     return ", ".join(parts) or "trials"
 

@@ -12,6 +12,8 @@ from clray.report.summary import ACCURACIES, HEADER, as_rows, summarize
 from clray.report.text import as_html
 
 RESPONSIVE = {"responsive": True}
+MAX_ROWS = 300
+"""Of a table, which a page shows at once."""
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color: #222 }
 table { border-collapse: collapse; margin: 1rem 0 } td, th { padding: .25rem .8rem; text-align: right }
@@ -65,15 +67,20 @@ def _section(sweep: Sweep, metric: str) -> str:
     first, *rest = sentences(answer)
     summaries = summarize(sweep.trials, metric)
     marked = next(number for number, each in enumerate(summaries) if each.point == answer.best.point)
+    # The best of very many, and the one that the answer names.
+    kept = [number for number in range(len(summaries)) if number < MAX_ROWS or number == marked]
+    shown, marked = [summaries[number] for number in kept], kept.index(marked)
     lines = "".join(f"<li>{as_html(describe(each))}</li>" for each in correlations(summaries, metric))
     ended = [trial for trial in sweep.trials if not trial.is_finished]
     early = ""
     if ended:
-        rows = [(trial.name, trial.reason or trial.state) for trial in ended]
-        early = f"<h3>Ended early</h3><div class='early'>{_table(('trial', 'why'), rows)}</div>"
+        rows = [(trial.name, trial.reason or trial.state) for trial in ended[:MAX_ROWS]]
+        others = _left_out(len(ended) - len(rows), "trials")
+        early = f"<h3>Ended early</h3><div class='early'>{_table(('trial', 'why'), rows)}</div>{others}"
+    table = _table(HEADER, as_rows(shown), marked=marked) + _left_out(len(summaries) - len(shown), "points")
     return (
         f'<h2>{as_html(sweep.name)}</h2><p class="answer">{as_html(first)}</p><p>{as_html(" ".join(rest))}</p>'
-        f"{_table(HEADER, as_rows(summaries), marked=marked)}<ul>{lines}</ul>{early}"
+        f"{table}<ul>{lines}</ul>{early}"
     )
 
 
@@ -81,7 +88,13 @@ def _comparison(first: Sweep, second: Sweep, metric: str) -> str:
     rows = comparison_rows(first, second, metric)
     if not rows:
         return '<h2>Compared</h2><p class="note">The sweeps have no point in common.</p>'
-    return f"<h2>Compared</h2>{_table(('point', first.name, second.name, 'difference'), rows)}"
+    table = _table(("point", first.name, second.name, "difference"), rows[:MAX_ROWS])
+    return f"<h2>Compared</h2>{table}{_left_out(len(rows[MAX_ROWS:]), 'points')}"
+
+
+def _left_out(count: int, what: str) -> str:
+    """A line where a table does not show all."""
+    return f'<p class="note">and {count:,} more {what}, in the sweep\'s results.json</p>' if count > 0 else ""
 
 
 def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, marked: int | None = None) -> str:

@@ -38,18 +38,17 @@ def draw_plane(plane: Plane, path: Path, title: str) -> Path:
     scale = ScalarMappable(Normalize(low, high), "viridis")
     colours = scale.cmap(np.arange(256)).tolist()
     for group in plane.groups:
-        for mark in group.marks:
-            red, green, blue, _ = colours[round(255 * (mark.accuracy - low) / (high - low))]
-            colour = to_hex((red, green, blue))
-            axes.scatter(
-                [mark.information], [mark.rest],
-                # Each temperature is smaller than the one before, so that trials at the same place lie in each other.
-                s=170 * 0.45**group.number if group.number < 3 else 30,
-                facecolors="none" if group.is_early else [colour],
-                edgecolors=[colour] if group.is_early else ["0.5" if group.is_reference else "black"],
-                marker=MARKERS[group.number % len(MARKERS)], linewidths=1.0 if group.is_early else 0.6,
-                zorder=3 + group.number,
-            )  # fmt: skip
+        places = [round(255 * (mark.accuracy - low) / (high - low)) for mark in group.marks]
+        shown = [to_hex((red, green, blue)) for red, green, blue, _ in (colours[place] for place in places)]
+        axes.scatter(
+            [mark.information for mark in group.marks], [mark.rest for mark in group.marks],
+            # Each temperature is smaller than the one before, so that trials at the same place lie in each other.
+            s=170 * 0.45**group.number if group.number < 3 else 30,
+            facecolors="none" if group.is_early else shown,
+            edgecolors=shown if group.is_early else "0.5" if group.is_reference else "black",
+            marker=MARKERS[group.number % len(MARKERS)], linewidths=1.0 if group.is_early else 0.6,
+            zorder=3 + group.number,
+        )  # fmt: skip
     for text, x, y in _labels(plane):
         _annotate(axes, text, (x, y), (-11, 0), "right", 7.5)
     bar = figure.colorbar(scale, ax=axes, label=f"{plane.metric} (%)")
