@@ -48,7 +48,8 @@ class EmbeddingBank:
         return F.normalize(self.vectors.float(), dim=1).cpu().numpy()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"vectors": self.vectors, "seen": self.seen}
+        """On the CPU: a tensor that is sent from a GPU makes its receiver use the sender's."""
+        return {"vectors": self.vectors.cpu(), "seen": self.seen.cpu()}
 
     def load_rows(self, state: dict[str, Any]) -> None:
         """Take this worker's rows of a bank of the whole data set, as `merge_banks` makes it."""

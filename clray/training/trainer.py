@@ -22,7 +22,7 @@ from clray.training.cluster_metrics import ClusterMetrics
 from clray.training.epoch import EpochMeter, mean_state, train_steps
 from clray.training.recluster import Reclusterer, ids_on_device
 from clray.training.state import create_state, share_buffers, wrap_for_workers
-from clray.training.workers.session import Metrics, Session, gather, gather_objects
+from clray.training.workers.session import Metrics, Session, gather, gather_on_first
 
 
 def check_against_data(config: Config, data: Dataset) -> None:
@@ -162,11 +162,11 @@ class _Run:
     def checkpoint(self) -> dict[str, Any] | None:
         """What the run goes on from, on rank 0; every rank must call it."""
         bank = self.state.bank
-        parts = gather_objects(
+        parts = gather_on_first(
             {"meter": self.meter.state_dict(), "bank": None if bank is None else bank.state_dict()},
             self.session.world_size,
         )
-        if self.session.rank != 0:
+        if parts is None:
             return None
         return {
             **self.state.to_checkpoint(self.config, self.data.num_channels),

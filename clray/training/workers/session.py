@@ -144,6 +144,18 @@ def gather_objects(value: Any, world_size: int) -> list[Any]:
     return gathered
 
 
+def gather_on_first(value: Any, world_size: int) -> list[Any] | None:
+    """What all workers hold, by rank, on rank 0 alone; None on the others, which receive nothing.
+
+    Every rank must call it.
+    """
+    if world_size == 1:
+        return [value]
+    gathered: list[Any] | None = [None] * world_size if dist.get_rank() == 0 else None
+    dist.gather_object(value, gathered, dst=0)
+    return gathered
+
+
 def agree(flag: bool, session: Session) -> bool:
     """Whether the flag is set on every worker; every rank must call it."""
     if session.world_size == 1:

@@ -1,0 +1,48 @@
+"""What a checkpoint gathers arrives at rank 0 alone."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from clray.training.workers.session import gather_on_first
+
+NUM_BYTES = 32 * 2**20
+
+
+def memory(name: str) -> int:
+    """Bytes of this process, `VmRSS` now or `VmHWM` at most."""
+    found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
+    assert found is not None
+    return 1024 * int(found[1])
+
+
+def worker(rank: int, world_size: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world_size)
+    bank = torch.full((NUM_BYTES,), rank, dtype=torch.uint8)
+    gather_on_first(bank[:1], world_size)
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak starts anew
+    before = memory("VmRSS")
+    parts = gather_on_first({"bank": bank}, world_size)
+    grown = memory("VmHWM") - before
+    firsts = None if parts is None else [int(part["bank"][0]) for part in parts]
+    torch.save((firsts, grown), f"{folder}/{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_only_rank_0_receives_the_banks_of_all(tmp_path: Path) -> None:
+    mp.spawn(worker, (4, str(tmp_path)), nprocs=4)
+    found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(4)]
+    assert [firsts for firsts, _ in found] == [[0, 1, 2, 3], None, None, None]
+    # Its own part as bytes, and a copy or two of these; not the parts of four.
+    assert max(grown for _, grown in found[1:]) < 3.5 * NUM_BYTES
+
+
+def test_one_worker_has_what_it_holds() -> None:
+    assert gather_on_first("x", 1) == ["x"]
