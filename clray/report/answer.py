@@ -142,6 +142,11 @@ def sentences(answer: Answer) -> list[str]:
     ]
 
 
+def headline(answer: Answer) -> str:
+    """The first sentence, and what the clusters tell: for a place with room for two lines."""
+    return " ".join([_first_sentence(answer), *list(_on_information(answer))[:1]])
+
+
 def describe_answer(sweep: Sweep, metric: str = ACCURACIES[0]) -> list[str]:
     """The sentences of a sweep, or that no trial has finished."""
     answer = answer_of(sweep, metric)

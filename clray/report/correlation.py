@@ -9,7 +9,15 @@ import numpy as np
 from scipy.stats import rankdata
 from scipy.stats import t as student_t
 
-from clray.report.summary import ABOVE_CHANCE, ACCURACIES, INFORMATION, SHORT_NAMES, PointSummary, metric_name
+from clray.report.summary import (
+    ABOVE_CHANCE,
+    ACCURACIES,
+    INFORMATION,
+    SHORT_NAMES,
+    PointSummary,
+    metric_name,
+    reported_metric,
+)
 
 TIE_DIGITS = 9
 """Values equal to so many decimals are ties: what differs beyond is the rounding of sums of logarithms."""
@@ -56,8 +64,10 @@ def correlations(summaries: Sequence[PointSummary], metric: str = ACCURACIES[0])
 
     Given over all points, within each temperature, and without the reference points.
 
-    A part of fewer than 3 points is left out, and one that is all of them.
+    A part of fewer than 3 points is left out, and one that is all of them. Accuracy is that on the test images where
+    all points have it.
     """
+    metric = reported_metric(summaries, metric)
     points = Counter(each.temperature for each in summaries if each.temperature is not None)
     temperatures = sorted(value for value, count in points.items() if count >= FEWEST_POINTS)
     parts = [("all points", list(summaries))]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from clray.config import Config, dump_yaml, flatten, override
 from clray.data.samples import Dataset
-from clray.report.answer import NO_TRIAL, answer_of, sentences
+from clray.report.answer import NO_TRIAL, Answer, answer_of, headline, sentences
 from clray.report.figures import granularity, plane
 from clray.report.markdown import escape
 from clray.report.page import write_page
@@ -74,7 +74,7 @@ def conclude(
         places["report"] = write_page([sweep], folder / PAGE_FILE)
         places["best"] = _write_best(best, said[0], config, folder)
         _log_sweep(sweep, config, parent)
-        _log_best(finished, best, said, config, data, tracker, parent)
+        _log_best(finished, best, answer, config, data, tracker, parent)
     for file in places.values():
         parent.log_file(file)
     return Conclusion(places, best, said)
@@ -134,12 +134,12 @@ def _log_sweep(sweep: Sweep, config: Config, parent: RunLogger) -> None:
 
 
 def _log_best(
-    finished: list[TrialRecord], best: TrialRecord, answer: tuple[str, ...], config: Config, data: Dataset,
+    finished: list[TrialRecord], best: TrialRecord, answer: Answer, config: Config, data: Dataset,
     tracker: Tracker, parent: RunLogger,
 ) -> None:  # fmt: skip
-    about = escape(" ".join(answer))
+    about = escape(" ".join(sentences(answer)))
     parent.set_tags(note=about, best_trial=best.point.name)
-    parent.set_headline(escape(answer[0]), config.sweep.metric, PAGE_FILE)
+    parent.set_headline(escape(headline(answer)), config.sweep.metric, PAGE_FILE)
     values = {
         f"best/{name}": value
         for name, value in best.metrics.items()

@@ -1,6 +1,7 @@
 """Rank correlations over the points."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -57,6 +58,14 @@ def test_ranks_that_agree_correlate_fully_and_their_opposite_inversely() -> None
     of_information, of_rest = correlations(summarize(trials))
     assert of_information.coefficient == pytest.approx(1)
     assert of_rest.coefficient == pytest.approx(-1)
+
+
+def test_the_test_images_count_where_all_points_have_been_measured_on_them() -> None:
+    trials = [trial(f"k={i}", 1 - i / 10, information=i) for i in range(1, 6)]
+    on_test = [replace(each, metrics={**each.metrics, "test/linear_accuracy": 1 - each.metrics["eval/linear_accuracy"]})
+               for each in trials]  # fmt: skip
+    assert correlations(summarize(on_test))[0].coefficient == pytest.approx(1)
+    assert correlations(summarize([*on_test[:4], trials[4]]))[0].coefficient == pytest.approx(-1)
 
 
 def test_two_points_have_no_correlation() -> None:

@@ -48,6 +48,7 @@ def test_everything_that_names_a_best_trial_names_the_best_candidate(concluded: 
     assert load_config(folder / "best.yaml").clusters.num_clusters == 3
     assert (folder / "best.yaml").read_text().startswith("# The best clusters are k=3, 60.0 % linear accuracy")
     assert "The best clusters are k=3" in parent.set_headline.call_args.args[0]
+    assert "I(Z;T)" in parent.set_headline.call_args.args[0]
     assert [record.point.name for record in ranked if record.mlflow.set_tags.called] == ["k=3"]
     assert json.loads((folder / "results.json").read_text())["answer"] == list(found.answer)
 
