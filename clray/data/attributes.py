@@ -72,7 +72,7 @@ def _encode_lists(name: str, rows: list[list[str] | None]) -> dict[str, tuple[np
     counts = np.bincount(codes, minlength=len(values))
     chosen = np.sort(np.argsort(-counts, kind="stable")[:MAX_VALUES])
     is_missing = np.array([row is None for row in rows])
-    attributes = {}
+    attributes: dict[str, tuple[np.ndarray, tuple[str, ...]]] = {}
     for code in chosen:
         column = np.zeros(len(rows), np.int32)
         column[number[codes == code]] = 1

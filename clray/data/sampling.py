@@ -61,4 +61,5 @@ def draw_partners(
     sizes = np.bincount(cluster_ids)
     starts = np.cumsum(sizes) - sizes
     own = cluster_ids[indices]
-    return members[starts[own] + (generator.random(len(indices)) * sizes[own]).astype(np.int64)]
+    drawn: np.ndarray = members[starts[own] + (generator.random(len(indices)) * sizes[own]).astype(np.int64)]
+    return drawn

@@ -22,11 +22,15 @@ class ArrayImages:
 
     @property
     def channels(self) -> int:
-        return self.pixels.shape[1]
+        return int(self.pixels.shape[1])
 
     @property
     def size(self) -> tuple[int, int]:
         return self.pixels.shape[2], self.pixels.shape[3]
+
+    @property
+    def is_decoded(self) -> bool:
+        return True
 
     @property
     def is_sequential(self) -> bool:

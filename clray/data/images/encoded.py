@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from jaxtyping import Int
 from PIL import Image
@@ -44,7 +45,7 @@ class EncodedImages:
         white: that of `decode_image`.
     """
 
-    payloads: Sequence[Any]
+    payloads: list[Payload | NoImage | None] | pa.Array
     rows: tuple[str, ...]
     image_size: int | None
     white: float | None = None
@@ -58,6 +59,10 @@ class EncodedImages:
         return None if self.image_size is None else (self.image_size, self.image_size)
 
     @property
+    def is_decoded(self) -> bool:
+        return False
+
+    @property
     def is_sequential(self) -> bool:
         return False
 
@@ -66,8 +71,10 @@ class EncodedImages:
 
     def payload(self, index: int) -> Payload | NoImage | None:
         """An encoded image, or the file that holds one."""
-        item = self.payloads[index]
-        return item if isinstance(self.payloads, list) else item.as_py()
+        if isinstance(self.payloads, list):
+            return self.payloads[index]
+        encoded: bytes | None = self.payloads[index].as_py()
+        return encoded
 
     def name(self, index: int) -> str:
         return self.rows[index]
@@ -81,9 +88,9 @@ class EncodedImages:
 
     def select(self, indices: Int[np.ndarray, " m"]) -> "EncodedImages":
         if isinstance(self.payloads, list):
-            payloads: Sequence[Any] = [self.payloads[i] for i in indices]
+            payloads: Any = [self.payloads[i] for i in indices]
         else:
-            payloads = self.payloads.take(indices)
+            payloads = self.payloads.take(pa.array(indices))
         return replace(self, payloads=payloads, rows=tuple(self.rows[i] for i in indices))
 
     def shards(self, world_size: int) -> list[np.ndarray]:

@@ -48,6 +48,11 @@ class Images(Protocol):
         ...
 
     @property
+    def is_decoded(self) -> bool:
+        """Whether the pixels are at hand; others are decoded while training."""
+        ...
+
+    @property
     def is_sequential(self) -> bool:
         """Whether images far apart cannot be had at once, as they are read in runs."""
         ...

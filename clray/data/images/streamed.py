@@ -61,6 +61,10 @@ class StreamedImages:
         return None if self.image_size is None else (self.image_size, self.image_size)
 
     @property
+    def is_decoded(self) -> bool:
+        return False
+
+    @property
     def is_sequential(self) -> bool:
         return True
 
@@ -167,7 +171,8 @@ class _Reader:
                 column = file.read_row_group(group.number, columns=[group.column])
             self.kept[number] = pa.concat_arrays([image_bytes(chunk) for chunk in column.column(0).chunks])
         self.kept.move_to_end(number)
-        return self.kept[number][int(row) - groups[number].start].as_py()
+        encoded: bytes | None = self.kept[number][int(row) - groups[number].start].as_py()
+        return encoded
 
 
 def _group_of(groups: tuple[RowGroup, ...], row: int) -> int:

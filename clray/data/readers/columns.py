@@ -87,7 +87,8 @@ def from_arrow(column: pa.ChunkedArray) -> pd.Series:
         return pd.Series(column.to_pylist(), dtype="boolean")
     if column.null_count and pa.types.is_integer(kind):
         return pd.Series(column.to_pylist(), dtype="UInt64" if pa.types.is_unsigned_integer(kind) else "Int64")
-    return column.to_pandas()
+    values: pd.Series = column.to_pandas()
+    return values
 
 
 def encode_values(values: pd.Series) -> np.ndarray:

@@ -65,12 +65,11 @@ def read_parquet(path: Path, config: DataConfig, part: SplitName | None = None) 
         labels = from_arrow(table[label_column])
         attributes = {name: from_arrow(table[name]) for name in names if name != label_column}
     images: EncodedImages | StreamedImages
+    path_notes: list[str] = []
     if sum(group.num_bytes for group in groups) > config.memory_limit_mib * 2**20:
         _require_small_groups(groups, config)
-        images, path_notes = (
-            StreamedImages(groups, np.arange(table.num_rows), config.image_size, config.max_pixel_value),
-            [],
-        )
+        rows = np.arange(table.num_rows)
+        images = StreamedImages(groups, rows, config.image_size, config.max_pixel_value)
     else:
         images, path_notes = _read_images(path, files, config)
     return Split(images, labels, attributes, (*index_notes, *missing_notes, *path_notes))

@@ -29,11 +29,11 @@ def _read_digits(_: DataConfig) -> tuple[Split, None]:
 
 
 def _read_parquet(config: DataConfig) -> tuple[Split, Split | None]:
-    path = _train_path(config)
+    path, test = _train_path(config), None
     if config.test_path is not None:
         test = read_parquet(Path(config.test_path), config, "test")
-    else:
-        test = read_parquet(path, config, "test") if has_test_files(path) else None
+    elif has_test_files(path):
+        test = read_parquet(path, config, "test")
     train = read_parquet(path, config, "train")
     unused = unused_files(path, has_test_path=config.test_path is not None)
     return replace(train, notes=(*train.notes, *unused)), test
@@ -45,11 +45,11 @@ def _read_csv(config: DataConfig) -> tuple[Split, Split | None]:
 
 
 def _read_imagefolder(config: DataConfig) -> tuple[Split, Split | None]:
-    root = _train_path(config)
+    root, test = _train_path(config), None
     if config.test_path is not None:
         test = read_folder(Path(config.test_path), config, "test")
-    else:
-        test = read_folder(root, config, "test") if has_test_folder(root) else None
+    elif has_test_folder(root):
+        test = read_folder(root, config, "test")
     return read_folder(root, config, "train"), test
 
 

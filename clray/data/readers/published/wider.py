@@ -32,7 +32,8 @@ def read_wider(root: Path) -> Catalog:
     Raises:
         UserError: missing or malformed annotations.
     """
-    rows, names, no_people, unspecified = [], (), 0, 0
+    names: tuple[str, ...] = ()
+    rows, no_people, unspecified = [], 0, 0
     for file in FILES:
         path = require_file(root, [folder + file for folder in FOLDERS], SOURCE)
         tree = _load(path)
