@@ -146,14 +146,18 @@ def lloyd(
             _update(descent, each, options)
         if on_iteration is not None:
             on_iteration(shards, descents, sums)
-    best = [
-        min((d for d in descents if d.num_clusters == k), key=lambda d: (d.history[-1], d.redo)) for k in num_clusters
-    ]
+    best = [_best([d for d in descents if d.num_clusters == k]) for k in num_clusters]
     assigned = shards.assign([descent.centroids for descent in best])
     return [
         Clustering(descent.centroids, ids, inertia, descent.history)
         for descent, (ids, inertia) in zip(best, assigned, strict=True)
     ]
+
+
+def _best(starts: Sequence[Descent]) -> Descent:
+    """The first start among those of the lowest inertia; rounding, which differs with the shards, decides nothing."""
+    least = min(each.history[-1] for each in starts)
+    return next(each for each in starts if each.history[-1] <= least * (1 + 1e-9))
 
 
 def _start(

@@ -211,3 +211,12 @@ def test_rows_fall_to_the_slice_they_lie_in() -> None:
 def test_refuses_an_impossible_number_of_clusters(num_clusters: int) -> None:
     with pytest.raises(UserError, match=f"between 1 and 20 .* got {num_clusters}"):
         cluster(shards_of(blobs(20), 2), num_clusters)
+
+
+@pytest.mark.parametrize("nudge", [-1e-13, 1e-13])
+def test_rounding_does_not_choose_among_equal_starts(nudge: float) -> None:
+    """One shard and three add up in another order: equal starts then differ in their last digits."""
+    vectors = blobs(100)
+    descents = [Descent(redo, vectors[redo : redo + 5], [7.0 * (1 + redo * nudge)], True) for redo in (0, 1)]
+    (found,) = lloyd(shards_of(vectors, 1), [5], descents=descents)
+    np.testing.assert_array_equal(found.centroids, vectors[:5])

@@ -63,10 +63,6 @@ class ObjectiveConfig(Section):
     grows as 1/temperature, so that under SGD a sweep over temperature also sweeps the learning rate."""
 
     @property
-    def uses_queue(self) -> bool:
-        return self.negatives == "queue" or self.name == "pcl"
-
-    @property
     def is_classification(self) -> bool:
         return self.name in ("cluster-prediction", "supervised")
 
