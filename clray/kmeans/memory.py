@@ -76,13 +76,52 @@ def process_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def available_bytes() -> int | None:
-    """Memory that this machine could give out now, or None where it does not say."""
-    path = Path("/proc/meminfo")
+def available_bytes(root: Path = Path("/")) -> int | None:
+    """Memory that this process could still take: of the machine, or what is left of a control group's limit.
+
+    None where the system does not say. `root` is where /proc and /sys lie.
+    """
+    path = root / "proc/meminfo"
     if not path.exists():
         return None
     lines = dict(line.split(":", 1) for line in path.read_text(encoding="ascii").splitlines())
-    return int(lines["MemAvailable"].split()[0]) * 1024
+    free = int(lines["MemAvailable"].split()[0]) * 1024
+    return min([free, *_left_in_groups(root)])
+
+
+def _left_in_groups(root: Path) -> list[int]:
+    """What is left in the process's control group and those above it, of version 1 and 2; kernel doc cgroup-v2.rst."""
+    own = root / "proc/self/cgroup"
+    left = []
+    for line in own.read_text(encoding="utf-8").splitlines() if own.exists() else []:
+        _, controllers, place = line.split(":", 2)
+        if controllers == "":
+            mount, limit, used = root / "sys/fs/cgroup", "memory.max", "memory.current"
+        elif "memory" in controllers.split(","):
+            mount, limit, used = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+        else:
+            continue
+        # Within a container the group's place is that of the host, of which only the mount's root can be seen.
+        parts = Path(place.lstrip("/")).parts
+        for folder in [mount.joinpath(*parts[:depth]) for depth in range(len(parts) + 1)]:
+            bound, taken = _number(folder / limit), _number(folder / used)
+            if bound is not None and taken is not None:
+                left.append(max(bound - taken + _file_cache(folder / "memory.stat"), 0))
+    return left
+
+
+def _file_cache(stat: Path) -> int:
+    """Pages of files, counted as used, that the kernel gives up when they are needed."""
+    lines = stat.read_text(encoding="ascii").splitlines() if stat.is_file() else []
+    counts = dict(line.split(" ", 1) for line in lines if " " in line)
+    return int(counts.get("total_inactive_file", counts.get("inactive_file", 0)))
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):  # not there, or `max`
+        return None
 
 
 def bytes_per_shard(wanted: int | str | None, num_shards: int) -> int | None:

@@ -268,6 +268,8 @@ def _told_as_users_error(
 ) -> Iterator[None]:
     try:
         yield
+    except UserError:  # a ValueError too
+        raise
     except errors as error:
         raise UserError(f"{path}: {what}: {_first_line(error)}") from error
 
