@@ -49,8 +49,9 @@ def check_value(key: str, value: Any, where: str) -> None:
     for section in sections:
         model = model.model_fields[section].annotation
     field = model.model_fields[name]
+    kind = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
     try:
-        TypeAdapter(Annotated[field.annotation, *field.metadata]).validate_python(value)
+        TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
         raise UserError(f"{where}: {_describe({**error.errors()[0], 'loc': (key,)})}") from None
 

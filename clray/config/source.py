@@ -14,6 +14,7 @@ from clray.errors import UserError
 
 EXTENDS = "extends"
 """Key of a config file that names another, whose values it takes over and replaces."""
+LONGEST_CHAIN = 20
 Source = str | os.PathLike[str] | Mapping[str, Any] | Config
 """A config: the path of a YAML file, a tree of sections, or a Config."""
 
@@ -75,14 +76,24 @@ def _extended(tree: dict[str, Any], path: Path, chain: tuple[Path, ...]) -> dict
     name = tree.pop(EXTENDS)
     if not isinstance(name, str):
         raise UserError(f"{path}: extends must be the path of a config; got {shown(name)}")
-    chain = (*chain, path.resolve())
     base = path.parent / name
-    if base.resolve() in chain:
+    if "\0" in name or not _is_utf8(name) or len(chain) > LONGEST_CHAIN:
+        raise UserError(f"{path}: extends {shown(name)}: no path of a config, or over {LONGEST_CHAIN} others")
+    chain = (*chain, Path(os.path.realpath(path)))
+    if Path(os.path.realpath(base)) in chain:
         raise UserError(f"{path}: extends {name}, which leads back to itself: {' -> '.join(map(str, chain))}")
     try:
         return _merged(_load(base, chain), tree)
     except UserError as error:
         raise UserError(f"{path}: extends {name}: {error}") from None
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _merged(base: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def parse_counts(num_clusters: int | Sequence[int]) -> tuple[int, ...]:
     """
     given: Any = num_clusters
     several = isinstance(given, Sequence | np.ndarray | set | range) and not isinstance(given, str | bytes)
-    values = list(given) if several and np.ndim(given) else [given]
+    values = list(given) if several and getattr(given, "ndim", 1) else [given]
     try:
         counts = tuple(whole_number(each) for each in values)
     except ValueError:
@@ -113,6 +113,6 @@ def shown(value: Any) -> str:
     if value is None or isinstance(value, bool | int | float | str | bytes | np.generic):
         return repr(value.item() if isinstance(value, np.generic) else value)[:100]
     if isinstance(value, list | tuple) and len(value) <= 10:
-        inside = ", ".join(shown(each) for each in value)
+        inside = ", ".join("[...]" if isinstance(each, list | tuple) else shown(each) for each in value)
         return f"[{inside}]" if isinstance(value, list) else f"({inside})"
     return f"a {type(value).__name__}"

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from clray.config import Config, parse_config, with_overrides
+from clray.config.plain import shown
 from clray.config.sections import OBJECTIVE_SOURCES, ClustersConfig, ObjectiveConfig
 from clray.errors import UserError
 from clray.seeding import derive_seed
@@ -169,9 +170,9 @@ def point_name(overrides: dict[str, Any]) -> str:
     """`{"objective.name": "cl-infonce", "clusters.source": "kmeans", "clusters.num_clusters": 50}` as `k=50`."""
     objective = overrides.get("objective.name", DEFAULT_OBJECTIVE)
     source = overrides.get("clusters.source", DEFAULT_SOURCE)
-    parts = [objective] if objective != DEFAULT_OBJECTIVE else []
-    if source != DEFAULT_SOURCE and objective not in OBJECTIVE_SOURCES:
-        parts.append(source)
+    parts = [_shown(objective)] if objective != DEFAULT_OBJECTIVE else []
+    if source != DEFAULT_SOURCE and _shown(objective) not in OBJECTIVE_SOURCES:
+        parts.append(_shown(source))
     for key, value in overrides.items():
         if key not in ("objective.name", "clusters.source"):
             parts.append(f"{SHORT_NAMES.get(key, key.rsplit('.', 1)[-1])}={_shown(value)}")
@@ -180,8 +181,8 @@ def point_name(overrides: dict[str, Any]) -> str:
 
 def _shown(value: Any) -> str:
     if isinstance(value, list | tuple):
-        return ",".join(map(_shown, value))
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+        return ",".join("[...]" if isinstance(each, list | tuple) else _shown(each) for each in value)
+    return f"{value:.4g}" if isinstance(value, float) else value if isinstance(value, str) else shown(value)
 
 
 def _tune_sampler(config: Config) -> Callable[[Domain], Any]:

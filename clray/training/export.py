@@ -1,10 +1,12 @@
 """A trained encoder for use elsewhere: its weights as safetensors, and embeddings of any images."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from safetensors.torch import save_file
 
 from clray.config import Config
@@ -17,10 +19,33 @@ from clray.training.workers.session import default_device
 
 
 def load_model(checkpoint: dict[str, Any], config: Config) -> ContrastiveModel:
-    """The checkpoint's model, on the CPU."""
-    model = ContrastiveModel(config, checkpoint["num_channels"], checkpoint["num_clusters"][0])
-    model.load_state_dict(checkpoint["model"])
+    """The checkpoint's model, on the CPU.
+
+    Raises:
+        UserError: parts are missing, or the weights are not those of the model that the config describes.
+    """
+    try:
+        num_channels, num_clusters = checkpoint["num_channels"], checkpoint["num_clusters"][0]
+        if type(num_channels) is not int or type(num_clusters) is not int or min(num_channels, num_clusters) < 1:
+            raise ValueError("expected counts of channels and clusters")
+        with torch.device("meta"):  # nothing is allocated for a size that the weights do not have
+            _load(ContrastiveModel(config, num_channels, num_clusters), checkpoint["model"])
+        model = ContrastiveModel(config, num_channels, num_clusters)
+        _load(model, checkpoint["model"])
+    except UserError:
+        raise
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"the checkpoint is damaged, or of another version of clray: {type(error).__name__}: {reason}"
+        ) from error
     return model
+
+
+def _load(model: ContrastiveModel, weights: dict[str, Any]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that copying to the meta device does nothing
+        model.load_state_dict(weights)
 
 
 def export_encoder(checkpoint: dict[str, Any], config: Config, path: Path) -> dict[str, str]:

@@ -103,7 +103,7 @@ def test_what_a_sweep_reads_for_all_its_trials_is_refused(module: ModuleType) ->
 
 
 def test_what_the_shards_take_from_the_config_is_refused() -> None:
-    source = inspect.getsource(actors.start_shard_actors) + inspect.getsource(actors.shard_group)
+    source = inspect.getsource(actors)
     read = {
         node.attr
         for node in ast.walk(ast.parse(source))

@@ -3,6 +3,7 @@
 Plain reads instead of memory maps: mapped pages count as the reader's memory, and a shard promises a bound on its own.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -275,7 +276,8 @@ def _told_as_users_error(
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    text = re.sub(r" at 0x[0-9a-f]+", "", str(error))  # NumPy shows nodes of the header it could not parse
+    return (text.strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def _holds_floats(kind: pa.DataType) -> bool:
