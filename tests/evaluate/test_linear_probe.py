@@ -33,3 +33,19 @@ def test_few_labels_take_as_many_of_each_class() -> None:
     assert np.bincount(labels[chosen]).tolist() == [5, 5, 5, 2]
     assert len(set(chosen)) == len(chosen)
     assert len(choose_labelled(labels, None, seed=0)) == len(labels)
+
+
+def test_test_samples_are_scaled_by_what_the_training_samples_taught() -> None:
+    """Neither a common offset nor the scale of a dimension changes what is right."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 600)
+    h = (np.eye(3)[labels] + 0.3 * rng.normal(size=(600, 3))).astype(np.float32)
+    accuracies = []
+    for scale, offset in ((1.0, 0.0), (np.array([1e-3, 1.0, 1e3]), 50.0)):
+        moved = (h * scale + offset).astype(np.float32)
+        splits = (moved[:300], labels[:300], moved[300:], labels[300:])
+        accuracies.append(
+            linear_probe_accuracy(*splits, num_classes=3, config=EvaluateConfig(probe_epochs=20), seed=0, device=CPU)
+        )
+    assert accuracies[0] > 0.8
+    assert accuracies[1] == pytest.approx(accuracies[0], abs=0.02)

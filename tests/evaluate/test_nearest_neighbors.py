@@ -21,3 +21,10 @@ def test_agrees_with_scikit_learn(num_neighbors: int) -> None:
 
 def test_a_sample_among_its_own_training_set_finds_itself() -> None:
     assert nearest_neighbor_accuracy(H, LABELS, H, LABELS, num_neighbors=1) == 1.0
+
+
+def test_one_near_neighbour_outvotes_two_that_are_far() -> None:
+    train = np.array([[1, 0.1], [1, 1], [1, -1]], np.float32)
+    splits = (train, np.array([0, 1, 1]), np.array([[1, 0]], np.float32), np.array([0]))
+    assert nearest_neighbor_accuracy(*splits, num_neighbors=3) == 1.0
+    assert nearest_neighbor_accuracy(*splits, num_neighbors=3, temperature=100.0) == 0.0

@@ -4,13 +4,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from clray.config import Config
+from clray.config import Config, override
 from clray.data.load import load_dataset
 from clray.data.samples import Dataset
 from clray.data.validation import with_validation
+from clray.errors import TrainingError
 from clray.model.encoder import ContrastiveModel
 from clray.training.accuracy import evaluate, evaluate_untrained
 from clray.training.workers.session import LocalSession
@@ -62,3 +64,28 @@ def test_the_untrained_encoder_is_measured_on_both(config: Config) -> None:
     found = evaluate_untrained(config, loaded(config))
     assert {"eval/linear_accuracy", "test/linear_accuracy"} <= found.keys()
     assert evaluate_untrained(config, loaded(config))["eval/knn_accuracy"] == found["eval/knn_accuracy"]
+
+
+def test_it_is_the_training_images_that_teach(config: Config) -> None:
+    """Labels that are all one class further in both parts are as right as those of today."""
+    data = replace(loaded(config), validation=None)
+    for part in ("train", "test"):
+        assert measured(config, wrong(data, part), with_test=True)["eval/knn_accuracy"] < 0.3
+    both = wrong(wrong(data, "train"), "test")
+    assert measured(config, both, with_test=True)["eval/knn_accuracy"] > 0.3
+
+
+def test_representations_are_those_of_the_images_without_augmentation(config: Config) -> None:
+    """A test set that is the training set is found in it, neighbour by neighbour."""
+    config = override(config, {"evaluate.num_neighbors": 1})
+    data = loaded(config)
+    assert measured(config, replace(data, test=data.train), with_test=True)["test/knn_accuracy"] == 1
+
+
+def test_a_model_that_gives_nan_is_not_evaluated(config: Config) -> None:
+    model = ContrastiveModel(config, 1, 10)
+    with torch.no_grad():
+        next(model.encoder.parameters()).fill_(np.nan)
+    session = LocalSession(Path(), None, lambda _: None, torch.device("cpu"))
+    with pytest.raises(TrainingError, match="NaN or infinity"):
+        evaluate(config, model, loaded(config), session, with_test=False)
