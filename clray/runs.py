@@ -136,10 +136,10 @@ def train(
         folder = _choose_folder(config, source, name, resume, observer)
         data = _load(config, observer)
         from clray.training.folder import claim_storage
+        from clray.training.metrics import last_metrics, read_metrics
         from clray.training.trainer import check_against_data
         from clray.training.workers.launch import launch, start_for_run
         from clray.training.workers.resources import needs_ray
-        from clray.training.workers.session import read_metrics
 
         check_against_data(config, data)
         claim_storage(config, folder, resume)
@@ -167,7 +167,7 @@ def train(
         _keep(config, folder)
         logger.finish("FINISHED")
     history = read_metrics(folder)
-    return Run(folder, config, history[-1], history, tracker.store.uri, tracker.page_of(folder.name))
+    return Run(folder, config, last_metrics(folder), history, tracker.store.uri, tracker.page_of(folder.name))
 
 
 def sweep(

@@ -64,7 +64,7 @@ class LocalKMeans:
         seed: int,
         initial: list[np.ndarray] | None,
     ) -> "Done":
-        """Cluster now, float32 [n, dim]; the arguments are those of `clray.training.workers.session.Cluster`."""
+        """Cluster now, float32 [n, dim]; the arguments are those of `clray.training.workers.port.Cluster`."""
         bounds = split_rows(len(vectors), self.config.num_shards)
         shards = LocalShards([FaissShard(ArraySlice(vectors[start:stop])) for start, stop in bounds])
         return Done(

@@ -77,7 +77,7 @@ class KMeansService:
             key: names the attempt of a run and the clustering; equal on all ranks.
             config: the run's iterations, redos and spherical mode; the shards are those of the service.
             slices: of this rank, in row order.
-            nested, initial: as for `clray.training.workers.session.Cluster`.
+            nested, initial: as for `clray.training.workers.port.Cluster`.
 
         Raises:
             TimeoutError: another rank did not come.

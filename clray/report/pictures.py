@@ -18,7 +18,8 @@ from clray.report.png import plain, save_figure
 from clray.seeding import derive_seed
 from clray.training.checkpoint import read_checkpoint
 from clray.training.export import load_model
-from clray.training.workers.session import Metrics, default_device, read_metrics
+from clray.training.metrics import Metrics, read_metrics
+from clray.training.workers.process import default_device
 
 PATH_FILE, CLUSTERS_FILE = "information_plane.png", "clusters.png"
 MAX_MAPPED = 2000

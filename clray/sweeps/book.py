@@ -1,11 +1,11 @@
 """The trials of a sweep, those to come and those that are over, across interruptions."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from clray.config import Config
 from clray.errors import UserError
+from clray.json_lines import append_line, read_lines
 from clray.sweeps.search_space import SweepPlan, SweepPoint, repeat_point
 from clray.sweeps.trials import TrialRecord, read_outcome, role_of_config, trial_folder
 
@@ -46,9 +46,7 @@ class TrialBook:
     def add_suggested(self, overrides: dict[str, Any]) -> list[TrialRecord]:
         """Take in a point of a searcher, with its seeds, and remember it; raises UserError where it is not valid."""
         added = self._add(repeat_point(self.config, overrides, len(self.records)))
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / POINTS_FILE).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(overrides) + "\n")
+        append_line(self.folder / POINTS_FILE, overrides)
         return added
 
     def _add(self, points: list[SweepPoint]) -> list[TrialRecord]:
@@ -60,28 +58,20 @@ class TrialBook:
 
     def _suggested_before(self) -> list[dict[str, Any]]:
         path = self.folder / POINTS_FILE
-        if not path.exists():
-            return []
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        # A kill can leave half a line.
-        return [self._as_suggested(line, f"{path}, line {n}") for n, line in enumerate(lines, 1) if line.endswith("\n")]
+        return [self._as_suggested(line, f"{path}, line {n}") for n, line in enumerate(read_lines(path), 1)]
 
-    def _as_suggested(self, line: str, where: str) -> dict[str, Any]:
+    def _as_suggested(self, overrides: dict[str, Any] | None, where: str) -> dict[str, Any]:
         """A point that the search space can have suggested; the file may come from a storage that others write to.
 
         Raises:
             UserError: it sets another key, such as `allow_user_modules`, or a word that the space does not list.
         """
-        try:
-            overrides = json.loads(line)
-        except ValueError:
-            overrides = None
         listed = {
             domain.key: domain.arguments if domain.name in ("grid_search", "choice") else ()
             for domain in self.plan.domains
         }
         if not isinstance(overrides, dict):
-            raise UserError(f"{where}: expected a point of the search space; got {line.strip()[:80]}")
+            raise UserError(f"{where}: expected a point of the search space; got a damaged line; start a new sweep")
         for key, value in overrides.items():
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
             if key not in listed or not (is_number or value in listed[key]):

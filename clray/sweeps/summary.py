@@ -20,8 +20,8 @@ from clray.sweeps.trials import TrialRecord, storage_name
 from clray.sweeps.tuner import start_trial_run
 from clray.track.models import write_model
 from clray.track.runs import RunLogger, Tracker
+from clray.training.metrics import read_metrics
 from clray.training.storage import fetch_checkpoints
-from clray.training.workers.session import read_metrics
 
 RESULTS_FILE, BEST_FILE, PAGE_FILE = "results.json", "best.yaml", "report.html"
 PICTURE_FILE, GRANULARITY_FILE = "information_plane.png", "granularity.png"

@@ -22,9 +22,10 @@ from clray.sweeps.searchers import COST
 from clray.sweeps.trials import storage_name
 from clray.training.accuracy import evaluate_untrained
 from clray.training.checkpoint import CHECKPOINT_FILE
+from clray.training.metrics import Metrics, last_metrics, read_metrics
 from clray.training.storage import Storage, storage_of
-from clray.training.workers.launch import error_line, train_in_group, train_in_process
-from clray.training.workers.session import Metrics, read_metrics
+from clray.training.workers.group import error_line
+from clray.training.workers.launch import launch
 
 ERROR_FILE = "error.txt"
 DONE_FILE = "done"
@@ -96,18 +97,10 @@ def _measure_untrained(config: Config, folder: Path, data: Dataset) -> None:
 
 def _report_again(folder: Path) -> None:
     """Tell Tune, which has not heard of it, what a trial with nothing left to train came to."""
-    tune.report({**read_metrics(folder)[-1], COST: _cost_seconds(folder)})
+    tune.report({**last_metrics(folder), COST: _cost_seconds(folder)})
 
 
 def _train(config: Config, folder: Path, data: list[Any], service: Any | None, storage: Storage | None) -> None:
-    if config.train.num_workers > 1:
-        from ray.tune.integration.ray_train import TuneReportCallback
-
-        train_in_group(
-            config, data[0], folder, service=service, storage=storage, callbacks=(TuneReportCallback(),)
-        )  # fmt: skip
-        _draw(config, folder, ray.get(data[0]))
-        return
     images = ray.get(data[0])
     changes_while_running = config.sweep.scheduler == "pbt"
     if changes_while_running:
@@ -124,7 +117,9 @@ def _train(config: Config, folder: Path, data: list[Any], service: Any | None, s
             shutil.copyfile(folder / CHECKPOINT_FILE, Path(kept) / CHECKPOINT_FILE)
             tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(kept))
 
-    train_in_process(config, images, folder, on_report, service, storage)
+    launch(
+        config, images, folder, service=service, on_report=on_report, storage=storage, reference=data[0]
+    )  # fmt: skip
 
 
 def _take_over_checkpoint(folder: Path) -> None:

@@ -1,18 +1,32 @@
 """A trial of a sweep as the driver sees it, and how it ended."""
 
 import json
+import logging
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel
 
 from clray.config import Config
 from clray.report.roles import Role, role_of
 from clray.sweeps.search_space import SweepPoint
 from clray.track.runs import RunLogger
-from clray.training.workers.session import Metrics
+from clray.training.metrics import Metrics
 
 OUTCOME_FILE = "outcome.json"
+log = logging.getLogger(__name__)
+
+
+class _Outcome(BaseModel):
+    """What of an outcome file is read back."""
+
+    state: Literal["pending", "running", "finished", "pruned", "failed", "stopped"]
+    metrics: dict[str, int | float]
+    reason: str | None
+    changed: dict[str, Any]
+    seconds: float
 
 
 @dataclass
@@ -77,20 +91,27 @@ def write_outcome(record: TrialRecord) -> None:
 
 
 def read_outcome(record: TrialRecord) -> None:
-    """Take over how the trial ended before an interruption, where it did; one that failed is run again."""
+    """Take over how the trial ended before an interruption, where it did; one that failed is run again.
+
+    So is one whose file is damaged: it continues from its checkpoint.
+    """
     path = record.folder / OUTCOME_FILE
     if not path.exists():
         return
-    kept = json.loads(path.read_text(encoding="utf-8"))
-    if kept["state"] in ("finished", "pruned"):
-        record.state, record.reason = kept["state"], kept["reason"]
+    try:
+        kept = _Outcome.model_validate_json(path.read_bytes())
+    except (ValueError, OSError) as error:
+        log.warning("%s is damaged, and the trial is run again: %s", path, str(error).splitlines()[0])
+        return
+    if kept.state in ("finished", "pruned"):
+        record.state, record.reason = kept.state, kept.reason
         # The file may come from a storage: it changes the numbers that were searched, and nothing else.
         record.changed = {
             key: value
-            for key, value in kept["changed"].items()
+            for key, value in kept.changed.items()
             if key in record.point.overrides and isinstance(value, int | float)
         }
-        record.metrics, record.seconds = kept["metrics"], kept["seconds"]
+        record.metrics, record.seconds = kept.metrics, kept.seconds
 
 
 def role_of_config(config: Config, metrics: Metrics) -> Role:

@@ -5,9 +5,7 @@ them to the store in order. While a server is away they stay; every entry can be
 once, so that after a kill the one under way is repeated. What a store refuses is kept aside, with the reason.
 """
 
-import json
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clray.errors import UserError
+from clray.json_lines import append_line, read_lines
 from clray.redaction import hide_credentials
 
 OUTBOX_FILE = "mlflow.outbox.jsonl"
@@ -62,15 +60,10 @@ class Outbox:
             from_start: write all entries again, as to a store that knows none of them.
 
         Raises:
-            UserError: the folder cannot be written.
+            UserError: what is in it cannot be read.
         """
         self.folder, self.write = folder, write
         self.path, self.sent_path = folder / OUTBOX_FILE, folder / SENT_FILE
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            _cut_half_a_line(self.path)
-        except OSError as error:
-            raise _cannot_write(self.path, error) from error
         self.entries = read_entries(folder)
         num_sent = 0 if from_start else min(read_num_sent(folder), len(self.entries))
         self.progress = Progress(len(self.entries), num_sent)
@@ -81,12 +74,8 @@ class Outbox:
 
     def add(self, entry: Entry) -> None:
         """Keep an entry, to be written after those before it; raises UserError where it cannot be kept."""
-        line = json.dumps(entry).encode() + b"\n"
         with self.changed:
-            try:
-                _append(self.path, line)
-            except OSError as error:
-                raise _cannot_write(self.path, error) from error
+            append_line(self.path, entry)
             self.entries.append(entry)
             self.progress.num_entries += 1
             self.changed.notify_all()
@@ -94,7 +83,7 @@ class Outbox:
     def add_refused(self) -> int:
         """Try once more what the store refused before; returns how many entries these are."""
         path = self.folder / REFUSED_FILE
-        refused = [line["entry"] for line in _read_lines(path) if "entry" in line]
+        refused = [line["entry"] for line in read_lines(path) if line is not None and "entry" in line]
         for entry in refused:
             self.add(entry)
         path.unlink(missing_ok=True)
@@ -174,7 +163,7 @@ class Outbox:
 
     def _keep_aside(self, entry: Entry, reason: str) -> None:
         log.info("MLflow refused %s", reason)
-        _append(self.folder / REFUSED_FILE, json.dumps({"reason": reason, "entry": entry}).encode() + b"\n")
+        append_line(self.folder / REFUSED_FILE, {"reason": reason, "entry": entry})
         self.progress.num_refused += 1
         self.progress.first_refusal = self.progress.first_refusal or reason
 
@@ -184,7 +173,7 @@ def read_entries(folder: Path) -> list[Entry]:
 
     A line that is damaged keeps its place, as an entry that the store refuses.
     """
-    return _read_lines(folder / OUTBOX_FILE)
+    return [{"op": "unreadable", "run": ""} if line is None else line for line in read_lines(folder / OUTBOX_FILE)]
 
 
 def read_num_sent(folder: Path) -> int:
@@ -200,49 +189,3 @@ def write_num_sent(path: Path, count: int) -> None:
     partial = path.with_name(path.name + ".partial")
     partial.write_text(str(count), encoding="utf-8")
     partial.replace(path)
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    found: list[dict[str, Any]] = []
-    for line in path.read_bytes().split(b"\n")[:-1]:
-        try:
-            tree = json.loads(line)
-        except ValueError:
-            tree = None
-        found.append(
-            tree if isinstance(tree, dict) else {"op": "unreadable", "run": "", "text": line.decode(errors="replace")}
-        )
-    return found
-
-
-def _append(path: Path, line: bytes) -> None:
-    """Add a line as a whole, or nothing."""
-    with path.open("ab", buffering=0) as file:
-        before = file.tell()
-        try:
-            num_written = file.write(line)
-            if num_written != len(line):
-                num_written += file.write(line[num_written:])
-        except OSError:
-            os.ftruncate(file.fileno(), before)
-            raise
-
-
-def _cut_half_a_line(path: Path) -> None:
-    """Cut off what a kill in the middle of a line left at the end; lines that are whole are never written again."""
-    if not path.exists():
-        return
-    with path.open("r+b") as file:
-        content = file.read()
-        end = content.rfind(b"\n") + 1
-        if end < len(content):
-            file.truncate(end)
-
-
-def _cannot_write(path: Path, error: OSError) -> UserError:
-    return UserError(
-        f"{path}: cannot be written ({error.strerror or error}); make room, or correct the permissions of its "
-        "folder, and resume the run"
-    )

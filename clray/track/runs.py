@@ -21,7 +21,7 @@ from clray.track.mlflow import POINT_TAG, Store, require_not_deleted
 from clray.track.outbox import Entry, Outbox, read_entries
 from clray.track.pages import run_page
 from clray.track.writer import StoreWriter
-from clray.training.workers.session import Metrics, read_metrics
+from clray.training.metrics import Metrics, read_metrics
 
 VERSIONED = ("clray", "torch", "ray", "faiss-gpu", "faiss-cpu", "mlflow", "numpy")
 

@@ -2,7 +2,6 @@
 
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +16,11 @@ from clray.evaluate.nearest_neighbors import nearest_neighbor_accuracy
 from clray.model.encoder import ContrastiveModel
 from clray.model.features import EMBEDDING_BATCH_SIZE, compute_features
 from clray.seeding import derive_seed
+from clray.training.checkpoint import Checkpoint
 from clray.training.export import load_model
-from clray.training.workers.session import LocalSession, Metrics, Session, default_device, gather
+from clray.training.metrics import Metrics
+from clray.training.workers.port import Session, gather
+from clray.training.workers.process import LocalSession, default_device
 
 
 def evaluate(
@@ -54,7 +56,7 @@ def evaluate(
     return {**chosen_by, **reported, "eval/seconds": time.perf_counter() - start}
 
 
-def evaluate_checkpoint(checkpoint: dict[str, Any], config: Config, data: Dataset) -> Metrics:
+def evaluate_checkpoint(checkpoint: Checkpoint, config: Config, data: Dataset) -> Metrics:
     """Accuracy of a checkpoint's encoder, and where the data are those it was trained on its cluster statistics."""
     model = load_model(checkpoint, config)
     session = LocalSession(Path(), None, lambda _: None, default_device())

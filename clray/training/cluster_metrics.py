@@ -4,7 +4,8 @@ import numpy as np
 
 from clray.clusters.assignment import ClusterAssignment
 from clray.clusters.statistics import cluster_statistics
-from clray.training.workers.session import Metrics, Session, gather_objects
+from clray.training.metrics import Metrics
+from clray.training.workers.port import Session, gather_objects
 
 
 class ClusterMetrics:

@@ -15,10 +15,11 @@ from clray.data.samples import Samples
 from clray.errors import UserError
 from clray.model.encoder import ContrastiveModel
 from clray.model.features import EMBEDDING_BATCH_SIZE, compute_features
-from clray.training.workers.session import default_device
+from clray.training.checkpoint import Checkpoint
+from clray.training.workers.process import default_device
 
 
-def load_model(checkpoint: dict[str, Any], config: Config) -> ContrastiveModel:
+def load_model(checkpoint: Checkpoint, config: Config) -> ContrastiveModel:
     """The checkpoint's model, on the CPU.
 
     Raises:
@@ -48,7 +49,7 @@ def _load(model: ContrastiveModel, weights: dict[str, Any]) -> None:
         model.load_state_dict(weights)
 
 
-def export_encoder(checkpoint: dict[str, Any], config: Config, path: Path) -> dict[str, str]:
+def export_encoder(checkpoint: Checkpoint, config: Config, path: Path) -> dict[str, str]:
     """Write the encoder's `state_dict` as safetensors, and return the metadata written beside it.
 
     The metadata say how to build the encoder and feed it: `encoder` (the config's section), `num_channels`,
@@ -74,7 +75,7 @@ def export_encoder(checkpoint: dict[str, Any], config: Config, path: Path) -> di
 
 
 def embed(
-    checkpoint: dict[str, Any], config: Config, images: Samples, path: Path, output: Literal["h", "z"]
+    checkpoint: Checkpoint, config: Config, images: Samples, path: Path, output: Literal["h", "z"]
 ) -> tuple[int, int]:
     """Write h or z of every image, in order, as float32 `.npy`; returns its shape.
 

@@ -14,9 +14,10 @@ from clray.kmeans.lloyd import Clustering
 from clray.model.features import EMBEDDING_BATCH_SIZE, compute_features
 from clray.objective.prototypes import concentrations
 from clray.seeding import derive_seed
+from clray.training.metrics import Metrics
 from clray.training.optim import forget
 from clray.training.state import TrainState
-from clray.training.workers.session import Metrics, PendingClustering, Session, agree, gather
+from clray.training.workers.port import PendingClustering, Session, agree, gather
 
 
 @dataclass

@@ -22,6 +22,7 @@ from clray.model.encoder import ContrastiveModel
 from clray.redaction import hide_in_tree
 from clray.seeding import derive_seed
 from clray.training.bank import EmbeddingBank
+from clray.training.checkpoint import Checkpoint
 from clray.training.objectives import Objective, build_objective
 from clray.training.optim import build_optimizer, build_schedule
 
@@ -78,7 +79,7 @@ class TrainState:
             "centroids": None if self.centroids is None else [torch.tensor(each) for each in self.centroids],
         }
 
-    def load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def load_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Take over a checkpoint of the same config and data.
 
         Raises:

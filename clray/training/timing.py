@@ -16,7 +16,7 @@ from clray.kmeans.lloyd import Clustering, LocalShards
 from clray.kmeans.options import KMeansOptions
 from clray.kmeans.shards.faiss_shard import FaissShard
 from clray.training.trainer import run
-from clray.training.workers.session import LocalSession, default_device
+from clray.training.workers.process import LocalSession, default_device
 
 NUM_TIMED = 4
 

@@ -24,7 +24,7 @@ from clray.model.encoder import ContrastiveModel, Outputs
 from clray.model.features import EMBEDDING_BATCH_SIZE, compute_features
 from clray.training.checkpoint import read_checkpoint
 from clray.training.export import load_model
-from clray.training.workers.session import default_device
+from clray.training.workers.process import default_device
 
 
 class HasFolder(Protocol):

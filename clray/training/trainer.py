@@ -1,7 +1,6 @@
 """One run: restore, then for each epoch train with fresh clusters, evaluate, report."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,11 +17,13 @@ from clray.model.encoder import build_encoder
 from clray.seeding import derive_seed
 from clray.training.accuracy import evaluate
 from clray.training.bank import merge_banks
+from clray.training.checkpoint import Checkpoint
 from clray.training.cluster_metrics import ClusterMetrics
 from clray.training.epoch import EpochMeter, mean_state, train_steps
+from clray.training.metrics import Metrics
 from clray.training.recluster import Reclusterer, ids_on_device
 from clray.training.state import create_state, share_buffers, wrap_for_workers
-from clray.training.workers.session import Metrics, Session, gather, gather_on_first
+from clray.training.workers.port import Session, gather, gather_on_first
 
 
 def check_against_data(config: Config, data: Dataset) -> None:
@@ -121,11 +122,7 @@ class _Run:
         self.reclusterer = Reclusterer(config, data, self.state, session)
         self.cluster_metrics = ClusterMetrics(data.train.labels, session)
         self.meter = EpochMeter()
-        checkpoint = session.restore()
-        if checkpoint is not None:
-            self.state.load_checkpoint(checkpoint)
-            self.meter = EpochMeter.from_state(checkpoint["meter"], session.device)
-            self.reclusterer.metrics = dict(checkpoint["recluster_metrics"])
+        session.restore(self._load)
         self.model = wrap_for_workers(self.state.model, config.train, session.world_size, session.device)
         self.augmentation = build_augmentation(config.augmentation, _size_of(data.train)[1], data.num_channels)
         self.cluster_ids = ids_on_device(self.state.assignments, session.device)
@@ -159,7 +156,12 @@ class _Run:
         state.epoch, state.step_in_epoch, self.meter = state.epoch + 1, 0, EpochMeter()
         return {"epoch": state.epoch, **metrics}
 
-    def checkpoint(self) -> dict[str, Any] | None:
+    def _load(self, checkpoint: Checkpoint) -> None:
+        self.state.load_checkpoint(checkpoint)
+        self.meter = EpochMeter.from_state(checkpoint["meter"], self.session.device)
+        self.reclusterer.metrics = dict(checkpoint["recluster_metrics"])
+
+    def checkpoint(self) -> Checkpoint | None:
         """What the run goes on from, on rank 0; every rank must call it."""
         bank = self.state.bank
         parts = gather_on_first(

@@ -22,8 +22,8 @@ from clray.config import Config, override, parse_config
 from clray.data.load import load_dataset
 from clray.data.samples import Dataset
 from clray.ray_runtime.cluster import start_ray
-from clray.training.workers.launch import start_service, train_in_process
-from clray.training.workers.session import Metrics, read_metrics
+from clray.training.metrics import Metrics, read_metrics
+from clray.training.workers.launch import launch, start_service
 
 WAYS = {
     "none": {"clusters.source": "instance"},
@@ -68,7 +68,7 @@ def run_once(config: Config, data: Dataset, service: object) -> tuple[float, lis
     """Wall seconds without evaluation, and the epochs' metrics."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        train_in_process(config, data, Path(folder), lambda _: None, service)
+        launch(config, data, Path(folder), service=service, on_report=lambda _: None)
         seconds = time.perf_counter() - start
         metrics = read_metrics(Path(folder))
     return seconds - sum(each.get("eval/seconds", 0.0) for each in metrics), metrics

@@ -26,7 +26,7 @@ import psutil
 import yaml
 from mlflow import MlflowClient
 
-from clray.training.workers.session import read_metrics
+from clray.training.metrics import read_metrics
 
 NUM_EPOCHS, NUM_TRIALS = 30, 4
 OF_RAY = ("raylet", "gcs_server", "ray::")

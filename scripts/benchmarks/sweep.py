@@ -124,13 +124,12 @@ def run_nested(path: Path, output: Path) -> dict[str, Any]:
     """The documented pattern: a `TorchTrainer` for each trial."""
     import ray
     from ray import tune
-    from ray.tune.integration.ray_train import TuneReportCallback
 
     from clray.config import load_config
     from clray.data.load import load_dataset
     from clray.ray_runtime.cluster import start_ray
     from clray.sweeps.search_space import plan_sweep
-    from clray.training.workers.launch import start_service, train_in_group
+    from clray.training.workers.launch import launch, start_service
 
     config = load_config(path)
     points = plan_sweep(config).points
@@ -139,8 +138,10 @@ def run_nested(path: Path, output: Path) -> dict[str, Any]:
 
     def trial(parameters: dict[str, Any]) -> None:
         point = parameters["point"]
-        reports = (TuneReportCallback(),)
-        train_in_group(points[point].config, data, output / str(point), service=service, callbacks=reports)
+        launch(
+            points[point].config, ray.get(data), output / str(point),
+            service=service, on_report=tune.report, reference=data,
+        )  # fmt: skip
 
     tuner = tune.Tuner(
         tune.with_resources(trial, {"CPU": 0.01}),

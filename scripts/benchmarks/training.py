@@ -26,10 +26,10 @@ from clray.data.load import load_dataset
 from clray.data.loaders import training_batches
 from clray.data.samples import Dataset
 from clray.ray_runtime.cluster import start_ray
+from clray.training.metrics import read_metrics
 from clray.training.state import create_state
 from clray.training.trainer import start_clusters
 from clray.training.workers.launch import launch
-from clray.training.workers.session import read_metrics
 
 
 def config_for(options: argparse.Namespace) -> Config:

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 
 from clray.config import Config, load_config, load_tree
 from clray.sweeps.search_space import plan_sweep
-from clray.training.workers.session import read_metrics
+from clray.training.metrics import read_metrics
 from tests.conftest import CIFAR10, REPOSITORY, TINY, png
 from tests.data.test_load import write_parquet
 

@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from clray.cli.app import app
 from clray.config import parse_config
 from clray.errors import UserError
-from clray.training.checkpoint import write_checkpoint
+from clray.training.checkpoint import Checkpoint, write_checkpoint
+from tests.training.test_checkpoint import CHECKPOINT
 
 MODULE = """
 from pathlib import Path
@@ -35,8 +35,8 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     model = ContrastiveModel(config, 1, 10)
     stored = config.model_dump(mode="json")
     stored["allow_user_modules"], stored["encoder"]["name"] = True, "planted:build"
-    kept = {"config": stored, "model": model.state_dict(), "num_channels": 1, "num_clusters": [10], "epoch": 1}
-    return write_checkpoint(tmp_path / "run", {**kept, "cluster_ids": [torch.arange(4)]})
+    kept: Checkpoint = {**CHECKPOINT, "config": stored, "model": model.state_dict(), "num_clusters": [10]}
+    return write_checkpoint(tmp_path / "run", kept)
 
 
 COMMANDS = (("export", "{}", "-o", "e.safetensors"), ("evaluate", "{}"), ("embed", "{}", "-o", "h.npy"))

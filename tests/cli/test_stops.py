@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 
 from clray.cli import stops
 from clray.interrupts import uninterrupted
-from clray.training.workers.session import read_metrics
+from clray.training.metrics import read_metrics
 
 pytestmark = [pytest.mark.slow, pytest.mark.fault]
 TinyYaml = Callable[..., Path]

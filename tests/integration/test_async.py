@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clray.training.workers.session import read_metrics
+from clray.training.metrics import read_metrics
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 

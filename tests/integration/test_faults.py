@@ -15,7 +15,7 @@ import yaml
 from mlflow import MlflowClient
 
 from clray.training.checkpoint import read_checkpoint
-from clray.training.workers.session import read_metrics
+from clray.training.metrics import read_metrics
 from tests.conftest import TINY
 
 pytestmark = [pytest.mark.slow, pytest.mark.fault]

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from clray.training.workers.session import read_metrics
+from clray.training.metrics import read_metrics
 from tests import hosts as machines
 from tests.conftest import TINY
 from tests.hosts import Host, start_cluster, start_head, wait_for_nodes

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from clray.training.workers.session import read_metrics
+from clray.training.metrics import read_metrics
 from tests.conftest import REPOSITORY, TINY
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(600)]

@@ -2,6 +2,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from clray.config import Config
@@ -83,3 +84,36 @@ def test_an_outcome_from_a_storage_changes_what_was_searched_and_nothing_else(
     assert (record.folder / OUTCOME_FILE).exists()
     (read,) = TrialBook(config, plan, tmp_path).records
     assert read.changed == {"clusters.num_clusters": 3}
+
+
+def test_two_hundred_damaged_outcomes_are_read_or_the_trial_is_run_again(
+    tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = tiny_config(search_space=SPACE)
+    plan = plan_sweep(config)
+    record = TrialBook(config, plan, tmp_path).records[0]
+    record.state, record.metrics = "finished", {"epoch": 3, "eval/linear_accuracy": float("nan"), "train/loss": 0.5}
+    write_outcome(record)
+    path, generator = record.folder / OUTCOME_FILE, np.random.default_rng(0)
+    assert TrialBook(config, plan, tmp_path).records[0].epoch == 3
+    whole = path.read_bytes()
+    for case in range(200):
+        content = bytearray(whole)
+        start = int(generator.integers(len(content)))
+        if case % 2:
+            content[start : start + int(generator.integers(1, 9))] = generator.bytes(int(generator.integers(9)))
+        else:
+            del content[start:]
+        path.write_bytes(content)
+        assert TrialBook(config, plan, tmp_path).records[0].state in ("finished", "pending")
+    for tree in ([], {"state": "finished"}, {**json.loads(whole), "metrics": {"a": "b"}}):
+        path.write_text(json.dumps(tree))
+        assert TrialBook(config, plan, tmp_path).records[0].state == "pending"
+
+
+def test_a_damaged_list_of_points_is_named(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    """Without its line the points after it would be taken for other trials."""
+    config = tiny_config(search_space=WIDE, sweep={"searcher": "optuna", "num_samples": 3})
+    (tmp_path / POINTS_FILE).write_bytes(b'{"objective.temperature": 0.2}\n{"obj\xff\n{"objective.temperature": 0.3}\n')
+    with pytest.raises(UserError, match=r"points\.jsonl, line 2: .* damaged"):
+        TrialBook(config, plan_sweep(config), tmp_path)

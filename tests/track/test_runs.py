@@ -22,7 +22,7 @@ from clray.track.outbox import OUTBOX_FILE, REFUSED_FILE, read_entries
 from clray.track.results import read_sweep
 from clray.track.runs import Tracker
 from clray.track.writer import StoreWriter
-from clray.training.workers.session import append_metrics, read_metrics
+from clray.training.metrics import append_metrics, read_metrics
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_stores")]
 MakeConfig = Callable[..., Config]

@@ -165,7 +165,7 @@ def test_a_store_that_cannot_be_written_is_named(store_template: Path) -> None:
     try:
         if own == 0:
             os.seteuid(65534)
-        with pytest.raises(UserError, match="it cannot be written; mend its permissions"):
+        with pytest.raises(UserError, match="it cannot be written; correct its permissions"):
             check_store_file(path)
         check_store_file(path, for_writing=False)
         with pytest.raises(UserError, match=r"the MLflow store cannot be made .*; make room there, or choose another"):

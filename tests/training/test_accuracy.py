@@ -15,7 +15,7 @@ from clray.data.validation import with_validation
 from clray.errors import TrainingError
 from clray.model.encoder import ContrastiveModel
 from clray.training.accuracy import evaluate, evaluate_untrained
-from clray.training.workers.session import LocalSession
+from clray.training.workers.process import LocalSession
 
 
 @pytest.fixture

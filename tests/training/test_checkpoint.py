@@ -7,15 +7,39 @@ import pytest
 import torch
 
 from clray.errors import UserError
-from clray.training.checkpoint import CHECKPOINT_FILE, newest_checkpoint, read_checkpoint, write_checkpoint
+from clray.training.checkpoint import CHECKPOINT_FILE, Checkpoint, newest_checkpoint, read_checkpoint, write_checkpoint
 
-CHECKPOINT = {"cluster_ids": torch.arange(4), "epoch": 2}
+CHECKPOINT: Checkpoint = {
+    "config": {},
+    "num_channels": 1,
+    "epoch": 2,
+    "step_in_epoch": 0,
+    "clustered_step": None,
+    "order_ids": None,
+    "model": {"weight": torch.zeros(3)},
+    "optimizer": {"state": {}, "param_groups": []},
+    "schedule": {"last_epoch": 0},
+    "objective": {},
+    "cluster_ids": torch.arange(4)[None],
+    "num_clusters": [4],
+    "cluster_source": "labels",
+    "centroids": None,
+    "meter": {
+        "losses": torch.empty(0),
+        "positives": torch.empty(0),
+        "num_samples": 0,
+        "seconds": 0.0,
+        "data_wait_seconds": 0.0,
+    },
+    "bank": None,
+    "recluster_metrics": {},
+}
 
 
 def test_a_checkpoint_reads_back_from_its_file_and_its_folder(tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path, CHECKPOINT)
     for place in (path, tmp_path):
-        assert torch.equal(read_checkpoint(place)["cluster_ids"], torch.arange(4))
+        assert torch.equal(read_checkpoint(place)["cluster_ids"], torch.arange(4)[None])
     assert [file.name for file in tmp_path.iterdir()] == [CHECKPOINT_FILE]
 
 
@@ -48,20 +72,20 @@ def test_a_missing_checkpoint_says_what_to_give(tmp_path: Path) -> None:
 
 def test_the_newest_whole_checkpoint_is_used_and_so_many_are_kept(tmp_path: Path) -> None:
     for epoch in range(4):
-        write_checkpoint(tmp_path, {"cluster_ids": torch.arange(4), "epoch": epoch}, num_kept=3)
+        write_checkpoint(tmp_path, {**CHECKPOINT, "epoch": epoch}, num_kept=3)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["checkpoint.1.pt", "checkpoint.2.pt", "checkpoint.pt"]
     for name, epoch in (("checkpoint.pt", 3), ("checkpoint.1.pt", 2), ("checkpoint.2.pt", 1)):
         newest = newest_checkpoint(tmp_path)
         assert newest is not None
         assert newest["epoch"] == epoch
         (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:300])
-    with pytest.raises(UserError, match="no checkpoint is complete"):
+    with pytest.raises(UserError, match="no checkpoint of the run can be used"):
         newest_checkpoint(tmp_path)
 
 
 def test_a_full_disk_costs_no_earlier_checkpoint(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, CHECKPOINT, num_kept=2)
-    large = {**CHECKPOINT, "epoch": 3, "model": torch.zeros(2**18)}
+    large = {**CHECKPOINT, "epoch": 3, "model": {"weight": torch.zeros(2**18)}}
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:

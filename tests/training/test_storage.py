@@ -15,9 +15,10 @@ from clray.config import Config
 from clray.data.load import load_dataset
 from clray.errors import UserError
 from clray.training.checkpoint import read_checkpoint
+from clray.training.metrics import Metrics, read_metrics
 from clray.training.storage import Storage
 from clray.training.trainer import run
-from clray.training.workers.session import LocalSession, Metrics, read_metrics
+from clray.training.workers.process import LocalSession
 
 MakeConfig = Callable[..., Config]
 

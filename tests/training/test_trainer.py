@@ -26,10 +26,11 @@ from clray.kmeans.vectors.source import split_rows
 from clray.training import state
 from clray.training.accuracy import evaluate_checkpoint
 from clray.training.checkpoint import read_checkpoint, write_checkpoint
+from clray.training.metrics import Metrics, read_metrics
 from clray.training.objectives import StepValue, _Stateless
 from clray.training.recluster import Reclusterer
 from clray.training.trainer import check_against_data, run, start_clusters
-from clray.training.workers.session import LocalSession, Metrics, read_metrics
+from clray.training.workers.process import LocalSession
 
 CPU = torch.device("cpu")
 MakeConfig = Callable[..., Config]

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from clray.training.workers.session import gather_on_first
+from clray.training.workers.port import gather_on_first
 
 NUM_BYTES = 32 * 2**20
 

@@ -1,0 +1,87 @@
+"""Files of one JSON object a line that grow while a run goes on, and outlive kills and full disks."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from clray.errors import UserError
+
+
+def append_line(path: Path, tree: dict[str, Any]) -> None:
+    """Add an object as a whole line, or nothing; a half line that a kill left at the end is cut off first.
+
+    Raises:
+        UserError: the file cannot be written, as on a full disk.
+    """
+    line = json.dumps(tree).encode() + b"\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("r+b" if path.exists() else "w+b", buffering=0) as file:
+            before = _end_of_last_line(file)
+            try:
+                file.truncate(before)
+                file.seek(before)
+                written = 0
+                while written < len(line):
+                    written += file.write(line[written:])
+            except OSError:
+                os.ftruncate(file.fileno(), before)
+                raise
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror or error}); make room, or correct the permissions of its "
+            "folder, and resume"
+        ) from error
+
+
+def read_lines(path: Path) -> list[dict[str, Any] | None]:
+    """The objects of a file, in order, None for a line that is damaged; half a line at the end is left out.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+    return [_parse(line) for line in content.split(b"\n")[:-1]]
+
+
+def write_lines(path: Path, trees: list[dict[str, Any]]) -> None:
+    """Write a file anew; a reader finds the old one or the new one, whole.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_bytes(b"".join(json.dumps(tree).encode() + b"\n" for tree in trees))
+        partial.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error}); make room, and resume") from error
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    try:
+        tree = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return tree if isinstance(tree, dict) else None
+
+
+def _end_of_last_line(file: Any) -> int:
+    """Where the last whole line ends, in bytes; read from the end, as the file may be long."""
+    end = int(file.seek(0, os.SEEK_END))
+    size = 4096
+    while True:
+        start = max(0, end - size)
+        file.seek(start)
+        found = file.read(end - start).rfind(b"\n")
+        if found >= 0:
+            return start + int(found) + 1
+        if start == 0:
+            return 0
+        size *= 16

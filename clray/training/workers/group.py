@@ -1,0 +1,202 @@
+"""The adapter for a run of several workers: a Ray Train worker group with DDP."""
+
+import logging
+import math
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+import torch
+import torch.distributed as dist
+from pyarrow import fs
+
+from clray.config import Config
+from clray.config.sections import KMeansConfig
+from clray.errors import TrainingError, UserError
+from clray.kmeans.service import KMeansClient
+from clray.training.checkpoint import (
+    CHECKPOINT_FILE,
+    GROUP_FOLDER,
+    Checkpoint,
+    first_that_loads,
+    keep_best,
+    write_checkpoint,
+)
+from clray.training.metrics import METRICS_FILE, Metrics, append_metrics, is_best, read_metrics, truncate_metrics
+from clray.training.storage import Storage
+from clray.training.trainer import run
+from clray.training.workers.heartbeat import Heartbeat, is_timeout
+from clray.training.workers.port import Cluster, Load, OnReport
+from clray.training.workers.reports import Address, reports_heard
+from clray.training.workers.resources import worker_group
+
+log = logging.getLogger(__name__)
+
+
+class GroupSession:
+    """A worker of a Ray Train worker group."""
+
+    def __init__(self, service: Any | None, config: KMeansConfig) -> None:
+        context = ray.train.get_context()
+        self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
+        self.device = ray.train.torch.get_device()
+        self.heartbeat = Heartbeat(self.rank, self.world_size)
+        self.cluster: Cluster | None = None
+        if service is not None:
+            attempt = [uuid.uuid4().hex]
+            dist.broadcast_object_list(attempt, src=0)
+            self.cluster = KMeansClient(service, config, attempt[0], rank=self.rank, world_size=self.world_size)
+
+    def restore(self, load: Load) -> bool:
+        newest = ray.train.get_checkpoint()
+        return newest is not None and first_that_loads(_files(newest), load) is not None
+
+    def report(self, metrics: Metrics, checkpoint: Checkpoint | None) -> None:
+        if checkpoint is None:
+            ray.train.report(metrics)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            write_checkpoint(Path(folder), checkpoint)
+            ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+    def save(self, checkpoint: Checkpoint | None) -> None:
+        self.report({}, checkpoint)
+
+    def at_step(self, step: int, steps_per_epoch: int) -> None:  # noqa: ARG002
+        self.heartbeat.beat(step)
+
+
+def _before(newest: Any) -> list[Any]:
+    """The checkpoints beside the newest, newest first; Ray Train names their folders by time."""
+    system, path = newest.filesystem, Path(newest.path)
+    beside = system.get_file_info(fs.FileSelector(str(path.parent), allow_not_found=True))
+    older = [each.path for each in beside if each.type == fs.FileType.Directory and each.base_name < path.name]
+    return [
+        ray.train.Checkpoint(each, system) for each in sorted(older, reverse=True) if "checkpoint" in Path(each).name
+    ]
+
+
+def _files(newest: Any) -> Iterator[Path]:
+    """The files of the group's checkpoints, newest first, each fetched as it is asked for."""
+    for checkpoint in (newest, *_before(newest)):
+        with checkpoint.as_directory() as folder:
+            yield Path(folder) / CHECKPOINT_FILE
+
+
+def _train_worker(arguments: dict[str, Any]) -> None:
+    config: Config = arguments["config"]
+    torch.set_num_threads(max(1, int(config.train.cpus_per_worker)))
+    session = GroupSession(arguments["service"], config.kmeans)
+    try:
+        run(config, ray.get(arguments["data"][0]), session)
+    except RuntimeError as error:
+        if not is_timeout(error):
+            raise
+        raise TrainingError(session.heartbeat.describe(config.train.timeout_seconds)) from None
+
+
+class _ReportCallback(ray.train.UserCallback):
+    """Runs in Ray Train's controller: keeps worker 0's metrics, equal on all, in the run's files, and sends them on."""
+
+    def __init__(self, folder: Path, storage: Storage | None, address: Address) -> None:
+        self.folder, self.storage, self.address = folder, storage, address
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:  # noqa: ARG002
+        if not metrics[0]:
+            return  # a checkpoint within an epoch
+        written = read_metrics(self.folder)
+        if written and written[-1]["epoch"] >= metrics[0]["epoch"]:
+            # The group was restarted from an earlier checkpoint.
+            truncate_metrics(self.folder, int(metrics[0]["epoch"]) - 1)
+        append_metrics(self.folder, metrics[0])
+        if self.storage is not None:
+            self.storage.upload(self.folder / METRICS_FILE)
+        if checkpoint is not None:
+            with checkpoint.as_directory() as source:
+                if self.storage is not None:
+                    shutil.copyfile(Path(source) / CHECKPOINT_FILE, self.folder / CHECKPOINT_FILE)
+                if is_best(self.folder):
+                    keep_best(self.folder, Path(source) / CHECKPOINT_FILE)
+        self.address.send(metrics[0])
+
+
+def train_in_group(
+    config: Config,
+    data: Any,
+    folder: Path,
+    on_report: OnReport,
+    *,
+    service: Any | None,
+    storage: Storage | None = None,
+) -> None:
+    """Several workers under Ray Train with DDP (NCCL on GPUs, gloo on CPUs).
+
+    Args:
+        data: object reference of the data set.
+        folder: of the run; a group that finds its checkpoint there continues from it.
+        on_report: hears of each epoch, in a thread of this process; after a restart also of those trained again.
+        service: the k-means service, where clusters come from there.
+        storage: keeps the group's checkpoints in place of the folder.
+
+    Raises:
+        TrainingError: the workers failed; the message is that of the first worker.
+    """
+    # Ray Train's controller gives a silent worker longer than the other workers do, for they can name it.
+    os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(2 * config.train.timeout_seconds + 10)
+    try:
+        with reports_heard(on_report) as address:
+            _trainer(config, data, service, folder, storage, address).fit()
+    except ray.train.TrainingFailedError as error:
+        raise TrainingError(error_line(error)) from None
+
+
+def _trainer(
+    config: Config, data: Any, service: Any | None, folder: Path, storage: Storage | None, address: Address
+) -> Any:
+    train, each = config.train, worker_group(config, ray.get(data)).bundle
+    system, path = (None, str(folder.resolve())) if storage is None else storage.place
+    return ray.train.torch.TorchTrainer(
+        _train_worker,
+        # Inside a list the reference travels as a reference.
+        train_loop_config={"config": config, "data": [data], "service": service},
+        torch_config=ray.train.torch.TorchConfig(timeout_s=math.ceil(train.timeout_seconds)),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=train.num_workers,
+            use_gpu=each.gpus > 0,
+            resources_per_worker={"CPU": each.cpus, "GPU": each.gpus},
+        ),
+        run_config=ray.train.RunConfig(
+            name=GROUP_FOLDER,
+            storage_filesystem=system,
+            storage_path=path,
+            failure_config=ray.train.FailureConfig(max_failures=train.max_failures, controller_failure_limit=3),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=train.num_checkpoints),
+            callbacks=[_ReportCallback(folder, storage, address)],
+        ),
+    )
+
+
+def error_line(error: BaseException) -> str:
+    """The message of the innermost cause, that of the first failed worker, in place of a nest of remote tracebacks."""
+    failures = getattr(error, "worker_failures", None)
+    while failures:
+        # A worker that names another says more than that other's silence.
+        error = next((each for each in failures.values() if _is_training_error(each)), next(iter(failures.values())))
+        failures = getattr(error, "worker_failures", None)
+    while (cause := getattr(error, "cause", None) or error.__cause__) is not None:
+        error = cause
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[-1] if lines else type(error).__name__
+    return text if isinstance(error, UserError | TrainingError | RuntimeError) else f"{type(error).__name__}: {text}"
+
+
+def _is_training_error(error: BaseException) -> bool:
+    cause = getattr(error, "cause", None) or error.__cause__ or error
+    return isinstance(cause, TrainingError)

@@ -1,0 +1,116 @@
+"""The port between training and the world: who am I, cluster these, here are my metrics and checkpoint.
+
+Training code reports to a Session and nothing else. Knows neither Ray nor MLflow.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from jaxtyping import Float
+
+from clray.kmeans.lloyd import Clustering
+from clray.training.checkpoint import Checkpoint
+from clray.training.metrics import Metrics
+
+OnReport = Callable[[Metrics], None]
+OnStep = Callable[[int, int], None]
+"""Hears of the step that begins, from 0, and of the steps per epoch."""
+Load = Callable[[Checkpoint], None]
+"""Takes a checkpoint over; fails where it does not fit the run."""
+
+
+class PendingClustering(Protocol):
+    """A clustering under way."""
+
+    def ready(self) -> bool:
+        """Whether `result` would return at once."""
+        ...
+
+    def result(self) -> list[Clustering]:
+        """The clustering of each granularity, with the ids of the caller's vectors; waits for it."""
+        ...
+
+
+class Cluster(Protocol):
+    """Starts k-means over the embeddings of all workers, for one or more numbers of clusters.
+
+    The ids returned are those of the caller's vectors. `nested` clusters the centroids of the first granularity into
+    the next, and so on; `initial` holds the centroids of each granularity to start from.
+    """
+
+    def __call__(
+        self,
+        vectors: Float[np.ndarray, "n dim"],
+        num_clusters: tuple[int, ...],
+        *,
+        nested: bool,
+        seed: int,
+        initial: list[np.ndarray] | None,
+    ) -> PendingClustering: ...
+
+
+class Session(Protocol):
+    """What a run sees of the place where it runs."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+    cluster: Cluster | None
+
+    def restore(self, load: Load) -> bool:
+        """Load the newest checkpoint that is whole and fits; False for a fresh start.
+
+        Raises:
+            UserError: there are checkpoints, but none can be used.
+        """
+        ...
+
+    def report(self, metrics: Metrics, checkpoint: Checkpoint | None) -> None:
+        """Hand out an epoch's metrics (equal on all ranks), and on rank 0 a checkpoint where one is due."""
+        ...
+
+    def at_step(self, step: int, steps_per_epoch: int) -> None:
+        """Hear that this worker is about to take step `step` of the run, from 0."""
+        ...
+
+    def save(self, checkpoint: Checkpoint | None) -> None:
+        """Hand out a checkpoint within an epoch; on ranks other than 0 it is None."""
+        ...
+
+
+def gather(values: np.ndarray, world_size: int) -> list[np.ndarray]:
+    """The arrays of all workers, by rank; every rank must call it."""
+    return gather_objects(values, world_size)
+
+
+def gather_objects(value: Any, world_size: int) -> list[Any]:
+    """What all workers hold, by rank; every rank must call it."""
+    if world_size == 1:
+        return [value]
+    gathered: list[Any] = [None] * world_size
+    dist.all_gather_object(gathered, value)
+    return gathered
+
+
+def gather_on_first(value: Any, world_size: int) -> list[Any] | None:
+    """What all workers hold, by rank, on rank 0 alone; None on the others, which receive nothing.
+
+    Every rank must call it.
+    """
+    if world_size == 1:
+        return [value]
+    gathered: list[Any] | None = [None] * world_size if dist.get_rank() == 0 else None
+    dist.gather_object(value, gathered, dst=0)
+    return gathered
+
+
+def agree(flag: bool, session: Session) -> bool:
+    """Whether the flag is set on every worker; every rank must call it."""
+    if session.world_size == 1:
+        return flag
+    flags = torch.tensor(int(flag), device=session.device)
+    dist.all_reduce(flags, op=dist.ReduceOp.MIN)
+    return bool(flags)

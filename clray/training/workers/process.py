@@ -1,0 +1,60 @@
+"""The adapter for a run of one worker: in the calling process, with its files in the run's folder. Knows no Ray."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from clray.training.checkpoint import BEST_FILE, CHECKPOINT_FILE, Checkpoint, keep_best, newest_checkpoint
+from clray.training.checkpoint import write_checkpoint as write
+from clray.training.metrics import METRICS_FILE, Metrics, append_metrics, is_best, truncate_metrics
+from clray.training.storage import Storage
+from clray.training.workers.port import Cluster, Load, OnReport, OnStep
+
+
+@dataclass
+class LocalSession:
+    """A run of one worker in this process, with its files in `folder`."""
+
+    folder: Path
+    cluster: Cluster | None
+    on_report: OnReport
+    device: torch.device
+    on_step: OnStep | None = None
+    storage: Storage | None = None
+    rank: int = 0
+    world_size: int = 1
+
+    def restore(self, load: Load) -> bool:
+        if self.storage is not None and not (self.folder / CHECKPOINT_FILE).exists():
+            self.storage.download(self.folder)
+        checkpoint = newest_checkpoint(self.folder, load)
+        truncate_metrics(self.folder, 0 if checkpoint is None else checkpoint["epoch"])
+        return checkpoint is not None
+
+    def report(self, metrics: Metrics, checkpoint: Checkpoint | None) -> None:
+        append_metrics(self.folder, metrics)
+        self.save(checkpoint)
+        if checkpoint is not None and is_best(self.folder):
+            keep_best(self.folder, self.folder / CHECKPOINT_FILE)
+            self._upload(BEST_FILE)
+        self._upload(METRICS_FILE)
+        self.on_report(metrics)
+
+    def at_step(self, step: int, steps_per_epoch: int) -> None:
+        if self.on_step is not None:
+            self.on_step(step, steps_per_epoch)
+
+    def save(self, checkpoint: Checkpoint | None) -> None:
+        if checkpoint is not None:
+            write(self.folder, checkpoint, num_kept=checkpoint["config"]["train"]["num_checkpoints"])
+            self._upload(CHECKPOINT_FILE)
+
+    def _upload(self, name: str) -> None:
+        if self.storage is not None:
+            self.storage.upload(self.folder / name)
+
+
+def default_device() -> torch.device:
+    """The first GPU this process may use where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
