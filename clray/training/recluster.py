@@ -16,7 +16,7 @@ from clray.objective.prototypes import concentrations
 from clray.seeding import derive_seed
 from clray.training.metrics import Metrics
 from clray.training.optim import forget
-from clray.training.state import TrainState
+from clray.training.state import TrainState, share_buffers
 from clray.training.workers.port import PendingClustering, Session, agree, gather
 
 
@@ -89,6 +89,8 @@ class Reclusterer:
         config, state, asked_at = self.config, self.state, time.perf_counter()
         seed = derive_seed(config.seed, "kmeans", epoch=state.step) % 2**32
         own = shard_indices(self.data.train, self.session.world_size)[self.session.rank]
+        # All embed alike, and as a run that is resumed here would, whose buffers are those of rank 0.
+        share_buffers(state.objective.embedding_model(state.model), self.session.world_size)
         if state.bank is None:
             vectors = self._embed(own)
         else:

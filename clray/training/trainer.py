@@ -147,6 +147,7 @@ class _Run:
             after_step=self._after_step,
         )
         share_buffers(state.model, self.session.world_size)
+        share_buffers(state.objective.embedding_model(state.model), self.session.world_size)
         metrics = {
             **self._training_metrics(),
             **self.reclusterer.drain_metrics(),

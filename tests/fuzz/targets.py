@@ -26,6 +26,7 @@ from clray.training.run_name import as_run_name, check_run_name
 from clray.training.trained import load_encoder
 from tests.conftest import REPOSITORY, TINY, png
 from tests.fuzz import junk
+from tests.training.test_checkpoint import CHECKPOINT
 
 KEYS = known_keys()
 CONFIGS = [path.read_text(encoding="utf-8") for path in sorted(REPOSITORY.glob("tune_configs/**/*.yaml"))]
@@ -208,17 +209,15 @@ def vectors(random: Random, folder: Path) -> object:
 
 @cache
 def good_checkpoint() -> dict[str, Any]:
-    """The parts of a checkpoint that tell how to build its encoder."""
+    """A checkpoint before its first step."""
     from clray.model.encoder import ContrastiveModel
 
     config = parse_config(TINY)
     return {
+        **CHECKPOINT,
         "config": config.model_dump(mode="json"),
-        "num_channels": 1,
-        "num_clusters": (6,),
-        "cluster_ids": torch.zeros(1, 4, dtype=torch.int32),
+        "num_clusters": [6],
         "model": ContrastiveModel(config, 1, 6).state_dict(),
-        "epoch": 1,
     }
 
 
