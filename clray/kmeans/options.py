@@ -53,7 +53,10 @@ class KMeansOptions(KMeansConfig):
     def _is_real(cls, value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, Real | np.floating):
             raise ValueError("must be a number")
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValueError("must be a number that a float holds") from None
 
 
 def make_options(**values: Any) -> KMeansOptions:

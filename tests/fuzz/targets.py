@@ -202,8 +202,9 @@ def vectors(random: Random, folder: Path) -> object:
         source.write_bytes(junk.damaged_bytes(random, buffer.getvalue()))
     elif random.random() < 0.2:
         source = junk.value(random)
-    if (isinstance(wanted, int | np.integer) and wanted > 1000) or options.get("num_iterations") in (2**31, 50):
-        wanted = 2
+    iterations = options.get("num_iterations")
+    if isinstance(iterations, int | np.integer) and iterations > 3:
+        options["num_iterations"] = 3
     return cluster(source, wanted, use_ray=False, nested=random.random() < 0.2, **{"num_iterations": 2, **options})
 
 

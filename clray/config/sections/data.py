@@ -49,7 +49,7 @@ class DataConfig(Section):
     """For `imagenet100`: another list of WordNet ids, one a line."""
     min_certainty: Annotated[int, Field(ge=1, le=4), Number] = 1
     """For `cub200`: an attribute is present where it was marked so with at least this certainty (4 is definitely)."""
-    list_separator: Text | None = None
+    list_separator: Annotated[Text, Field(min_length=1)] | None = None
     """Splits the text of a column into several values, such as `;` for `red;striped`."""
     num_bins: TwoOrMore = 4
     """Continuous attributes are cut into so many bins of equal frequency."""
