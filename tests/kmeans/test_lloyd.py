@@ -80,6 +80,21 @@ def test_inertia_is_no_worse_than_that_of_faiss_kmeans() -> None:
     assert ours.inertia <= 1.02 * reference
 
 
+def test_the_best_of_several_starts_is_kept() -> None:
+    ends: dict[int, float] = {}
+
+    def keep(_shards: object, descents: list[Descent], _: list[PartialSums]) -> None:
+        ends.update({descent.redo: descent.history[-1] for descent in descents})
+
+    kept_first = 0
+    for seed in range(3):
+        options = KMeansOptions(num_redos=4, num_iterations=5, seed=seed)
+        (result,) = lloyd(shards_of(blobs(500), 2), [15], options, on_iteration=keep)
+        assert result.history[-1] == pytest.approx(min(ends.values()), rel=1e-8)
+        kept_first += ends[0] == min(ends.values())
+    assert kept_first < 3
+
+
 def test_inertia_and_ids_belong_to_the_centroids_returned() -> None:
     vectors = blobs(500)
     result = cluster(shards_of(vectors, 2), 12, num_iterations=3)
