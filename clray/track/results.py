@@ -24,7 +24,8 @@ def read_sweep(uri: str, sweep: str) -> Sweep:
         raise UserError(f"the MLflow store {uri} cannot be read: {error}") from error
 
     def search(condition: str) -> list[Any]:
-        found, token = [], None
+        found: list[Any] = []
+        token = None
         while True:
             page = client.search_runs(
                 experiments, condition, max_results=1000, order_by=["attributes.start_time DESC"], page_token=token

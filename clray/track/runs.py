@@ -201,7 +201,7 @@ class RunLogger:
 def _last_ops(entries: list[Entry]) -> dict[str, str]:
     """By run: `start`, `resume`, or the status with which it ended last."""
     steps = [each for each in entries if each.get("op") in ("start", "resume", "finish") and "run" in each]
-    return {each["run"]: each.get("status", each["op"]) for each in steps}
+    return {each["run"]: str(each.get("status", each["op"])) for each in steps}
 
 
 def _now() -> int:

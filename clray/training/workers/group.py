@@ -176,9 +176,12 @@ def _trainer(
             name=GROUP_FOLDER,
             storage_filesystem=system,
             storage_path=path,
-            failure_config=ray.train.FailureConfig(max_failures=train.max_failures, controller_failure_limit=3),
+            # Ray's stubs are those of Train V1.
+            failure_config=ray.train.FailureConfig(  # type: ignore[call-arg]
+                max_failures=train.max_failures, controller_failure_limit=3
+            ),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=train.num_checkpoints),
-            callbacks=[_ReportCallback(folder, storage, address)],
+            callbacks=[_ReportCallback(folder, storage, address)],  # type: ignore[list-item]
         ),
     )
 

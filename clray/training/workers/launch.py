@@ -30,7 +30,7 @@ def start_service(config: KMeansConfig) -> Any:
         UserError: no node carries the labels that the shards ask for.
     """
     require_labels(config.node_labels, "kmeans.node_labels")
-    return KMeansService.remote(config)
+    return KMeansService.remote(config)  # type: ignore[attr-defined]  # what the decorator adds
 
 
 def start_for_run(config: Config, data: Dataset, *, verbose: bool = False) -> Any | None:
