@@ -89,6 +89,8 @@ def test_a_log_holds_no_escape_sequence_and_no_password(tmp_path: Path) -> None:
     finally:
         logging.captureWarnings(False)
         for name in ("clray.redaction", "py.warnings"):
+            for handler in logging.getLogger(name).handlers:
+                handler.close()
             logging.getLogger(name).handlers, logging.getLogger(name).propagate = [], True
     text = (tmp_path / "made" / "clray.log").read_text()
     assert "no \\x1b[31m at http://***@host" in text

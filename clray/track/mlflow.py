@@ -56,8 +56,9 @@ def check_server(uri: str) -> None:
             raise UserError(f"tracking.uri: expected http(s)://... or sqlite:///...; got {hide_credentials(uri)!r}")
         return
     shown = hide_credentials(uri)
+    request = _health_request(uri)
     try:
-        with urllib.request.urlopen(_health_request(uri), timeout=SERVER_TIMEOUT_SECONDS):
+        with urllib.request.urlopen(request, timeout=SERVER_TIMEOUT_SECONDS):
             return
     except urllib.error.HTTPError as error:
         error.close()

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from clray.errors import UserError
 from clray.ray_runtime import private_folder
 from clray.ray_runtime.private_folder import MAX_BYTES, make_private_folder
 
-PLANTED = "planted-7f3a9"
+PLANTED = f"planted-{uuid.uuid4().hex}"  # no other test has it in the words of a command
 
 # A trial of Ray Tune is given AWS keys in its runtime environment, which Ray logs.
 LEAKING = """

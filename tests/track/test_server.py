@@ -79,9 +79,7 @@ def test_a_redirection_does_not_take_the_password_to_another_host(guarded: str) 
      "http://user:{}@host:port", "http://u:{}@[::1", "http://"],
 )  # fmt: skip
 def test_an_address_that_cannot_be_read_is_refused_without_its_password(uri: str) -> None:
-    with pytest.raises(
-        UserError, match=r"tracking\.uri: .*(no address of a server|no MLflow server answers)"
-    ) as refused:
+    with pytest.raises(UserError, match=r"^tracking\.uri: [^ ]+( x@host)? is no address of a server") as refused:
         check_server(uri.format(PLANTED))
     assert PLANTED not in str(refused.value)
     assert PLANTED not in str(refused.value.__cause__)
