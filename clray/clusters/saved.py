@@ -95,7 +95,8 @@ class SavedClustering:
             expected = self.checksums.get(path.relative_to(self.folder).as_posix())
             if expected is not None and checksum(path) != expected:
                 raise ValueError(f"its content differs from the checksum in {SUMMARY_FILE}")
-            return np.load(path, allow_pickle=False)
+            loaded: np.ndarray = np.load(path, allow_pickle=False)
+            return loaded
         except Exception as error:  # NumPy parses the header as a Python literal, which fails in many ways
             raise _damaged(path, str(error) or type(error).__name__) from error
 

@@ -1,5 +1,7 @@
 """All-gather over the workers of a process group, with gradients; the identity for one worker."""
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -9,13 +11,13 @@ class _AllGather(torch.autograd.Function):
     """Every worker's tensor, stacked. Backward adds up what all workers' losses say about this worker's tensor."""
 
     @staticmethod
-    def forward(_, local: Tensor) -> Tensor:
+    def forward(_: Any, local: Tensor) -> Tensor:
         gathered = [torch.empty_like(local) for _ in range(dist.get_world_size())]
         dist.all_gather(gathered, local.contiguous())
         return torch.stack(gathered)
 
     @staticmethod
-    def backward(_, gradient: Tensor) -> Tensor:
+    def backward(_: Any, gradient: Tensor) -> Tensor:
         gradient = gradient.contiguous()
         dist.all_reduce(gradient)
         return gradient[dist.get_rank()]
@@ -38,4 +40,5 @@ def all_gather(local: Tensor) -> Tensor:
     """
     if world_size() == 1:
         return local[None]
-    return _AllGather.apply(local)
+    gathered: Tensor = _AllGather.apply(local)
+    return gathered

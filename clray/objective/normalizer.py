@@ -29,8 +29,10 @@ def log_normalizers(
     """
     with torch.autocast(anchors.device.type, enabled=False):
         if anchors is candidates and own is not None:
-            return _SymmetricNormalizer.apply(anchors, own, temperature)
-        return _Normalizer.apply(anchors, candidates, own, temperature)
+            result: Tensor = _SymmetricNormalizer.apply(anchors, own, temperature)
+        else:
+            result = _Normalizer.apply(anchors, candidates, own, temperature)
+        return result
 
 
 class _Normalizer(torch.autograd.Function):

@@ -35,7 +35,8 @@ def concentrations(
     phi = np.clip(phi, *np.percentile(phi, [10, 90]))
     if phi.mean() == 0:
         return np.full(num_clusters, temperature, np.float32)
-    return (phi * (temperature / phi.mean())).astype(np.float32)
+    scaled: np.ndarray = phi * (temperature / phi.mean())
+    return scaled.astype(np.float32)
 
 
 def proto_nce(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import ray
-from ray._raylet import GcsClient
+from ray._raylet import GcsClient  # type: ignore[attr-defined]  # of Cython, without stubs
 
 from clray.ray_runtime.cluster import connect
 
@@ -61,7 +61,7 @@ class _Head:
     def _ask(self) -> str:
         """The id of the cluster that answers; raises OSError or RpcError where none does."""
         connect(self.address)
-        return GcsClient(address=self.address).cluster_id.hex()
+        return str(GcsClient(address=self.address).cluster_id.hex())
 
     def check(self) -> bool:
         """Whether the head answers."""
