@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from clray.clusters.assignment import ClusterAssignment
@@ -129,12 +128,12 @@ def test_whatever_writes_a_folder_of_results_holds_it(tmp_path: Path) -> None:
     write_config(config, tmp_path / "resumed")
     with folder_locked(folder), folder_locked(tmp_path / "resumed"):
         for attempt in (
-            lambda: claim_folder(config, Path("c.yaml"), "out", resume=False),
-            lambda: claim_folder(config, Path("c.yaml"), "resumed", resume=True),
+            lambda: claim_folder(config, "c", "out", resume=False),
+            lambda: claim_folder(config, "c", "resumed", resume=True),
             lambda: folder_held(folder, resume=True).__enter__(),
             lambda: cluster(np.eye(8, dtype=np.float32), 2, use_ray=False, output=folder),
             lambda: build_parquet(DataConfig(name="digits"), folder),
-            lambda: write_clusters(folder, found, pd.Series(["a", "b"])),
+            lambda: write_clusters(folder, found, ["a", "b"]),
         ):
             with pytest.raises(UserError, match=f"in use by process {os.getpid()} "):
                 attempt()
@@ -142,7 +141,7 @@ def test_whatever_writes_a_folder_of_results_holds_it(tmp_path: Path) -> None:
 
 def test_a_folder_taken_between_claim_and_start_is_refused(tmp_path: Path) -> None:
     config = Config(output=str(tmp_path))
-    folder = claim_folder(config, Path("c.yaml"), "run", resume=False)
+    folder = claim_folder(config, "c", "run", resume=False)
     write_config(config, folder)  # the other command has come and gone meanwhile
     with pytest.raises(UserError, match="holds another run"), folder_held(folder, resume=False):
         pass
