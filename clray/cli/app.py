@@ -39,7 +39,7 @@ def main() -> None:
     except SystemExit as ended:
         if not stops.finish_output() or (ended.code == 1 and stops.is_output_closed()):
             sys.exit(128 + signal.SIGPIPE)
-        sys.exit(stops.exit_code(otherwise=ended.code))
+        sys.exit(stops.exit_code(otherwise=int(ended.code or 0)))
     except UserError as error:
         print_error("error", str(error))
         sys.exit(2)

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,8 +13,9 @@ from clray.errors import UserError
 
 if TYPE_CHECKING:
     from clray.config.sections import DataConfig
+    from clray.training.checkpoint import Checkpoint
 
-Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint.pt, or the folder of a run.")]
+CheckpointPath = Annotated[Path, typer.Argument(help="A checkpoint.pt, or the folder of a run.")]
 
 
 class Layer(StrEnum):
@@ -24,7 +25,7 @@ class Layer(StrEnum):
     z = "z"
 
 
-def evaluate(checkpoint: Checkpoint, assignments: Assignments = None, as_json: AsJson = False) -> None:
+def evaluate(checkpoint: CheckpointPath, assignments: Assignments = None, as_json: AsJson = False) -> None:
     """Linear probe and nearest neighbours of a checkpoint; --set evaluate.* or data.* changes the protocol."""
     with status("evaluating", quiet=as_json):
         saved, config = _read(checkpoint, assignments or [])
@@ -38,7 +39,7 @@ def evaluate(checkpoint: Checkpoint, assignments: Assignments = None, as_json: A
 
 
 def export(
-    checkpoint: Checkpoint,
+    checkpoint: CheckpointPath,
     output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file.")] = Path(
         "encoder.safetensors"
     ),
@@ -55,7 +56,7 @@ def export(
 
 
 def embed(
-    checkpoint: Checkpoint,
+    checkpoint: CheckpointPath,
     data: Annotated[Path | None, typer.Argument(help="Parquet, CSV or folder of class folders.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The .npy file.")] = Path("embeddings.npy"),
     layer: Annotated[Layer, typer.Option(help="The representation h, or the projection head's z.")] = Layer.h,
@@ -81,7 +82,7 @@ def embed(
     print_values({"embeddings": str(output), "rows": shape[0], "dim": shape[1]}, as_json=as_json)
 
 
-def _read(checkpoint: Path, assignments: list[str]) -> tuple[dict[str, Any], Config]:
+def _read(checkpoint: Path, assignments: list[str]) -> "tuple[Checkpoint, Config]":
     if not checkpoint.exists():
         raise UserError(f"{checkpoint}: no such checkpoint; give a checkpoint.pt or the folder of a run")
     overrides = dict(map(parse_assignment, assignments))
