@@ -3,21 +3,18 @@
 Everything that can be refused is refused before a folder is made. Nothing here parses arguments or prints.
 """
 
-import _thread
-import shlex
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clray.config import Config, override
 from clray.config.objects import read_with_objects, require_modules
-from clray.errors import TrainingError, UserError
-from clray.interrupts import uninterrupted
+from clray.config.source import Source
+from clray.errors import UserError
 from clray.progress import ConsoleObserver, Observer
-from clray.redaction import hide_credentials
+from clray.recording import keep, recorded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,10 +23,6 @@ if TYPE_CHECKING:
     from clray.sweeps.dry_run import Estimate
     from clray.sweeps.search_space import SweepPlan
     from clray.sweeps.trials import TrialRecord
-    from clray.track.runs import Tracker
-
-Source = str | Path | Mapping[str, Any] | Config
-"""A config: the path of a YAML file, a tree of sections, or a Config."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +143,7 @@ def train(
     from clray.training.health import warn_of_collapse
 
     is_on_ray = needs_ray(config) and not debug
-    with _recording(config, folder, observer, resume=resume, is_on_ray=is_on_ray) as tracker:
+    with recorded(config, folder, observer, resume=resume, is_on_ray=is_on_ray) as tracker:
         logger = tracker.start_run(kind="run", run_id=folder.name, name=folder.name, config=config)
         logger.log_dataset(data, config.data)
 
@@ -164,7 +157,7 @@ def train(
                 config, data, folder, service=clustering, on_report=on_report, on_step=observer.step, debug=debug
             )  # fmt: skip
         log_result(logger, folder, config, data)
-        _keep(config, folder)
+        keep(config, folder)
         logger.finish("FINISHED")
     history = read_metrics(folder)
     return Run(folder, config, last_metrics(folder), history, tracker.store.uri, tracker.page_of(folder.name))
@@ -210,7 +203,7 @@ def sweep(
         num_at_once = start_for_sweep(config, plan.samples, data, verbose=verbose)
     timing: dict[str, float] = {}
     running = override(config, {"sweep.fail_fast": True}) if fail_fast else config
-    with _recording(config, folder, observer, resume=resume, is_on_ray=True) as tracker:
+    with recorded(config, folder, observer, resume=resume, is_on_ray=True) as tracker:
         timing["start_up_seconds"] = time.monotonic() - started
         watch = Watch(folder.name, plan.num_trials, config.sweep.metric)
         with observer.training(config, plan.num_trials):
@@ -221,7 +214,7 @@ def sweep(
         num_open = sum(record.is_open for record in records) + plan.num_trials - len(records)
         with observer.preparing("writing results, pictures and the best model"):
             found = conclude(config, ranked, data, folder, tracker, parent, timing)
-            _keep(config, folder)
+            keep(config, folder)
             parent.finish("KILLED" if num_open else "FINISHED")
     best = None if found.best is None else found.best.folder
     page = tracker.page_of(folder.name)
@@ -304,68 +297,3 @@ def _prepare_sweep(
 
     check_points(plan.samples, data)
     return plan, folder, data
-
-
-def _keep(config: Config, folder: Path) -> None:
-    from clray.training.storage import keep_results
-
-    keep_results(config, folder, folder.name)
-
-
-@contextmanager
-def _recording(
-    config: Config, folder: Path, observer: Observer, *, resume: bool, is_on_ray: bool
-) -> "Iterator[Tracker]":
-    """Hold and open the folder and the store; end what MLflow holds of the work whatever way the block ends."""
-    from clray.track.mlflow import open_store
-    from clray.track.runs import Tracker
-    from clray.training.folder import folder_held, write_config
-
-    lost: list[str] = []
-    with folder_held(folder, resume=resume):
-        with observer.preparing("opening the MLflow store"):
-            if is_on_ray:
-                from clray.ray_runtime.cluster import require_shared_folder
-
-                require_shared_folder(folder)
-            store = open_store(config.tracking, Path(config.output))
-            write_config(config, folder)
-            observer.opened(folder)
-            _keep(config, folder)
-            tracker = Tracker(store, folder)
-
-        if is_on_ray:
-            from clray.ray_runtime.head import head_watched
-
-        def leave(reason: str) -> None:
-            lost.append(reason)
-            tracker.end_open("KILLED")
-            _close(tracker, config, observer)
-            observer.lost(reason)
-            _thread.interrupt_main()
-
-        try:
-            with head_watched(observer.note, leave) if is_on_ray else nullcontext():
-                yield tracker
-            if lost:
-                raise TrainingError(lost[0])
-        except BaseException as error:
-            if lost:
-                raise TrainingError(lost[0]) from error
-            with uninterrupted():
-                tracker.end_open("FAILED" if isinstance(error, Exception) else "KILLED")
-                _close(tracker, config, observer)
-            raise
-        with uninterrupted():
-            _close(tracker, config, observer)
-
-
-def _close(tracker: "Tracker", config: Config, observer: Observer) -> None:
-    left = tracker.close(config.tracking.wait_seconds)
-    if left:
-        uri = hide_credentials(tracker.store.uri)
-        command = shlex.join(["clray", "upload", str(tracker.folder), "--tracking-uri", uri])
-        observer.note(
-            f"the MLflow store cannot be reached: {left} entries are kept in {tracker.folder}. "
-            f"Once it answers again: {command}"
-        )
