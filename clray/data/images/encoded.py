@@ -25,7 +25,7 @@ from clray.data.images.decode import (
     deep_grey_range,
     require_payload,
 )
-from clray.data.images.port import Batch, OnCount, Ready, every_nth, require_image_size, save
+from clray.data.images.port import Batch, DecodedLater, OnCount, Ready, every_nth, require_image_size, save
 from clray.data.sampling import uniform_order
 from clray.errors import UserError
 
@@ -35,7 +35,7 @@ NUM_LOOKED_AT, DARK = 16, 8
 
 
 @dataclass(frozen=True)
-class EncodedImages:
+class EncodedImages(DecodedLater):
     """Images that are decoded when they are asked for.
 
     Attributes:
@@ -49,18 +49,6 @@ class EncodedImages:
     rows: tuple[str, ...]
     image_size: int | None
     white: float | None = None
-
-    @property
-    def channels(self) -> int:
-        return 3
-
-    @property
-    def size(self) -> tuple[int, int] | None:
-        return None if self.image_size is None else (self.image_size, self.image_size)
-
-    @property
-    def is_decoded(self) -> bool:
-        return False
 
     @property
     def is_sequential(self) -> bool:

@@ -107,6 +107,24 @@ class Images(Protocol):
         ...
 
 
+class DecodedLater:
+    """What images have in common that are decoded when they are asked for: RGB, of one size where that is set."""
+
+    image_size: int | None
+
+    @property
+    def channels(self) -> int:
+        return 3
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        return None if self.image_size is None else (self.image_size, self.image_size)
+
+    @property
+    def is_decoded(self) -> bool:
+        return False
+
+
 def require_image_size(config: DataConfig) -> None:
     """Raise UserError where images that are decoded later have no size yet."""
     if config.image_size is None:

@@ -16,7 +16,7 @@ from jaxtyping import Int
 
 from clray.config.sections import DataConfig
 from clray.data.images.decode import BadImageError, decode_payload
-from clray.data.images.port import Batch, OnCount, Ready, require_image_size
+from clray.data.images.port import Batch, DecodedLater, OnCount, Ready, require_image_size
 from clray.data.sampling import buffered_order
 from clray.errors import UserError
 
@@ -39,7 +39,7 @@ class RowGroup:
 
 
 @dataclass(frozen=True)
-class StreamedImages:
+class StreamedImages(DecodedLater):
     """Encoded images in Parquet files; holds their places only, so it travels to any worker that can read the files.
 
     Attributes:
@@ -51,18 +51,6 @@ class StreamedImages:
     rows: np.ndarray
     image_size: int | None
     white: float | None = None
-
-    @property
-    def channels(self) -> int:
-        return 3
-
-    @property
-    def size(self) -> tuple[int, int] | None:
-        return None if self.image_size is None else (self.image_size, self.image_size)
-
-    @property
-    def is_decoded(self) -> bool:
-        return False
 
     @property
     def is_sequential(self) -> bool:
