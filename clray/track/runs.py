@@ -36,7 +36,7 @@ class Tracker:
         Raises:
             UserError: a run to continue was deleted in MLflow, or the folder cannot be written.
         """
-        self.writer, self.folder = StoreWriter(store), folder
+        self.writer, self.folder = StoreWriter(store, folder), folder
         known = read_entries(folder)
         last = _last_ops(known)
         first = next(iter(last), None)

@@ -4,6 +4,7 @@ Ray's own MLflow callback is not used: it writes flat runs without a parent and 
 (ray issues 19978, 30649). Here a run is found again by a tag, so a resumed one is continued.
 """
 
+from pathlib import Path
 from typing import Any
 
 from clray.track.mlflow import ID_TAG, Store
@@ -22,8 +23,9 @@ REFUSALS = {
 class StoreWriter:
     """Writes the entries of an outbox; each may be written twice with the same effect as once."""
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def __init__(self, store: Store, root: Path) -> None:
+        """Args: `root` is the outbox's folder; what lies outside it is not uploaded, whoever wrote the outbox."""
+        self.store, self.root = store, root.resolve()
         self.mlflow_ids: dict[str, str] = {}
         self.monitors: dict[str, Any] = {}
 
@@ -106,6 +108,7 @@ class StoreWriter:
         self.store.client.log_text(self._mlflow_id(run), text, file)
 
     def _file(self, run: str, path: str) -> None:
+        self._require_below(Path(path))
         self.store.client.log_artifact(self._mlflow_id(run), path)
 
     def _dataset(self, run: str, name: str, digest: str, source: str, profile: str) -> None:
@@ -117,6 +120,7 @@ class StoreWriter:
         )
 
     def _model(self, run: str, path: str) -> None:
+        self._require_below(Path(path), *Path(path).rglob("*"))
         client, mlflow_id = self.store.client, self._mlflow_id(run)
         logged = client.search_logged_models([self.store.experiment_id], f"source_run_id = '{mlflow_id}'")
         ready = [model for model in logged if model.name == MODEL_NAME and str(model.status) == "READY"]
@@ -132,6 +136,11 @@ class StoreWriter:
         if monitor is not None:
             monitor.finish()
         self.store.client.set_terminated(self._mlflow_id(run), status, end_time=time)
+
+    def _require_below(self, *paths: Path) -> None:
+        outside = [path for path in paths if not path.resolve().is_relative_to(self.root)]
+        if outside:
+            raise ValueError(f"{outside[0]} lies outside {self.root}")
 
     def knows(self, run: str) -> bool:
         """Whether the store has a run, as far as it can be asked; a store that is away may have it."""

@@ -65,10 +65,10 @@ def test_every_entry_may_be_written_twice(tiny_config: MakeConfig, tmp_path: Pat
     tracker = Tracker(stores[0], tmp_path / "sweep")
     record_sweep(tracker, config)
     assert tracker.close(wait_seconds=5) == 0
-    writer = StoreWriter(stores[1])
+    writer = StoreWriter(stores[1], tmp_path)
     for entry in read_entries(tmp_path / "sweep"):
         writer(entry)
-        StoreWriter(stores[1])(entry)  # as after a kill, by a process that knows nothing of the first
+        StoreWriter(stores[1], tmp_path)(entry)  # as after a kill, by a process that knows nothing of the first
     once, twice = (contents(store.uri) for store in stores)
     assert once == twice
     assert set(once) == {"s", "s/0", "s/1"}
@@ -268,3 +268,24 @@ def test_a_server_that_goes_away_for_a_while_misses_nothing(tiny_config: MakeCon
         assert tracker.close(wait_seconds=0.5) == 2, "the entries of a server that stays away are kept"
     finally:
         server.kill()
+
+
+@pytest.mark.parametrize("operation", ["file", "model"])
+def test_what_lies_outside_the_folder_is_not_uploaded(operation: str, tiny_config: MakeConfig, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("a key")
+    folder = tmp_path / "run"
+    model = folder / "model"
+    model.mkdir(parents=True)
+    (model / "weights").symlink_to(tmp_path / "secret")
+    (folder / "link").symlink_to(tmp_path / "secret")
+    tracker = Tracker(open_store(TrackingConfig(), tmp_path), folder)
+    tracker.start_run(kind="run", run_id="r", name="r", config=tiny_config())
+    paths = [model] if operation == "model" else [tmp_path / "secret", folder / "link", folder / ".." / "secret"]
+    for path in paths:
+        tracker.outbox.add({"op": operation, "run": "r", "path": str(path)})
+    assert tracker.close(10) == 0
+    refused = (folder / REFUSED_FILE).read_text(encoding="utf-8").splitlines()
+    assert len(refused) == len(paths)
+    assert all("lies outside" in line for line in refused)
+    uploaded = [file for file in (tmp_path / "mlartifacts").rglob("*") if file.is_file()]
+    assert [file.name for file in uploaded] == ["config.yaml"]
