@@ -1,4 +1,4 @@
-"""Files of one JSON object a line that grow while a run goes on, and outlive kills and full disks."""
+"""Files of one JSON object a line that grow during a run, and outlive kills and full disks."""
 
 import json
 import os

@@ -1,7 +1,7 @@
 """Any data set as Parquet: encoded images, label and attributes, in files that a cluster's nodes stream.
 
 Files appear whole or not at all, and those that are there are not written again, so that a build that was interrupted
-goes on where it stopped.
+continues where it stopped.
 """
 
 import csv
@@ -119,7 +119,7 @@ def _digest(config: DataConfig, splits: dict[str, Split]) -> dict[str, str]:
         for column, values in split.columns.items():
             content.update(column.encode() + "\n".join(map(str, values)).encode())
         content.update("\n".join(split.images.names()).encode())
-    # Builds made before there was this key go on.
+    # Builds made before this key existed can be continued.
     unset = {"max_pixel_value"} if config.max_pixel_value is None else set()
     settings = config.model_dump_json(exclude=KEYS_OF_USE | unset)
     return {"settings": settings, "content": content.hexdigest()}

@@ -96,7 +96,7 @@ def sample(
     *,
     shrink: float,
 ) -> Float[Tensor, "batch views channels size size"]:
-    """Each image at the points of each of its views, bilinear; beyond the border it goes on as it ends.
+    """Each image at the points of each of its views, bilinear; the border continues outside the image.
 
     Args:
         points: as `crop_points` gives them.

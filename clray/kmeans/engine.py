@@ -91,7 +91,7 @@ def cluster(
         column: Parquet column; by default the only one that holds vectors.
         use_ray: False searches in this process, with all its threads.
         initial: centroids to start from, for each granularity.
-        output: folder for results and, while it runs, the state from which `resume` goes on; locked meanwhile.
+        output: folder for results and, while it runs, the state from which `resume` continues; locked meanwhile.
         write_table: also write assignments.parquet, with file and row of each vector.
         on_iteration: called after each iteration.
         settings: any field of `clray.kmeans.options.KMeansOptions`, by its name.

@@ -126,7 +126,7 @@ def lloyd(
         num_clusters: K of each granularity.
         options: how to iterate.
         initial: for each granularity the centroids to start from, such as those of the previous clustering.
-        descents: the state of an interrupted call, to go on from.
+        descents: the state of an interrupted call, to resume from.
         on_iteration: progress and checkpoints.
 
     Returns:
@@ -185,7 +185,7 @@ def start_centroids(shards: Shards, num_clusters: int, options: KMeansOptions, r
 
 def _update(descent: Descent, sums: PartialSums, options: KMeansOptions) -> None:
     """Move the centroids, and decide whether that was the last time."""
-    # Derived from the iteration, so that an interrupted clustering goes on as it would have.
+    # Derived from the iteration, so that an interrupted clustering continues as it would have.
     generator = np.random.default_rng((options.seed, descent.redo, len(descent.history)))
     before = descent.centroids
     descent.history.append(sums.inertia)

@@ -1,4 +1,4 @@
-"""A clustering on disk: results, and the state from which an interrupted one goes on.
+"""A clustering on disk: results, and the state from which an interrupted one resumes.
 
 A folder with one granularity holds centroids.npy and assignments.npy; one with several holds them in k50/, k500/.
 clustering.json says what was clustered, how, and how it went; it is written last.
@@ -37,7 +37,7 @@ STATE_FILE = "state.npz"
 
 @dataclass(frozen=True)
 class State:
-    """From where an interrupted clustering goes on.
+    """From where an interrupted clustering resumes.
 
     Attributes:
         descents: all of them, finished or not; their centroids are relative to the origin.
@@ -52,13 +52,13 @@ def check_output(folder: Path, *, resume: bool, fingerprint: dict[str, Any]) -> 
     """Refuse a folder that holds something else.
 
     Args:
-        fingerprint: what was asked for; an interrupted clustering goes on only with the same.
+        fingerprint: what was asked for; an interrupted clustering resumes only with the same.
 
     Returns:
-        With `resume` the state to go on from.
+        With `resume` the state to resume from.
 
     Raises:
-        UserError: a folder in use, or with `resume` one that holds nothing to go on with or something else.
+        UserError: a folder in use, or with `resume` one that holds nothing to resume or something else.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"output: {folder} is a file; choose a folder")

@@ -140,7 +140,7 @@ def _write_probe(path: str) -> str | None:
 
 
 def _require_answer(address: str) -> None:
-    """Raise UserError where nothing listens at HOST:PORT; Ray itself would go on trying for minutes."""
+    """Raise UserError where nothing listens at HOST:PORT; Ray itself would keep trying for minutes."""
     if not address.rpartition(":")[2].isdigit():
         return
     try:

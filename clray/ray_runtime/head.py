@@ -1,4 +1,4 @@
-"""The head of a Ray cluster that was joined: told when it is away, and the work ended where it is lost."""
+"""The head of a Ray cluster that was joined: told when it cannot be reached, and the work ended where it is lost."""
 
 import os
 import threading
@@ -20,11 +20,11 @@ HEAD_CHECK_SECONDS = 2.0
 def head_watched(say: Callable[[str], None], leave: Callable[[str], None]) -> Iterator[None]:
     """Follow the head of the cluster that this process joined, while the block runs.
 
-    A head that was started anew goes on with the work where its state persists (RAY_gcs_storage=rocksdb). Where it
-    stays away, Ray would end the process, and where it knows nothing of the work, wait or fail with words of its own.
+    A restarted head continues the work where its state persists (RAY_gcs_storage=rocksdb). Where it cannot be
+    reached, Ray would end the process; where it has lost its state, Ray would wait, or fail with a message of its own.
 
     Args:
-        say: is told when the head is away and when it is back, also from another thread.
+        say: is told when the head cannot be reached and when it can again, also from another thread.
         leave: is told that the head is lost, also from another thread; it ends the process.
     """
     if not os.environ.get("RAY_ADDRESS") or not ray.is_initialized():
@@ -49,7 +49,7 @@ def head_watched(say: Callable[[str], None], leave: Callable[[str], None]) -> It
 
 
 class _Head:
-    """The head of the joined cluster, and since when it is away."""
+    """The head of the joined cluster, and since when it cannot be reached."""
 
     def __init__(self, say: Callable[[str], None], leave: Callable[[str], None]) -> None:
         self.say, self.leave = say, leave

@@ -8,7 +8,7 @@ from clray.report.roles import Role, role_of
 
 @dataclass(frozen=True)
 class TrialResult:
-    """One trial that is over.
+    """A finished trial.
 
     Attributes:
         point: of the sweep, which its repeats share.

@@ -1,4 +1,4 @@
-"""The trials of a sweep, those to come and those that are over, across interruptions."""
+"""The trials of a sweep, those to come and those that have ended, across interruptions."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ POINTS_FILE = "points.jsonl"
 
 
 class TrialBook:
-    """Deals out trials; those that are over are read from their folders and not dealt again."""
+    """Deals out trials; those that have ended are read from their folders and not dealt again."""
 
     def __init__(self, config: Config, plan: SweepPlan, folder: Path) -> None:
         self.config, self.plan, self.folder = config, plan, folder

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 def build_searcher(config: Config, plan: SweepPlan, folder: Path) -> Searcher | None:
     """Optuna, or the class of the user's; None where all points are known.
 
-    Optuna keeps its study in the sweep's folder, so that a resumed sweep goes on with what it has learnt.
+    Optuna keeps its study in the sweep's folder, so that a resumed sweep keeps what it has learnt.
 
     Raises:
         UserError: no such module or class, or one that does not take these domains.

@@ -123,7 +123,7 @@ def _train(config: Config, folder: Path, data: list[Any], service: Any | None, s
 
 
 def _take_over_checkpoint(folder: Path) -> None:
-    """Go on from the checkpoint that the scheduler chose, which may be another trial's."""
+    """Resume from the checkpoint that the scheduler chose, which may be another trial's."""
     checkpoint = tune.get_checkpoint()
     if checkpoint is not None:
         with checkpoint.as_directory() as chosen:

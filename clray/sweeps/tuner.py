@@ -112,7 +112,7 @@ def run_sweep(
 ) -> tuple[list[TrialRecord], RunLogger]:
     """Run every trial; a failing one does not end the sweep, unless `sweep.fail_fast`.
 
-    Trials that are over are not run again, and those whose folder holds a checkpoint go on from there, so a sweep that
+    Finished trials are not run again, and those whose folder holds a checkpoint resume there, so a sweep that
     was interrupted is resumed by running it again. `start_for_sweep` comes first. Returns the trials and the open
     MLflow run of the sweep.
     """

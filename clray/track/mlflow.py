@@ -21,7 +21,7 @@ STORE_FILE = "mlflow.db"
 ID_TAG = "clray.id"
 POINT_TAG = "clray.point"
 SERVER_TIMEOUT_SECONDS = 5.0
-# Where the store is away its entries are kept: what fails is better known soon than tried for minutes.
+# Entries are kept while the store cannot be reached: fail soon instead of trying for minutes.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 

@@ -1,8 +1,8 @@
 """What is to be written to MLflow, kept on disk until it is there.
 
 Training never waits for a tracking server: entries go to a file in the folder of the run or sweep, and a thread writes
-them to the store in order. While a server is away they stay; every entry can be written twice with the same effect as
-once, so that after a kill the one under way is repeated. What a store refuses is kept aside, with the reason.
+them to the store in order. While a server cannot be reached they stay. Writing an entry twice has the same effect as
+writing it once, so that after a kill the one under way is repeated. Refused entries are kept aside, with the reason.
 """
 
 import logging
@@ -36,7 +36,7 @@ class Progress:
         num_entries: in the file.
         num_sent: of them, those that are in the store or were refused.
         num_refused: by the store, in this process; `first_refusal` says why.
-        away_since: since when the store is away (monotonic), if it is.
+        away_since: since when the store cannot be reached (monotonic), if it is.
         failure: what ended the writing thread, if anything did.
     """
 
@@ -90,7 +90,7 @@ class Outbox:
         return len(refused)
 
     def close(self, wait_seconds: float) -> int:
-        """Wait for the rest to be written, but no longer than this for a store that is away; returns what is left."""
+        """Wait for the rest to be written, or this long for a store that cannot be reached; returns what is left."""
         with self.changed:
             self.closing = True
             self.changed.notify_all()

@@ -8,7 +8,7 @@ from clray.track.mlflow import ID_TAG, POINT_TAG
 
 
 def read_sweep(uri: str, sweep: str) -> Sweep:
-    """The trials of a sweep that are over, by the sweep's name, its MLflow run id, or `latest`.
+    """The finished trials of a sweep, by the sweep's name, its MLflow run id, or `latest`.
 
     Raises:
         UserError: no such sweep in the store, or one without a finished trial.

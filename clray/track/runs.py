@@ -111,7 +111,7 @@ class Tracker:
                 self.outbox.add({"op": "finish", "run": run_id, "status": status, "time": _now()})
 
     def close(self, wait_seconds: float) -> int:
-        """Write what is left; returns the number of entries that a store that is away did not take."""
+        """Write what is left; returns the number of entries that the store could not be given."""
         return self.outbox.close(wait_seconds)
 
 

@@ -33,7 +33,7 @@ class StoreWriter:
         """Write one entry.
 
         Raises:
-            Unreachable: the store is away; the entry should be written again later.
+            Unreachable: the store cannot be reached; the entry should be written again later.
         """
         import requests
         from mlflow.exceptions import MlflowException
@@ -143,7 +143,7 @@ class StoreWriter:
             raise ValueError(f"{outside[0]} lies outside {self.root}")
 
     def knows(self, run: str) -> bool:
-        """Whether the store has a run, as far as it can be asked; a store that is away may have it."""
+        """Whether the store has a run, as far as it can be asked; one that cannot be reached may have it."""
         from mlflow.exceptions import MlflowException
 
         try:

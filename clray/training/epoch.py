@@ -61,7 +61,7 @@ class EpochMeter:
 
 
 def mean_state(states: list[dict[str, Any]]) -> dict[str, Any]:
-    """The mean over workers of what `EpochMeter.state_dict` gives on each, for all of them to go on from."""
+    """The mean over workers of what `EpochMeter.state_dict` gives on each, from which all of them resume."""
     first = states[0]
     means = {name: torch.stack([state[name] for state in states]).mean(dim=0) for name in ("losses", "positives")}
     return {**first, **means}

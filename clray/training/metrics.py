@@ -32,7 +32,7 @@ def read_metrics(folder: Path) -> list[Metrics]:
 
 
 def last_metrics(folder: Path) -> Metrics:
-    """Those of the last epoch of a run that is over.
+    """Those of the last epoch of a finished run.
 
     Raises:
         UserError: the file is lost or damaged.

@@ -36,7 +36,7 @@ class _Request:
 class Reclusterer:
     """Keeps a run's k-means clusters fresh; does nothing where clusters come from elsewhere.
 
-    With `recluster.mode: async` training goes on while the clusters are computed, and all workers take them over at the
+    With `recluster.mode: async` training continues while the clusters are computed. All workers take them over at the
     same step, the first at which all have them. One request is under way at a time.
     """
 

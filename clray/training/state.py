@@ -61,7 +61,7 @@ class TrainState:
         return max(0, start - (self.clustered_step or 0)) / self.steps_per_epoch
 
     def to_checkpoint(self, config: Config, num_channels: int) -> dict[str, Any]:
-        """Everything of this worker needed to go on or to evaluate, as tensors and plain values."""
+        """Everything of this worker needed to resume or to evaluate, as tensors and plain values."""
         return {
             "config": hide_in_tree(config.model_dump(mode="json")),
             "num_channels": num_channels,

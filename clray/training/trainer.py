@@ -163,7 +163,7 @@ class _Run:
         self.reclusterer.metrics = dict(checkpoint["recluster_metrics"])
 
     def checkpoint(self) -> Checkpoint | None:
-        """What the run goes on from, on rank 0; every rank must call it."""
+        """What the run resumes from, on rank 0; every rank must call it."""
         bank = self.state.bank
         parts = gather_on_first(
             {"meter": self.meter.state_dict(), "bank": None if bank is None else bank.state_dict()},
