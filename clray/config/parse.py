@@ -49,7 +49,7 @@ def check_value(key: str, value: Any, where: str) -> None:
     for section in sections:
         model = model.model_fields[section].annotation
     field = model.model_fields[name]
-    kind = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+    kind: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
     try:
         TypeAdapter(kind).validate_python(value)
     except ValidationError as error:

@@ -40,7 +40,7 @@ class _Loader(yaml.SafeLoader):
         self.depth, self.count = 0, 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.peek_event()
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs give it no types
         if self.depth >= DEEPEST:
             raise _problem(f"nested more than {DEEPEST} deep", event)
         if getattr(event, "tag", None) not in (None, "!", _STR) and not self.check_event(yaml.AliasEvent):

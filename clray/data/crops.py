@@ -116,7 +116,8 @@ def sample(
             images = F.interpolate(images, size=[-(-side // 2) for side in images.shape[2:]], mode="area")
             # Half a percent is left to rounding.
             result = torch.where(span > 0.995 * 2**level, _look_up(images, grid), result)
-    return result.unflatten(2, (num_views, -1)).transpose(1, 2)
+    views: Tensor = result.unflatten(2, (num_views, -1))
+    return views.transpose(1, 2)
 
 
 def _look_up(images: Tensor, grid: Tensor) -> Tensor:

@@ -104,7 +104,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         """The distance of each vector to each centroid, [N, K]."""
         check_is_fitted(self)
         vectors, origin = self._validated(X), self.cluster_centers_.mean(axis=0)
-        return euclidean_distances(vectors - origin, self.cluster_centers_ - origin)
+        distances: np.ndarray = euclidean_distances(vectors - origin, self.cluster_centers_ - origin)
+        return distances
 
     def score(self, X: Any, y: Any = None) -> float:  # noqa: ARG002
         """Minus the inertia of these vectors, so that more is better."""

@@ -190,7 +190,7 @@ def _update(descent: Descent, sums: PartialSums, options: KMeansOptions) -> None
     before = descent.centroids
     descent.history.append(sums.inertia)
     descent.centroids = update_centroids(before, sums, generator, spherical=options.spherical)
-    has_settled = len(descent.history) > 1 and (
+    has_settled = len(descent.history) > 1 and bool(
         descent.history[-2] - descent.history[-1] <= options.tolerance * descent.history[-2] and sums.counts.all()
     )
     # Equal centroids mean that no vector has changed its cluster.
@@ -206,7 +206,7 @@ def update_centroids(
     The repair follows faiss `Clustering.cpp` (split_clusters): a donor is drawn with probability growing with its size,
     and the two centroids move apart by 1/1024 along alternating signs, so that the next search divides its points.
     """
-    means = sums.sums / np.where(sums.counts > 0, sums.counts, 1.0)[:, None]
+    means: np.ndarray = sums.sums / np.where(sums.counts > 0, sums.counts, 1.0)[:, None]
     sizes = sums.counts.copy()
     is_empty = sums.counts == 0
     if sizes.sum() > len(sizes):
@@ -223,7 +223,8 @@ def update_centroids(
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    unit: np.ndarray = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return unit
 
 
 class LocalShards:

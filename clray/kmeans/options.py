@@ -99,7 +99,7 @@ def parse_counts(num_clusters: int | Sequence[int]) -> tuple[int, ...]:
     """
     given: Any = num_clusters
     several = isinstance(given, Sequence | np.ndarray | set | range) and not isinstance(given, str | bytes)
-    values = list(given) if several and getattr(given, "ndim", 1) else [given]
+    values = list(given) if several and getattr(given, "ndim", 1) != 0 else [given]
     try:
         counts = tuple(whole_number(each) for each in values)
     except ValueError:

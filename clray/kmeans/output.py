@@ -111,11 +111,12 @@ def write_state(folder: Path, state: State, about: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     descents = [{"redo": d.redo, "history": d.history, "done": d.is_done} for d in state.descents]
     arrays = {f"centroids_{i}": descent.centroids for i, descent in enumerate(state.descents)}
+    arrays["about"] = np.array(json.dumps({"about": about, "descents": descents}))
     if state.origin is not None:
         arrays["origin"] = state.origin
     partial = folder / (STATE_FILE + ".partial")
     with partial.open("wb") as file:
-        np.savez(file, about=np.array(json.dumps({"about": about, "descents": descents})), **arrays)
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # NumPy takes one name apart from the arrays'
         file.flush()
         os.fsync(file.fileno())
     partial.replace(folder / STATE_FILE)

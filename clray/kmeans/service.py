@@ -46,7 +46,9 @@ class _Round:
         self.num_served = 0
 
 
-@ray.remote(num_cpus=0, max_concurrency=64, max_restarts=-1, max_task_retries=3)
+@ray.remote(  # type: ignore[call-overload]  # its stubs leave out max_concurrency
+    num_cpus=0, max_concurrency=64, max_restarts=-1, max_task_retries=3
+)
 class KMeansService:
     """Runs Lloyd's iterations over shared shard actors, for many runs at once.
 
@@ -185,4 +187,5 @@ class RemoteClustering:
 
     def result(self) -> list[Clustering]:
         """Wait for the clustering; raises what `fetch` does."""
-        return fetch(self.reference)
+        clusterings: list[Clustering] = fetch(self.reference)
+        return clusterings

@@ -132,7 +132,7 @@ def uses_bfloat16(precision: str, device: torch.device) -> bool:
 @cache
 def _has_bfloat16(device_type: str) -> bool:
     if device_type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # oneDNN also emulates it, which is slower than float32.
     has_either = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return device_type == "cpu" and bool(has_either)

@@ -70,11 +70,11 @@ class BookSearcher(Searcher):
         self.groups: dict[int, tuple[str, list[TrialRecord]]] = {}
         """For each trial of a point that was suggested: the point's id with the searcher, and its repeats."""
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The point's number and what it overrides; None while a searcher waits for results."""
+    def suggest(self, trial_id: str) -> Any:
+        """The point's number and what it overrides; None while a searcher waits; FINISHED, a text, at the end."""
         record = self.book.next_open()
         if record is None and self.inner is not None and not self.book.is_complete:
-            overrides = self.inner.suggest(trial_id)
+            overrides: Any = self.inner.suggest(trial_id)  # or FINISHED, a text
             if overrides is None:
                 return None
             if overrides != Searcher.FINISHED:

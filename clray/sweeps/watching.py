@@ -75,7 +75,8 @@ class Watch:
 
     def __init__(self, name: str, num_trials: int, metric: str) -> None:
         self.name, self.num_trials, self.metric, self.started = name, num_trials, metric, time.time()
-        self.board = Board.options(name=f"{name}-{uuid.uuid4().hex[:8]}", namespace=NAMESPACE).remote()
+        actor: Any = Board  # an actor's class, by its decorator
+        self.board = actor.options(name=f"{name}-{uuid.uuid4().hex[:8]}", namespace=NAMESPACE).remote()
         self.gauges = {
             key: Gauge(name, description=text, tag_keys=("sweep", "trial")) for key, (name, text) in GAUGES.items()
         }
@@ -109,7 +110,8 @@ def read_boards() -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for name in names:
         try:
-            found.append(ray.get(ray.get_actor(name, NAMESPACE).read.remote(), timeout=READ_TIMEOUT_SECONDS))
+            board: Any = ray.get_actor(name, NAMESPACE)
+            found.append(ray.get(board.read.remote(), timeout=READ_TIMEOUT_SECONDS))
         except (ValueError, ray.exceptions.RayError, TimeoutError):
             continue  # it ended meanwhile
     return sorted((each for each in found if each), key=lambda each: each["started"])

@@ -30,9 +30,9 @@ class Checkpoint(TypedDict):
         num_channels: of the images.
         epoch, step_in_epoch: epochs that are done, and steps of the one under way.
         clustered_step: the step whose embeddings gave the clusters; None before the first clustering.
-        order_ids: clusters by which the epoch's order was drawn, int64 [N]; None where it does not follow any.
+        order_ids: clusters by which the epoch's order was drawn, int32 [N]; None where it does not follow any.
         model, optimizer, schedule, objective: what their `state_dict` gives.
-        cluster_ids: int64 [granularities, N].
+        cluster_ids: int32 [granularities, N]; int64 in older files.
         num_clusters: of each granularity.
         cluster_source: where the clusters come from.
         centroids: of each granularity, float32 [K, dim]; None where the clusters have none.

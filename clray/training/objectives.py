@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from clray.config import Config
 from clray.config.sections import ObjectiveConfig
-from clray.model.encoder import ContrastiveModel
+from clray.model.encoder import ContrastiveModel, Outputs
 from clray.objective.contrastive import (
     ObjectiveValue,
     cl_infonce,
@@ -114,10 +114,11 @@ class BatchContrast(_Stateless):
     def __call__(self, model: nn.Module, views: Tensor, indices: Tensor, cluster_ids: Tensor) -> StepValue:
         outputs = model(views.flatten(0, 1))
         z = outputs.z.unflatten(0, views.shape[:2])
-        value, loss = self._contrast(z, cluster_ids[:, indices]), 0.0
+        value = self._contrast(z, cluster_ids[:, indices])
+        loss = value.loss
         if outputs.second is not None:
-            loss = self._contrast(outputs.second.unflatten(0, views.shape[:2]), indices).loss
-        return StepValue(value.loss + loss, value.num_positives, _mean_of_views(z))
+            loss = loss + self._contrast(outputs.second.unflatten(0, views.shape[:2]), indices).loss
+        return StepValue(loss, value.num_positives, _mean_of_views(z))
 
     def _contrast(self, z: Tensor, ids: Tensor) -> ObjectiveValue:
         return cl_infonce(z, ids, temperature=self.temperature, base_temperature=self.base_temperature)
@@ -182,7 +183,8 @@ class QueueContrast(_Stateless):
         for key, query in zip(self.key_model.parameters(), base.parameters(), strict=True):
             key.lerp_(query, 1 - self.momentum)
         self.key_model.train()
-        return self.key_model(view).z
+        outputs: Outputs = self.key_model(view)
+        return outputs.z
 
     def embedding_model(self, model: ContrastiveModel) -> ContrastiveModel:
         return self.key_model
@@ -245,6 +247,7 @@ class Classification(_Stateless):
     """
 
     def __init__(self, model: ContrastiveModel) -> None:
+        assert isinstance(model.second, nn.Linear), "a classification has a linear classifier on h"
         self.classifier = model.second
 
     def __call__(self, model: nn.Module, views: Tensor, indices: Tensor, cluster_ids: Tensor) -> StepValue:

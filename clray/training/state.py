@@ -152,7 +152,7 @@ def create_state(
     return TrainState(model, build_objective(config, model), optimizer, schedule, assignments, steps_per_epoch, bank)
 
 
-def wrap_for_workers(model: nn.Module, config: TrainConfig, world_size: int, device: torch.device) -> nn.Module:
+def wrap_for_workers(model: ContrastiveModel, config: TrainConfig, world_size: int, device: torch.device) -> nn.Module:
     """The model itself for one worker, DDP over several; compiled where the config asks for it."""
     if config.compile:
         model.encoder.compile()

@@ -1,6 +1,7 @@
 """One run: restore, then for each epoch train with fresh clusters, evaluate, report."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,7 +10,8 @@ from clray.clusters.assignment import ClusterAssignment
 from clray.clusters.known import known_clusters
 from clray.config import Config
 from clray.data.augmentation import build_augmentation
-from clray.data.loaders import Batch, num_steps, shard_indices, training_batches
+from clray.data.images.port import Batch
+from clray.data.loaders import num_steps, shard_indices, training_batches
 from clray.data.samples import Dataset, Samples
 from clray.data.sampling import cluster_order, draw_partners
 from clray.errors import UserError
@@ -171,12 +173,14 @@ class _Run:
         )
         if parts is None:
             return None
-        return {
+        whole: Any = {
             **self.state.to_checkpoint(self.config, self.data.num_channels),
             "meter": mean_state([part["meter"] for part in parts]),
             "bank": None if bank is None else merge_banks([part["bank"] for part in parts], self.shards),
             "recluster_metrics": self.reclusterer.metrics,
         }
+        checkpoint: Checkpoint = whole
+        return checkpoint
 
     def _before_step(self) -> None:
         self._refresh_clusters()

@@ -8,6 +8,7 @@ where its own is lost, and simply repeats the call; the result is the same.
 import copy
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,9 @@ class ShardActor:
     """Searches whichever slice of vectors a call brings along; keeps the last slice of files that fits its memory."""
 
     def __init__(self, num_threads: int, use_gpu: bool, assign_method: AssignMethod, memory_bytes: int | None) -> None:
-        self.options = {"num_threads": num_threads, "use_gpu": use_gpu, "assign_method": assign_method}
+        self.new_shard = partial(
+            FaissShard, num_threads=num_threads, use_gpu=use_gpu, assign_method=assign_method
+        )  # fmt: skip
         self.memory_bytes = memory_bytes
         self.process_bytes = process_bytes()
         self.key: tuple[object, ...] | None = None
@@ -86,7 +89,7 @@ class ShardActor:
         self, vectors: FileSlice | np.ndarray, origin: np.ndarray | None, num_clusters: Sequence[int]
     ) -> FaissShard:
         if isinstance(vectors, np.ndarray):
-            return FaissShard(vectors, **self.options).about(origin)
+            return self.new_shard(vectors).about(origin)
         vectors = vectors.about(origin)
         if self.shard is None or self.key != vectors.key:
             plan = None
@@ -98,7 +101,7 @@ class ShardActor:
                     memory_bytes=self.memory_bytes,
                     process_bytes=self.process_bytes,
                 )
-            self.shard, self.key = FaissShard(vectors, plan=plan, **self.options), vectors.key
+            self.shard, self.key = self.new_shard(vectors, plan=plan), vectors.key
         return self.shard
 
 
@@ -118,7 +121,8 @@ def start_shard_actors(
     """
     resources = {"num_cpus": config.cpus_per_shard, "num_gpus": config.gpus_per_shard}
     num_threads = max(1, int(config.cpus_per_shard))
-    options = ShardActor.options(scheduling_strategy="SPREAD", label_selector=config.node_labels, **resources)
+    actor: Any = ShardActor  # an actor's class, by its decorator
+    options = actor.options(scheduling_strategy="SPREAD", label_selector=config.node_labels, **resources)
     return [
         options.remote(num_threads, config.gpus_per_shard > 0, assign_method, memory_bytes)
         for _ in range(config.num_shards)
@@ -245,7 +249,8 @@ def _until_reached(start: Callable[[], list[Any]]) -> list[Any]:
     deadline = time.monotonic() + LOST_NODE_SECONDS
     while True:
         try:
-            return fetch(start())
+            results: list[Any] = fetch(start())
+            return results
         except ShardError as error:
             if not error.is_out_of_reach or time.monotonic() > deadline:
                 raise

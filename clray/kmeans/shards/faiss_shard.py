@@ -264,7 +264,9 @@ def spread_centroids(
 
     Source: faiss `ClusteringInitialization.cpp`.
     """
-    init = faiss.ClusteringInitialization(sample.shape[1], num_clusters)
+    init = faiss.ClusteringInitialization(  # type: ignore[attr-defined]  # its stubs leave it out
+        sample.shape[1], num_clusters
+    )
     init.seed = seed % 2**31
     init.method = (
         faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS if method == "kmeans++" else faiss.ClusteringInitMethod_AFK_MC2
@@ -278,15 +280,16 @@ def _approximate_index(centroids: np.ndarray, method: AssignMethod) -> faiss.Ind
     """An index over many centroids that looks at a part of them: at an eighth of the lists, or along a graph."""
     num_clusters, dim = centroids.shape
     if method == "hnsw":
-        index = faiss.IndexHNSWFlat(dim, 32)
-        index.hnsw.efSearch = 64
-    else:
-        num_lists = max(1, min(int(4 * num_clusters**0.5), num_clusters // 39))
-        index = faiss.IndexIVFFlat(faiss.IndexFlatL2(dim), dim, num_lists)
-        index.nprobe = max(4, num_lists // 8)
-        index.train(centroids)
-    index.add(centroids)
-    return index
+        graph = faiss.IndexHNSWFlat(dim, 32)
+        graph.hnsw.efSearch = 64
+        graph.add(centroids)
+        return graph
+    num_lists = max(1, min(int(4 * num_clusters**0.5), num_clusters // 39))
+    lists = faiss.IndexIVFFlat(faiss.IndexFlatL2(dim), dim, num_lists)
+    lists.nprobe = max(4, num_lists // 8)
+    lists.train(centroids)
+    lists.add(centroids)
+    return lists
 
 
 def _read_ahead(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:

@@ -143,7 +143,8 @@ class ParquetFile:
                 f"the rows before it have {self.dim}"
             )
         # A null within a list becomes NaN, which is refused or left out as any other.
-        return column.flatten().to_numpy(zero_copy_only=False).reshape(-1, self.dim)
+        flat: np.ndarray = column.flatten().to_numpy(zero_copy_only=False)
+        return flat.reshape(-1, self.dim)
 
 
 def open_npy(path: Path) -> NpyFile:
@@ -282,7 +283,7 @@ def _first_line(error: Exception) -> str:
 
 def _holds_floats(kind: pa.DataType) -> bool:
     is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    return is_list and pa.types.is_floating(kind.value_type)
+    return is_list and bool(pa.types.is_floating(kind.value_type))
 
 
 def _listed(names: list[str]) -> str:

@@ -64,7 +64,7 @@ class ArraySlice:
 
     @property
     def dim(self) -> int:
-        return self.array.shape[1]
+        return int(self.array.shape[1])
 
     def __len__(self) -> int:
         return len(self.array)
@@ -199,9 +199,11 @@ class Vectors:
     def row(self, row: int) -> np.ndarray:
         """One vector as it is stored, [dim]."""
         if self.array is not None:
-            return self.array[row]
-        file, own_row = self._file_of(row)
-        return file.take(np.array([own_row]))[0]
+            found: np.ndarray = self.array[row]
+        else:
+            file, own_row = self._file_of(row)
+            found = file.take(np.array([own_row]))[0]
+        return found
 
     def _file_of(self, row: int) -> tuple[VectorFile, int]:
         starts = list(itertools.accumulate((file.num_rows for file in self.files), initial=0))
