@@ -55,7 +55,7 @@ class SweepResult:
         config: resolved.
         records: the trials, best first.
         best: folder of the trial that the answer names; None where no trial finished.
-        answer: which clusters and temperature, how sure, and why, in words.
+        answer: which clusters and temperature, how sure, and why, in sentences; the first says it all.
         num_open: trials that have not ended; resuming the sweep runs them.
         places: files that were written, by what they are.
         tracking_uri, page: as for a run.
@@ -65,7 +65,7 @@ class SweepResult:
     config: Config
     records: "list[TrialRecord]"
     best: Path | None
-    answer: str
+    answer: tuple[str, ...]
     num_open: int
     places: dict[str, Path]
     tracking_uri: str
@@ -219,7 +219,7 @@ def sweep(
     best = None if found.best is None else found.best.folder
     page = tracker.page_of(folder.name)
     return SweepResult(
-        folder, config, ranked, best, " ".join(found.answer), num_open, found.places, tracker.store.uri, page
+        folder, config, ranked, best, tuple(found.answer), num_open, found.places, tracker.store.uri, page
     )
 
 

@@ -97,7 +97,8 @@ def _print_result(result: "SweepResult", *, as_json: bool) -> None:
     else:
         out.print(result_table(result.records))
         print_places(result.config, result.tracking_uri, result.page, result.places)
-        print_line(result.answer)
+        for sentence in result.answer:
+            print_line(sentence)
     for record in result.records:
         if record.error is not None:
             print_error("failed", f"{record.point.name}: {record.error} {json.dumps(record.point.overrides)}")
