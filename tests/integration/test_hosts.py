@@ -222,7 +222,7 @@ def test_a_driver_on_another_host_goes_on_with_a_head_that_remembers(hosts: list
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("comes_back", "reason"),
-    [(False, "has not answered for 50 s"), (True, "was started anew and knows nothing of this")],
+    [(False, "has not answered for 50 s"), (True, "was restarted and has lost this work")],
 )
 def test_a_driver_whose_head_is_lost_says_so_and_its_sweep_can_be_resumed(
     hosts: list[Host], tmp_path: Path, comes_back: bool, reason: str
