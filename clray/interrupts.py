@@ -1,4 +1,4 @@
-"""Short work that must be done on the way out is not cut by a second Ctrl-C."""
+"""Stopping this process as Ctrl-C does, and short work on the way out that a second Ctrl-C does not cut."""
 
 import signal
 import threading
@@ -9,6 +9,13 @@ from types import FrameType
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MOST_PUT_OFF = 2
 """Signals that wait; one more breaks through, so that nobody is locked in."""
+
+
+def interrupt() -> None:
+    """Do what Ctrl-C does; where SIGINT is ignored, as in a script's background job, raise KeyboardInterrupt."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGINT)
 
 
 @contextmanager

@@ -9,6 +9,8 @@ import signal
 import sys
 from types import FrameType
 
+from clray.interrupts import interrupt
+
 _received: list[int] = []
 
 
@@ -55,7 +57,7 @@ def _stop(number: int, _: FrameType | None) -> None:
         for stream in (1, 2):
             if _has_hung_up(stream):
                 _to_nowhere(stream)
-    signal.raise_signal(signal.SIGINT)
+    interrupt()
 
 
 def _has_hung_up(stream: int) -> bool:

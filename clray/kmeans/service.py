@@ -137,7 +137,7 @@ class KMeansService:
         brought = len(away) * sum(each.nbytes for each in initial or [])
         answered = len(away) * sum(each.centroids.nbytes for each in clusterings)
         answered += sum(piece.size * each.ids.itemsize for pieces in away for piece in pieces for each in clusterings)
-        total = shards.network_bytes + moved + brought + answered
+        total = shards.traffic.num_bytes + moved + brought + answered
         return [replace(each, network_bytes=total) for each in clusterings]
 
 

@@ -18,6 +18,7 @@ from ray._private.authentication.authentication_utils import is_token_auth_enabl
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from clray.errors import UserError
+from clray.interrupts import interrupt
 from clray.ray_runtime.private_folder import make_private_folder
 from clray.ray_runtime.room import NOTHING, Group, Node, count_groups, describe
 
@@ -90,11 +91,11 @@ def _end_as_by_ctrl_c(before: object) -> None:
     A handler that was there `before` Ray came is put back.
     """
 
-    def interrupt(_: int, __: FrameType | None) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+    def stop(_: int, __: FrameType | None) -> None:
+        interrupt()
 
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before if callable(before) else interrupt)
+        signal.signal(signal.SIGTERM, before if callable(before) else stop)
 
 
 def require_shared_folder(folder: Path) -> None:

@@ -14,8 +14,6 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from clray.cli import stops
-from clray.interrupts import uninterrupted
 from clray.training.metrics import read_metrics
 
 pytestmark = [pytest.mark.slow, pytest.mark.fault]
@@ -127,34 +125,3 @@ def test_a_sweep_whose_output_nobody_reads_is_concluded_and_says_how_to_resume(
     found = statuses(tmp_path / "out")
     assert found.pop("s") == "KILLED"
     assert set(found.values()) <= {"KILLED", "FINISHED"}
-
-
-def test_a_second_signal_waits_for_the_way_out_and_a_third_does_not() -> None:
-    done: list[int] = []
-
-    def work(num_signals: int) -> None:
-        with uninterrupted():
-            for number in range(num_signals):
-                signal.raise_signal(signal.SIGINT)
-                done.append(number)
-
-    with pytest.raises(KeyboardInterrupt):
-        work(1)
-    assert done == [0]
-    with pytest.raises(KeyboardInterrupt):
-        work(4)
-    assert done == [0, 0, 1]
-
-
-def test_the_exit_code_is_that_of_the_first_signal() -> None:
-    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
-    try:
-        stops.listen()
-        assert stops.exit_code() == 130
-        for number in (signal.SIGHUP, signal.SIGTERM):
-            with pytest.raises(KeyboardInterrupt):
-                signal.raise_signal(number)
-        assert stops.exit_code() == 129
-    finally:
-        for number, handler in zip((signal.SIGTERM, signal.SIGHUP), before, strict=True):
-            signal.signal(number, handler)

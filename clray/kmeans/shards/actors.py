@@ -8,6 +8,7 @@ where its own is lost, and simply repeats the call; the result is the same.
 import copy
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -129,6 +130,13 @@ def start_shard_actors(
     ]
 
 
+@dataclass
+class Traffic:
+    """Bytes between nodes so far, without those of the vectors on their way to the shards."""
+
+    num_bytes: int = 0
+
+
 class RayShards:
     """The `Shards` of Lloyd's algorithm over actors; slice i is searched by actor i modulo their number."""
 
@@ -161,8 +169,8 @@ class RayShards:
         """Bytes of centroids that each shard received in the last iteration; K x dim, whatever the vectors."""
         self.sent_bytes = 0
         """Bytes of sums and counts that each shard sent in the last iteration."""
-        self.network_bytes = 0
-        """Bytes between nodes so far, without those of the vectors on their way to the shards."""
+        self.traffic = Traffic()
+        """One for these shards and those about another origin."""
         self._starts = np.cumsum([0, *sizes])
 
     @property
@@ -206,13 +214,13 @@ class RayShards:
         sums = add_sums(_until_reached(start))
         self.received_bytes = sum(each.nbytes for each in centroids)
         self.sent_bytes = sum(each.num_bytes for each in sums)
-        self.network_bytes += self._num_away_nodes * self.received_bytes + self._num_away_sums * self.sent_bytes
+        self.traffic.num_bytes += self._num_away_nodes * self.received_bytes + self._num_away_sums * self.sent_bytes
         return sums
 
     def assign(self, centroids: Sequence[np.ndarray]) -> list[tuple[np.ndarray, float]]:
         shared = ray.put(list(centroids))
         parts = self._on_all(lambda actor, vectors: actor.assign.remote(vectors, self.origin, shared))
-        self.network_bytes += self._num_away_nodes * sum(each.nbytes for each in centroids)
+        self.traffic.num_bytes += self._num_away_nodes * sum(each.nbytes for each in centroids)
         self._count(sum(ids.nbytes for ids, _ in part) for part in parts)
         return join_assignments(parts)
 
@@ -237,7 +245,8 @@ class RayShards:
 
     def _count(self, num_bytes: Iterable[int]) -> None:
         """Add what each slice's actor sends to this process."""
-        self.network_bytes += sum(each for each, node in zip(num_bytes, self.nodes, strict=True) if node != self.home)
+        away = (each for each, node in zip(num_bytes, self.nodes, strict=True) if node != self.home)
+        self.traffic.num_bytes += sum(away)
 
     def _on_all(self, call: Callable[[Any, Any], Any]) -> list[Any]:
         """What the call returns for each slice."""

@@ -114,3 +114,9 @@ def test_too_small_a_bound_on_memory_is_refused_with_the_figure(tmp_path: Path) 
     shards = RayShards(actors[:1], [open_vectors(tmp_path / "v.npy").slice(0, 900)], [900])
     with pytest.raises(UserError, match=r"memory_per_shard: 10 MB are too little: a shard needs at least \d+ MB"):
         shards.survey([5])
+
+
+def test_what_crosses_the_network_is_counted_about_any_origin() -> None:
+    shards = RayShards([object()], [object()], [4], nodes=["far"], home="here")
+    shards.about(np.ones(2))._count([100])
+    assert shards.traffic.num_bytes == 100
