@@ -103,8 +103,8 @@ MUTANTS = (
     Mutant(
         "objective: the second head is left out of the loss",
         "clray/training/objectives.py",
-        "value.loss + loss",
-        "value.loss",
+        "loss = loss + self._contrast(outputs.second",
+        "loss = loss + 0 * self._contrast(outputs.second",
         ("tests/training/test_objectives.py",),
     ),
     Mutant(
