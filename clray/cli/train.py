@@ -51,5 +51,5 @@ def train(
     if as_json:
         print_json({"folder": str(run.folder), "metrics": metrics})
         return
-    print_values({key: metrics[key] for key in sorted(metrics) if key.startswith(("eval/", "clusters/"))})
+    print_values({key: metrics[key] for key in sorted(metrics) if key.startswith(("eval/", "test/", "clusters/"))})
     print_places(config, run.tracking_uri, run.page, {"checkpoint": run.folder})
