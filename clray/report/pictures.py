@@ -1,5 +1,6 @@
 """What a run's clusters look like: their way over the information plane, against the labels, by size, and on a map."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +26,18 @@ PATH_FILE, CLUSTERS_FILE = "information_plane.png", "clusters.png"
 MAX_MAPPED = 2000
 MAX_COLUMNS = 100
 """Clusters shown against the labels; of more, the largest."""
+log = logging.getLogger(__name__)
+
+
+def draw_wanted(folder: Path, config: Config, data: Dataset) -> list[Path]:
+    """The pictures of a finished run that `tracking.pictures` asks for; the run is not lost over them."""
+    if config.tracking.pictures == "none":
+        return []
+    try:
+        return draw_run(folder, config, data)
+    except Exception as error:
+        log.warning("could not draw pictures of %s: %s", folder, error)
+        return []
 
 
 def draw_run(folder: Path, config: Config, data: Dataset) -> list[Path]:

@@ -1,7 +1,6 @@
 """What a sweep leaves behind: results, pictures, a page, the best point as a config, its model, and the answer."""
 
 import json
-import logging
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +17,12 @@ from clray.report.text import visible
 from clray.sweeps.trainable import read_untrained
 from clray.sweeps.trials import TrialRecord, storage_name
 from clray.sweeps.tuner import start_trial_run
-from clray.track.models import write_model
+from clray.track.models import log_model
 from clray.track.runs import RunLogger, Tracker
 from clray.training.metrics import read_metrics
-from clray.training.storage import fetch_checkpoints
 
 RESULTS_FILE, BEST_FILE, PAGE_FILE = "results.json", "best.yaml", "report.html"
 PICTURE_FILE, GRANULARITY_FILE = "information_plane.png", "granularity.png"
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -153,11 +150,9 @@ def _log_best(
         if record.mlflow is None:  # finished before an interruption
             record.mlflow = start_trial_run(tracker, record, parent.run_id)
         if config.tracking.models != "none":
-            try:
-                fetch_checkpoints(config, record.folder, storage_name(record.folder))
-                record.mlflow.log_model(write_model(record.folder, record.point.config, data))
-            except Exception as error:  # such as an encoder of the user's that torch cannot export
-                log.warning("could not write an MLflow model of %s: %s", record.point.name, error)
+            log_model(
+                record.mlflow, record.folder, record.point.config, data, stored_as=storage_name(record.folder)
+            )  # fmt: skip
         if is_best:
             record.mlflow.set_tags(best="true", note=f"The best of its sweep. {about}")
         record.mlflow.finish()

@@ -17,7 +17,7 @@ from ray import tune
 from clray.config import Config, override
 from clray.data.samples import Dataset
 from clray.redaction import hide_credentials
-from clray.report.pictures import draw_run
+from clray.report.pictures import draw_wanted
 from clray.sweeps.searchers import COST
 from clray.sweeps.trials import storage_name
 from clray.training.accuracy import evaluate_untrained
@@ -66,7 +66,7 @@ def train_trial(
         num_known = len(read_metrics(folder))
         _train(config, folder, data, service, storage)
         if len(read_metrics(folder)) == num_known:  # it was killed after its last epoch
-            _draw(config, folder, ray.get(data[0]))
+            draw_wanted(folder, config, ray.get(data[0]))
             _report_again(folder)
         (folder / DONE_FILE).touch()
     except Exception as error:
@@ -76,16 +76,20 @@ def train_trial(
 
 
 def read_untrained(sweep_folder: Path) -> Metrics:
-    """What the encoder was worth before any training; empty where it was not measured."""
-    path = sweep_folder / UNTRAINED_FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    """What the encoder was worth before any training; empty where it was not measured, or the file is damaged."""
+    try:
+        found = json.loads((sweep_folder / UNTRAINED_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    is_whole = isinstance(found, dict) and all(isinstance(value, int | float) for value in found.values())
+    return found if is_whole else {}
 
 
 def _measure_untrained(config: Config, folder: Path, data: Dataset) -> None:
     """The floor of the sweep, measured once, by its first trial; a trial is not lost over it."""
-    path = folder.parents[1] / UNTRAINED_FILE
-    if path.exists():
+    if read_untrained(folder.parents[1]):
         return
+    path = folder.parents[1] / UNTRAINED_FILE
     try:
         metrics = evaluate_untrained(config, data)
         partial = path.with_name(f"{path.name}.partial")
@@ -108,7 +112,7 @@ def _train(config: Config, folder: Path, data: list[Any], service: Any | None, s
 
     def on_report(metrics: Metrics) -> None:
         if metrics["epoch"] == config.train.num_epochs:
-            _draw(config, folder, images)
+            draw_wanted(folder, config, images)
         metrics = {**metrics, COST: _cost_seconds(folder)}
         if not changes_while_running:
             tune.report(metrics)
@@ -128,15 +132,6 @@ def _take_over_checkpoint(folder: Path) -> None:
     if checkpoint is not None:
         with checkpoint.as_directory() as chosen:
             shutil.copyfile(Path(chosen) / CHECKPOINT_FILE, folder / CHECKPOINT_FILE)
-
-
-def _draw(config: Config, folder: Path, data: Dataset) -> None:
-    if config.tracking.pictures == "none":
-        return
-    try:
-        draw_run(folder, config, data)
-    except Exception as error:  # a trial is not lost over its picture
-        log.warning("could not draw pictures of %s: %s", folder, error)
 
 
 def _cost_seconds(folder: Path) -> float:

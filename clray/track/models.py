@@ -11,10 +11,26 @@ import torch
 from clray.config import Config
 from clray.data.loaders import ordered_batches
 from clray.data.samples import Dataset
+from clray.track.runs import RunLogger
 from clray.training.checkpoint import BEST_FILE, read_checkpoint
 from clray.training.export import load_model
+from clray.training.storage import fetch_checkpoints
 
 MODEL_FOLDER = "model"
+log = logging.getLogger(__name__)
+
+
+def log_model(logger: RunLogger, folder: Path, config: Config, data: Dataset, *, stored_as: str) -> None:
+    """Write a run's encoder as a model and record it; the run is not lost over it.
+
+    Args:
+        stored_as: the run's name in `train.storage_path`, from which a checkpoint that is not in `folder` is fetched.
+    """
+    try:
+        fetch_checkpoints(config, folder, stored_as)
+        logger.log_model(write_model(folder, config, data))
+    except Exception as error:  # such as an encoder of the user's that torch cannot export
+        log.warning("could not write an MLflow model of %s: %s", folder, error)
 
 
 def write_model(folder: Path, config: Config, data: Dataset) -> Path:

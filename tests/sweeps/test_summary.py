@@ -13,7 +13,7 @@ from clray.report.roles import Role
 from clray.sweeps.book import TrialBook
 from clray.sweeps.search_space import plan_sweep
 from clray.sweeps.summary import Conclusion, conclude
-from clray.sweeps.trainable import UNTRAINED_FILE
+from clray.sweeps.trainable import UNTRAINED_FILE, read_untrained
 from clray.sweeps.trials import TrialRecord, rank_records
 
 SPACE = [
@@ -62,3 +62,9 @@ def test_the_store_holds_what_a_report_needs(concluded: Concluded) -> None:
 
 def test_the_floor_is_in_the_answer(concluded: Concluded) -> None:
     assert any(sentence.startswith("An untrained encoder reaches 30.0 %") for sentence in concluded[0].answer)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"eval/linear_accuracy": "high"}', "\x00"])
+def test_a_damaged_record_of_the_untrained_encoder_counts_as_none(content: str, tmp_path: Path) -> None:
+    (tmp_path / UNTRAINED_FILE).write_text(content)
+    assert read_untrained(tmp_path) == {}
