@@ -9,7 +9,8 @@ import logging
 import sqlite3
 import urllib.parse
 import uuid
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from clray.errors import UserError
@@ -139,7 +140,8 @@ def _create(path: Path) -> None:
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        MlflowClient(sqlite_uri(path)).search_experiments(max_results=1)
+        with _quiet("mlflow.store.db.utils", "alembic"):
+            MlflowClient(sqlite_uri(path)).search_experiments(max_results=1)
     except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
         for left in path.parent.glob(f"{glob.escape(path.name)}*"):
             left.unlink()
@@ -156,3 +158,17 @@ def _move_aside(path: Path) -> None:
         each = path.with_name(path.name + ending)
         if each.exists():
             each.replace(kept.with_name(kept.name + ending))
+
+
+@contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    """Without what these loggers say while the block runs, but for warnings: a library prints nothing unasked."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
