@@ -12,7 +12,6 @@ from clray.config import Config, parse_assignment, stored_config
 from clray.errors import UserError
 
 if TYPE_CHECKING:
-    from clray.config.sections import DataConfig
     from clray.training.checkpoint import Checkpoint
 
 CheckpointPath = Annotated[Path, typer.Argument(help="A checkpoint.pt, or the folder of a run.")]
@@ -67,7 +66,7 @@ def embed(
     _refuse_existing(output)
     saved, config = _read(checkpoint, assignments or [])
     with status("embedding", quiet=as_json):
-        from clray.data.load import check_files, load_dataset, load_images
+        from clray.data.load import check_files, load_dataset, load_images, reading_of
         from clray.data.validation import with_validation
         from clray.training import export as exports
 
@@ -75,7 +74,7 @@ def embed(
             check_files(config.data)
             images = with_validation(load_dataset(config.data), config.data).train
         else:
-            chosen = _data_config(config.data, data)
+            chosen = reading_of(config.data, data)
             check_files(chosen)
             images = load_images(chosen)
         shape = exports.embed(saved, config, images, output, layer.value)
@@ -90,14 +89,6 @@ def _read(checkpoint: Path, assignments: list[str]) -> "tuple[Checkpoint, Config
 
     saved = read_checkpoint(checkpoint)
     return saved, stored_config(saved.get("config"), overrides, checkpoint)
-
-
-def _data_config(config: "DataConfig", path: Path) -> "DataConfig":
-    """The run's columns and image size, for another file or folder."""
-    name = {".parquet": "parquet", ".csv": "csv"}.get(path.suffix, "imagefolder" if path.is_dir() else None)
-    if name is None:
-        raise UserError(f"{path}: expected a .parquet file, a .csv file or a folder of class folders")
-    return config.model_copy(update={"name": name, "train_path": str(path), "test_path": None})
 
 
 def _refuse_existing(path: Path) -> None:

@@ -48,12 +48,12 @@ def describe_data(data: str, root: Path | None, assignments: list[str] | None) -
     """
     from clray.config import parse_config, with_overrides
     from clray.data.check import require_known
+    from clray.data.load import check_files, kind_of
     from clray.data.readers.places import is_pattern
 
     path = Path(data)
     if (path.exists() or is_pattern(path)) and root is None:
-        name = _kind_of(path)
-        tree = {"data.name": name, "data.train_path": data}
+        tree = {"data.name": kind_of(path), "data.train_path": data}
     else:
         require_known(data)
         tree = {"data.name": data} | ({} if root is None else {"data.train_path": str(root)})
@@ -65,23 +65,8 @@ def describe_data(data: str, root: Path | None, assignments: list[str] | None) -
             raise UserError(f"--set {text}: only data.* keys are used here")
         tree[key] = value
     config = parse_config(with_overrides({}, tree)).data
-    from clray.data.load import check_files
-
     check_files(config)
     return config
-
-
-def _kind_of(path: Path) -> str:
-    if path.is_file() and path.suffix == ".csv":
-        return "csv"
-    is_folder = path.is_dir()
-    if path.suffix == ".parquet" or (
-        is_folder and any(each for at in ("*", "*/*") for each in path.glob(f"{at}.parquet"))
-    ):
-        return "parquet"
-    if is_folder and any(child.is_dir() for child in path.iterdir()):
-        return "imagefolder"
-    raise UserError(f"{path}: expected a .parquet file, a folder of them, a .csv, or a folder of class folders")
 
 
 @data_app.command()

@@ -79,6 +79,34 @@ def load_images(config: DataConfig) -> Samples:
     return Samples(data.images, encode_names(data.labels)[0], {}, names)
 
 
+def kind_of(path: Path) -> str:
+    """The `data.name` that reads a file, folder or pattern.
+
+    Raises:
+        UserError: none does.
+    """
+    is_folder = path.is_dir()
+    if path.suffix == ".csv" and not is_folder:
+        return "csv"
+    if path.suffix == ".parquet" or (
+        is_folder and any(each for at in ("*", "*/*") for each in path.glob(f"{at}.parquet"))
+    ):
+        return "parquet"
+    if is_folder and any(child.is_dir() for child in path.iterdir()):
+        return "imagefolder"
+    raise UserError(f"{path}: expected a .parquet file, a folder of them, a .csv, or a folder of class folders")
+
+
+def reading_of(config: DataConfig, path: Path) -> DataConfig:
+    """How a run read its images, for all the images of another file or folder.
+
+    Raises:
+        UserError: no reader takes it.
+    """
+    other = {"name": kind_of(path), "train_path": str(path), "test_path": None, "attributes_path": None}
+    return config.model_copy(update={**other, "max_train_images": None})
+
+
 def check_files(config: DataConfig) -> None:
     """Raise UserError where a path of the config does not exist; reads nothing."""
     for key in ("train_path", "test_path", "image_root", "attributes_path", "classes_path"):

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from clray.config import Config
+from clray.config.sections import DataConfig
 from clray.data.loaders import ordered_batches
 from clray.data.samples import Samples
 from clray.errors import UserError
@@ -74,29 +76,44 @@ def export_encoder(checkpoint: Checkpoint, config: Config, path: Path) -> dict[s
     return metadata
 
 
+def embedded(
+    model: ContrastiveModel, images: Samples, config: DataConfig, *, num_channels: int, layer: Literal["h", "z"]
+) -> Iterator[np.ndarray]:
+    """h or z of every image, in order, batch by batch, float32 [B, dim]; on a GPU where there is one.
+
+    Args:
+        num_channels: of the images that the model was trained on.
+
+    Raises:
+        UserError: images of other channels.
+    """
+    if images.images.channels != num_channels:
+        raise UserError(
+            f"data: the images have {images.images.channels} channels, the encoder was trained on {num_channels}"
+        )
+    device = default_device()
+    batches = ordered_batches(images, np.arange(len(images)), batch_size=EMBEDDING_BATCH_SIZE, config=config)
+    return (compute_features(model.to(device), [batch], device)[0 if layer == "h" else 1] for batch in batches)
+
+
 def embed(
     checkpoint: Checkpoint, config: Config, images: Samples, path: Path, output: Literal["h", "z"]
 ) -> tuple[int, int]:
     """Write h or z of every image, in order, as float32 `.npy`; returns its shape.
 
     Raises:
-        UserError: images of other channels than the encoder was trained with.
+        UserError: as `embedded`.
     """
-    device = default_device()
-    model = load_model(checkpoint, config).to(device)
-    wanted = checkpoint["num_channels"]
-    if images.images.channels != wanted:
-        raise UserError(f"the images have {images.images.channels} channels, the encoder was trained on {wanted}")
+    model = load_model(checkpoint, config)
+    parts = embedded(model, images, config.data, num_channels=checkpoint["num_channels"], layer=output)
     dim = model.representation_dim if output == "h" else model.embedding_dim
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     rows = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=(len(images), dim))
-    batches = ordered_batches(images, np.arange(len(images)), batch_size=EMBEDDING_BATCH_SIZE, config=config.data)
     start = 0
-    for batch in batches:
-        h, z = compute_features(model, [batch], device)
-        rows[start : start + len(h)] = h if output == "h" else z
-        start += len(h)
+    for part in parts:
+        rows[start : start + len(part)] = part
+        start += len(part)
     rows.flush()
     partial.replace(path)
     return len(images), dim

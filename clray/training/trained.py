@@ -16,15 +16,14 @@ from torch import Tensor, nn
 from clray.config import stored_config
 from clray.config.sections import DataConfig
 from clray.data.augmentation import to_float
+from clray.data.images.array import ArrayImages
 from clray.data.images.decode import decode_image
-from clray.data.load import check_files, load_images
-from clray.data.loaders import ordered_batches
+from clray.data.load import check_files, load_images, reading_of
+from clray.data.samples import Samples
 from clray.errors import UserError
 from clray.model.encoder import ContrastiveModel, Outputs
-from clray.model.features import EMBEDDING_BATCH_SIZE, compute_features
 from clray.training.checkpoint import read_checkpoint
-from clray.training.export import load_model
-from clray.training.workers.process import default_device
+from clray.training.export import embedded, load_model
 
 
 class HasFolder(Protocol):
@@ -125,46 +124,23 @@ def embed(
     """
     if layer not in ("h", "z"):
         raise UserError(f"layer: expected h or z; got {layer!r}")
+    config = encoder.data
     if isinstance(data, np.ndarray):
-        return _embed_pixels(encoder, data, layer)
-    config = _data_config(encoder.data, Path(data))
-    check_files(config)
-    images = load_images(config)
-    num_channels = images.images.channels
-    if num_channels != encoder.num_channels:
-        raise UserError(
-            f"data: {data} has images of {num_channels} channels, the encoder was trained on {encoder.num_channels}"
-        )
-    device = default_device()
-    model = encoder.model.to(device)
-    parts = [
-        compute_features(model, [batch], device)[0 if layer == "h" else 1]
-        for batch in ordered_batches(images, np.arange(len(images)), batch_size=EMBEDDING_BATCH_SIZE, config=config)
-    ]
-    return Embeddings.of(np.concatenate(parts), tuple(images.names))
+        images = _as_samples(data, encoder.num_channels)
+    else:
+        config = reading_of(config, Path(data))
+        check_files(config)
+        images = load_images(config)
+    parts = embedded(encoder.model, images, config, num_channels=encoder.num_channels, layer=layer)
+    return Embeddings.of(np.concatenate(list(parts)), tuple(images.names))
 
 
-def _embed_pixels(encoder: TrainedEncoder, pixels: np.ndarray, layer: str) -> Embeddings:
-    wanted = f"uint8 [N, {encoder.num_channels}, H, W]"
-    if pixels.ndim != 4 or pixels.dtype != np.uint8 or pixels.shape[1] != encoder.num_channels or not len(pixels):
+def _as_samples(pixels: np.ndarray, num_channels: int) -> Samples:
+    if pixels.ndim != 4 or pixels.dtype != np.uint8 or pixels.shape[1] != num_channels or not len(pixels):
+        wanted = f"uint8 [N, {num_channels}, H, W]"
         raise UserError(f"data: expected images as {wanted}; got {pixels.dtype} {list(pixels.shape)}")
-    device = default_device()
-    chunks = [
-        (torch.from_numpy(np.ascontiguousarray(pixels[start : start + EMBEDDING_BATCH_SIZE])), torch.empty(0))
-        for start in range(0, len(pixels), EMBEDDING_BATCH_SIZE)
-    ]
-    h, z = compute_features(encoder.model.to(device), chunks, device)
-    return Embeddings.of(h if layer == "h" else z, tuple(map(str, range(len(pixels)))))
-
-
-def _data_config(config: DataConfig, path: Path) -> DataConfig:
-    """How the run read its images, for another file or folder."""
-    name = {".parquet": "parquet", ".csv": "csv"}.get(path.suffix)
-    if name is None and path.is_dir():
-        name = "parquet" if any(path.glob("*.parquet")) else "imagefolder"
-    if name is None:
-        raise UserError(f"{path}: expected a .parquet file, a .csv file or a folder of images")
-    return config.model_copy(update={"name": name, "train_path": str(path), "test_path": None})
+    numbers = np.arange(len(pixels), dtype=np.int32)
+    return Samples(ArrayImages(np.ascontiguousarray(pixels)), numbers, {}, tuple(map(str, numbers)))
 
 
 def _decode(image: "Image.Image | np.ndarray | Path | str | bytes", size: int | None, channels: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from PIL import Image
 
 import clray
 from tests.conftest import TINY, png
+from tests.data.test_load import write_parquet
 
 SECTIONS = {
     **TINY,
@@ -98,3 +99,12 @@ def test_images_of_other_channels_are_refused(photos: Path, tmp_path: Path) -> N
     with pytest.raises(clray.UserError, match="3 channels, the encoder was trained on 1"):
         clray.embed(encoder, photos)
     assert encoder.transform(Image.new("L", (8, 8), 255)).shape == (1, 8, 8)
+
+
+def test_all_images_of_other_data_are_embedded_however_few_the_run_was_trained_on(photos: Path, tmp_path: Path) -> None:
+    data = {"name": "imagefolder", "train_path": str(photos), "image_size": 8, "max_train_images": 12}
+    few = clray.train({**SECTIONS, "data": data}, {"output": str(tmp_path)}, debug=True)
+    assert len(clray.embed(clray.load_encoder(few), photos)) == 24
+    (tmp_path / "parts").mkdir()
+    write_parquet(tmp_path / "parts" / "a.parquet", [png(i) for i in range(24)], [i % 2 for i in range(24)])
+    assert len(clray.embed(clray.load_encoder(few), tmp_path / "parts")) == 24
