@@ -253,8 +253,8 @@ def test_a_server_that_goes_away_for_a_while_misses_nothing(tiny_config: MakeCon
                 server.start()
             logger({"epoch": epoch, "train/loss": float(epoch)})
             time.sleep(0.05)
-        (tmp_path / "picture.png").write_bytes(b"png")
-        logger.log_file(tmp_path / "picture.png")
+        (tracker.folder / "picture.png").write_bytes(b"png")
+        logger.log_file(tracker.folder / "picture.png")
         logger.finish()
         assert tracker.close(wait_seconds=60) == 0
         (run,) = contents(server.uri).values()
