@@ -1,84 +1,169 @@
-"""What cannot go together in a config, and why."""
+"""What cannot go together in a config, and why: a table whose first row that applies refuses the config."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from clray.config.schema import Config
 
-
-def bad_schedule(config: "Config") -> str | None:
-    """Why the trials of a sweep cannot be stopped early in this way, or None."""
-    sweep, every = config.sweep, config.evaluate.every_epochs
-    if not sweep.stops_early:
-        return None
-    chosen = "sweep.stop_dominated=true" if sweep.scheduler == "fifo" else f"sweep.scheduler={sweep.scheduler}"
-    if every is None:
-        return f"{chosen} compares accuracies while trials run; set evaluate.every_epochs (it is not set)"
-    if sweep.scheduler != "pbt":
-        return None
-    if config.train.num_workers > 1:
-        return f"sweep.scheduler=pbt needs train.num_workers=1 (it is {config.train.num_workers})"
-    if sweep.is_sequential:
-        return (
-            f"sweep.scheduler=pbt changes trials while they run, so that sweep.searcher={sweep.searcher} cannot learn "
-            "from them; choose one of them"
-        )
-    if sweep.perturb_every_epochs % every:
-        return (
-            f"sweep.perturb_every_epochs must be a multiple of evaluate.every_epochs={every}; "
-            f"got {sweep.perturb_every_epochs}"
-        )
-    if config.search_space and not any(key in space for space in config.search_space for key in sweep.mutated):
-        return f"sweep.scheduler=pbt: none of sweep.mutated ({', '.join(sweep.mutated)}) is in the search space"
-    return None
+Message = str | Callable[["Config"], str]
+Rule = tuple[Callable[["Config"], bool], Message]
+"""Whether it applies, and what it says then."""
+KEYS_OF_CODE = ("encoder.name", "clusters.source", "sweep.searcher")
+"""Keys whose values may be `module:name`."""
+PLAIN_OBJECTIVES = ("cl-infonce", "infonce", "supcon")
+"""The objectives that have a form, a second head and a choice of negatives."""
+CHOICES: dict[str, Callable[["Config"], bool]] = {
+    "objective.form": lambda c: c.objective.form != "multi-positive",
+    "objective.dual_head": lambda c: c.objective.dual_head,
+    "objective.negatives": lambda c: c.objective.negatives == "queue" and c.objective.name != "pcl",
+}
+"""Choices of the plain objectives, and whether they were made; no two of them go together."""
 
 
-def bad_combination(config: "Config") -> str | None:
+def broken_rule(config: "Config") -> str | None:
     """Why these settings cannot go together, or None."""
-    objective, source = config.objective, config.clusters.source
-    name = objective.name
-    if name == "pcl" and source != "kmeans":
-        return f"objective.name=pcl learns from k-means prototypes; set clusters.source=kmeans (it is {source})"
-    if name == "cluster-prediction" and source == "instance":
-        return "objective.name=cluster-prediction would have one class per image; choose another clusters.source"
-    if name == "cluster-prediction" and source == "kmeans" and config.recluster.warmup_epochs > 0:
-        return (
+    message = next((message for applies, message in RULES if applies(config)), None)
+    return message(config) if callable(message) else message
+
+
+def _value(config: "Config", key: str) -> Any:
+    return attrgetter(key)(config)
+
+
+def _setting(config: "Config", key: str) -> str:
+    """As it is written in YAML."""
+    value = _value(config, key)
+    return f"{key}={str(value).lower() if isinstance(value, bool) else value}"
+
+
+def _imports_code(key: str) -> Rule:
+    """A value that names a user's module, which nothing allows."""
+
+    def message(config: "Config") -> str:
+        value = _value(config, key)
+        module = value.partition(":")[0]
+        return f"{key}={value} imports code, the module {module!r}; allow it with allow_user_modules=true"
+
+    return lambda c: ":" in _value(c, key) and not c.allow_user_modules, message
+
+
+def _belongs_to_plain_objectives(key: str) -> Rule:
+    return (
+        lambda c: CHOICES[key](c) and c.objective.name not in PLAIN_OBJECTIVES,
+        lambda c: f"{_setting(c, key)} belongs to cl-infonce; objective.name={c.objective.name} has no such choice",
+    )
+
+
+def _chosen(config: "Config") -> list[str]:
+    return [_setting(config, key) for key, is_chosen in CHOICES.items() if is_chosen(config)]
+
+
+def _early_stop(config: "Config") -> str:
+    sweep = config.sweep
+    return "sweep.stop_dominated=true" if sweep.scheduler == "fifo" else f"sweep.scheduler={sweep.scheduler}"
+
+
+def _is_pbt(config: "Config") -> bool:
+    return config.sweep.scheduler == "pbt"
+
+
+RULES: tuple[Rule, ...] = (
+    (
+        lambda c: c.objective.name == "pcl" and c.clusters.source != "kmeans",
+        lambda c: (
+            f"objective.name=pcl learns from k-means prototypes; set clusters.source=kmeans (it is {c.clusters.source})"
+        ),
+    ),
+    (
+        lambda c: c.objective.name == "cluster-prediction" and c.clusters.source == "instance",
+        "objective.name=cluster-prediction would have one class per image; choose another clusters.source",
+    ),
+    (
+        lambda c: (
+            c.objective.name == "cluster-prediction" and c.clusters.source == "kmeans" and c.recluster.warmup_epochs > 0
+        ),
+        lambda c: (
             "objective.name=cluster-prediction has nothing to predict before the first clustering; set "
-            f"recluster.warmup_epochs=0 (it is {config.recluster.warmup_epochs})"
-        )
-    places = (
-        ("encoder.name", config.encoder.name), ("clusters.source", source), ("sweep.searcher", config.sweep.searcher),
-    )  # fmt: skip
-    for key, place in places:
-        if ":" in place and not config.allow_user_modules:
-            module = place.partition(":")[0]
-            return f"{key}={place} imports code, the module {module!r}; allow it with allow_user_modules=true"
-    if config.train.sampler == "cluster" and source == "instance":
-        return "train.sampler=cluster: instance clusters have no second member; use train.sampler=uniform"
-    is_plain = name in ("cl-infonce", "infonce", "supcon")
-    for key, value, is_set in (
-        ("form", objective.form, objective.form != "multi-positive"),
-        ("dual_head", objective.dual_head, objective.dual_head),
-        ("negatives", objective.negatives, objective.negatives == "queue" and name != "pcl"),
-    ):
-        if is_set and not is_plain:
-            return f"objective.{key}={value} belongs to cl-infonce; objective.name={name} has no such choice"
-    chosen = [
-        key
-        for key, is_set in (
-            ("objective.form=pair-sampled", objective.form == "pair-sampled"),
-            ("objective.dual_head=true", objective.dual_head),
-            ("objective.negatives=queue", objective.negatives == "queue" and name != "pcl"),
-        )
-        if is_set
-    ]
-    if len(chosen) > 1:
-        return f"{' and '.join(chosen)} cannot be combined; choose one"
-    if objective.form == "pair-sampled" and config.clusters.granularities is not None:
-        return "objective.form=pair-sampled draws pairs of one granularity; leave out clusters.granularities"
-    if objective.is_classification and config.clusters.granularities is not None:
-        return f"objective.name={name} predicts the clusters of one granularity; leave out clusters.granularities"
-    counts = config.clusters.counts
-    if source == "kmeans" and name != "pcl" and list(counts) != sorted(counts, reverse=True):
-        return f"clusters.granularities of kmeans are nested, so they must fall, as in [500, 50]; got {list(counts)}"
-    return None
+            f"recluster.warmup_epochs=0 (it is {c.recluster.warmup_epochs})"
+        ),
+    ),
+    *map(_imports_code, KEYS_OF_CODE),
+    (
+        lambda c: c.train.sampler == "cluster" and c.clusters.source == "instance",
+        "train.sampler=cluster: instance clusters have no second member; use train.sampler=uniform",
+    ),
+    *map(_belongs_to_plain_objectives, CHOICES),
+    (
+        lambda c: len(_chosen(c)) > 1,
+        lambda c: f"{' and '.join(_chosen(c))} cannot be combined; choose one",
+    ),
+    (
+        lambda c: c.objective.form == "pair-sampled" and c.clusters.granularities is not None,
+        "objective.form=pair-sampled draws pairs of one granularity; leave out clusters.granularities",
+    ),
+    (
+        lambda c: c.objective.is_classification and c.clusters.granularities is not None,
+        lambda c: (
+            f"objective.name={c.objective.name} predicts the clusters of one granularity; leave out "
+            "clusters.granularities"
+        ),
+    ),
+    (
+        lambda c: (
+            c.clusters.source == "kmeans"
+            and c.objective.name != "pcl"
+            and list(c.clusters.counts) != sorted(c.clusters.counts, reverse=True)
+        ),
+        lambda c: (
+            "clusters.granularities of kmeans are nested, so they must fall, as in [500, 50]; got "
+            f"{list(c.clusters.counts)}"
+        ),
+    ),
+    (
+        lambda c: c.sweep.stops_early and c.evaluate.every_epochs is None,
+        lambda c: f"{_early_stop(c)} compares accuracies while trials run; set evaluate.every_epochs (it is not set)",
+    ),
+    (
+        lambda c: _is_pbt(c) and c.train.num_workers > 1,
+        lambda c: f"sweep.scheduler=pbt needs train.num_workers=1 (it is {c.train.num_workers})",
+    ),
+    (
+        lambda c: _is_pbt(c) and c.sweep.is_sequential,
+        lambda c: (
+            f"sweep.scheduler=pbt changes trials while they run, so that sweep.searcher={c.sweep.searcher} cannot "
+            "learn from them; choose one of them"
+        ),
+    ),
+    (
+        lambda c: _is_pbt(c) and c.sweep.perturb_every_epochs % (c.evaluate.every_epochs or 1) != 0,
+        lambda c: (
+            f"sweep.perturb_every_epochs must be a multiple of evaluate.every_epochs={c.evaluate.every_epochs}; "
+            f"got {c.sweep.perturb_every_epochs}"
+        ),
+    ),
+    (
+        lambda c: (
+            _is_pbt(c)
+            and bool(c.search_space)
+            and not any(key in space for space in c.search_space for key in c.sweep.mutated)
+        ),
+        lambda c: f"sweep.scheduler=pbt: none of sweep.mutated ({', '.join(c.sweep.mutated)}) is in the search space",
+    ),
+    (
+        lambda c: c.train.global_batch_size % c.train.num_workers != 0,
+        lambda c: (
+            f"train.global_batch_size must be a multiple of train.num_workers={c.train.num_workers}; "
+            f"got {c.train.global_batch_size}"
+        ),
+    ),
+    (
+        lambda c: c.clusters.source == "kmeans" and c.recluster.warmup_epochs >= c.train.num_epochs,
+        lambda c: (
+            f"recluster.warmup_epochs must be below train.num_epochs={c.train.num_epochs}, or k-means clusters "
+            f"are never used; got {c.recluster.warmup_epochs}"
+        ),
+    ),
+)
+"""In the order in which they are asked: a rule may rely on those before it."""

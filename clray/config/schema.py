@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import model_validator
 
-from clray.config.rules import bad_combination, bad_schedule
+from clray.config.rules import broken_rule
 from clray.config.sections import (
     OBJECTIVE_SOURCES,
     AugmentationConfig,
@@ -80,28 +80,10 @@ class Config(Section):
         return {**tree, "clusters": {**clusters, "source": source, "granularities": None}}
 
     @model_validator(mode="after")
-    def _objective_makes_sense(self) -> "Config":
-        reason = bad_combination(self) or bad_schedule(self)
+    def _breaks_no_rule(self) -> "Config":
+        reason = broken_rule(self)
         if reason is not None:
             raise ValueError(reason)
-        return self
-
-    @model_validator(mode="after")
-    def _batch_divides(self) -> "Config":
-        if self.train.global_batch_size % self.train.num_workers:
-            raise ValueError(
-                f"train.global_batch_size must be a multiple of train.num_workers={self.train.num_workers}; "
-                f"got {self.train.global_batch_size}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _reclusters_in_time(self) -> "Config":
-        if self.clusters.source == "kmeans" and self.recluster.warmup_epochs >= self.train.num_epochs:
-            raise ValueError(
-                f"recluster.warmup_epochs must be below train.num_epochs={self.train.num_epochs}, or k-means clusters "
-                f"are never used; got {self.recluster.warmup_epochs}"
-            )
         return self
 
 

@@ -1,0 +1,51 @@
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from clray.config import Config, parse_config, with_overrides
+from clray.config.rules import RULES, broken_rule
+from clray.errors import UserError
+
+PBT = {"sweep.scheduler": "pbt", "evaluate.every_epochs": 1}
+BROKEN: list[tuple[Mapping[str, Any], str]] = [
+    ({"objective.name": "pcl", "clusters.source": "labels"}, "set clusters.source=kmeans (it is labels)"),
+    ({"objective.name": "cluster-prediction", "clusters.source": "instance"}, "one class per image"),
+    ({"objective.name": "cluster-prediction"}, "set recluster.warmup_epochs=0 (it is 1)"),
+    ({"encoder.name": "mine:make"}, "encoder.name=mine:make imports code, the module 'mine'"),
+    ({"clusters.source": "mine:make"}, "clusters.source=mine:make imports code, the module 'mine'"),
+    ({"sweep.searcher": "mine:Search"}, "sweep.searcher=mine:Search imports code, the module 'mine'"),
+    ({"train.sampler": "cluster", "clusters.source": "instance"}, "use train.sampler=uniform"),
+    ({"objective.form": "pair-sampled", "objective.name": "pcl"}, "objective.form=pair-sampled belongs to cl-infonce"),
+    ({"objective.dual_head": True, "objective.name": "pcl"}, "objective.dual_head=true belongs to cl-infonce"),
+    ({"objective.negatives": "queue", "objective.name": "supervised"}, "objective.negatives=queue belongs to"),
+    ({"objective.dual_head": True, "objective.negatives": "queue"}, "dual_head=true and objective.negatives=queue can"),
+    ({"objective.form": "pair-sampled", "clusters.granularities": [9, 3]}, "draws pairs of one granularity"),
+    (
+        {"objective.name": "cluster-prediction", "recluster.warmup_epochs": 0, "clusters.granularities": [9, 3]},
+        "objective.name=cluster-prediction predicts the clusters of one granularity",
+    ),
+    ({"clusters.granularities": [3, 9]}, "so they must fall, as in [500, 50]; got [3, 9]"),
+    ({"sweep.stop_dominated": True}, "sweep.stop_dominated=true compares accuracies while trials run"),
+    ({**PBT, "train.num_workers": 2}, "sweep.scheduler=pbt needs train.num_workers=1 (it is 2)"),
+    ({**PBT, "sweep.searcher": "optuna"}, "sweep.searcher=optuna cannot learn from them"),
+    ({**PBT, "evaluate.every_epochs": 2}, "a multiple of evaluate.every_epochs=2; got 5"),
+    ({**PBT, "search_space": {"seed": {"choice": [1, 2]}}}, "objective.temperature, train.learning_rate) is in the"),
+    ({"train.num_workers": 3}, "a multiple of train.num_workers=3; got 128"),
+    ({"recluster.warmup_epochs": 10}, "recluster.warmup_epochs must be below train.num_epochs=10"),
+]
+
+
+def test_defaults_break_no_rule() -> None:
+    assert broken_rule(Config()) is None
+
+
+@pytest.mark.parametrize(("settings", "message"), BROKEN, ids=[message[:40] for _, message in BROKEN])
+def test_a_broken_rule_names_what_cannot_go_together(settings: Mapping[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as refused:
+        parse_config(with_overrides({}, settings))
+    assert message in str(refused.value)
+
+
+def test_each_rule_has_a_config_that_breaks_it() -> None:
+    assert len(BROKEN) == len(RULES)
