@@ -5,9 +5,11 @@ none can deadlock over them. Workers of a run meet here: each brings its slice o
 cluster ids of that slice.
 """
 
+import asyncio
 import math
-import threading
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,12 @@ from clray.kmeans.vectors.source import split_rows
 
 RENDEZVOUS_TIMEOUT_SECONDS = 1800.0
 
+MAX_WAITING = 100_000
+"""Calls that may wait in the service at once: a coroutine each, and no thread."""
+
+MAX_CLUSTERINGS = 64
+"""Clusterings that run side by side; the shards take their parts in turn."""
+
 
 @dataclass(frozen=True)
 class Slice:
@@ -34,36 +42,60 @@ class Slice:
     node: str
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """One start of a run: a group that is restarted is the same run, in its next attempt."""
+
+    run: str
+    id: str
+
+
 class _Round:
-    """One clustering, while the workers of a run arrive."""
+    """One clustering of an attempt, while its workers arrive and until each has its answer."""
 
     def __init__(self, world_size: int) -> None:
         self.world_size = world_size
         self.slices: dict[int, list[Slice]] = {}
-        self.ready = threading.Event()
-        self.clusterings: list[Clustering] | None = None
-        self.error: BaseException | None = None
-        self.num_served = 0
+        self.sizes: list[int] = []
+        """Vectors of each rank, once all have come."""
+        self.result: asyncio.Future[list[Clustering]] = asyncio.get_running_loop().create_future()
+        # A round that nobody waits for any more keeps its error to itself.
+        self.result.add_done_callback(lambda result: result.cancelled() or result.exception())
+        self.served: set[int] = set()
+
+
+@dataclass
+class _Run:
+    """What the service knows of a run: the rounds of its newest attempt, and which attempts are over."""
+
+    attempt: str
+    rounds: dict[int, _Round] = field(default_factory=dict)
+    over: set[str] = field(default_factory=set)
+
+
+class Superseded(RuntimeError):
+    """The attempt of a run that asks has been replaced by a newer one."""
 
 
 @ray.remote(  # type: ignore[call-overload]  # its stubs leave out max_concurrency
-    num_cpus=0, max_concurrency=64, max_restarts=-1, max_task_retries=3
+    num_cpus=0, max_concurrency=MAX_WAITING, max_restarts=-1, max_task_retries=3
 )
 class KMeansService:
     """Runs Lloyd's iterations over shared shard actors, for many runs at once.
 
-    Where it dies, Ray starts it anew with new shards and repeats the calls under way: a round needs nothing but what
-    its workers bring.
+    Workers wait as coroutines: Ray gives each waiting call of an actor with threads a thread, and serves none where as
+    many wait as it has. Where the service dies, Ray starts it anew with new shards and repeats the calls under way: a
+    round needs nothing but what its workers bring.
     """
 
     def __init__(self, config: KMeansConfig) -> None:
         self.actors = start_shard_actors(config)
-        self.rounds: dict[tuple[str, int], _Round] = {}
-        self.lock = threading.Lock()
+        self.runs: dict[str, _Run] = {}
+        self.threads = ThreadPoolExecutor(MAX_CLUSTERINGS)
 
-    def cluster(
+    async def cluster(
         self,
-        key: tuple[str, int],
+        attempt: Attempt,
         rank: int,
         world_size: int,
         slices: list[Slice],
@@ -76,48 +108,64 @@ class KMeansService:
         """Cluster the slices of all ranks; the ids returned are those of this rank's vectors.
 
         Args:
-            key: names the attempt of a run and the clustering; equal on all ranks.
+            attempt: of the run; equal on all ranks. The first call of a new one ends the rounds of the one before.
             config: the run's iterations, redos and spherical mode; the shards are those of the service.
             slices: of this rank, in row order.
+            seed: of the clustering; tells it from others of the attempt.
             nested, initial: as for `clray.training.workers.port.Cluster`.
 
         Raises:
             TimeoutError: another rank did not come.
+            Superseded: a newer attempt of the run has come.
         """
-        with self.lock:
-            meeting = self.rounds.setdefault(key, _Round(world_size))
+        run = self._run_of(attempt)
+        meeting = run.rounds.setdefault(seed, _Round(world_size))
+        has_begun = bool(meeting.sizes)
+        if not has_begun:  # else a call that Ray repeats
             meeting.slices[rank] = slices
-            is_last = len(meeting.slices) == world_size
-        if is_last:
-            try:
-                meeting.clusterings = self._run(meeting, num_clusters, nested, config, seed, initial)
-            except BaseException as error:  # handed to every waiting rank below
-                meeting.error = error
-            meeting.ready.set()
-        if not meeting.ready.wait(RENDEZVOUS_TIMEOUT_SECONDS):
-            raise TimeoutError(f"clustering {key}: {len(meeting.slices)} of {world_size} workers came")
-        with self.lock:
-            meeting.num_served += 1
-            if meeting.num_served == world_size:
-                self.rounds.pop(key, None)
-        if meeting.error is not None:
-            raise meeting.error
-        results = meeting.clusterings
-        assert results is not None, "a round without an error has a clustering"
-        sizes = [sum(each.size for each in meeting.slices[other]) for other in range(world_size)]
-        start = sum(sizes[:rank])
-        return [replace(each, ids=each.ids[start : start + sizes[rank]]) for each in results]
+        if not has_begun and len(meeting.slices) == world_size:
+            pieces = [meeting.slices[each] for each in range(world_size)]
+            meeting.sizes = [sum(piece.size for piece in each) for each in pieces]
+            work = partial(self._cluster, pieces, num_clusters, nested, config, seed, initial)
+            asyncio.get_running_loop().run_in_executor(self.threads, work).add_done_callback(
+                partial(_hand_over, meeting)
+            )
+        try:
+            clusterings = await asyncio.wait_for(asyncio.shield(meeting.result), RENDEZVOUS_TIMEOUT_SECONDS)
+        except TimeoutError:
+            raise TimeoutError(
+                f"clustering for {attempt.run}: {len(meeting.slices)} of {world_size} workers came"
+            ) from None
+        finally:
+            meeting.served.add(rank)
+            if len(meeting.served) == world_size and run.rounds.get(seed) is meeting:
+                del run.rounds[seed]
+        start = sum(meeting.sizes[:rank])
+        return [replace(each, ids=each.ids[start : start + meeting.sizes[rank]]) for each in clusterings]
 
-    def _run(
+    def _run_of(self, attempt: Attempt) -> _Run:
+        run = self.runs.setdefault(attempt.run, _Run(attempt.id))
+        if attempt.id in run.over:
+            raise Superseded(f"{attempt.run} has been started again since")
+        if attempt.id != run.attempt:
+            run.over.add(run.attempt)
+            for meeting in run.rounds.values():
+                if not meeting.result.done():
+                    meeting.result.set_exception(Superseded(f"{attempt.run} has been started again"))
+            run.attempt, run.rounds = attempt.id, {}
+        return run
+
+    def _cluster(
         self,
-        meeting: _Round,
+        ranks: list[list[Slice]],
         num_clusters: tuple[int, ...],
         nested: bool,
         config: KMeansConfig,
         seed: int,
         initial: list[np.ndarray] | None,
     ) -> list[Clustering]:
-        slices = [piece for rank in range(meeting.world_size) for piece in meeting.slices[rank]]
+        """The clustering of all slices, those of each rank in order; blocks, so that it runs in a thread."""
+        slices = [piece for pieces in ranks for piece in pieces]
         home, nodes = ray.get_runtime_context().get_node_id(), fetch([actor.node.remote() for actor in self.actors])
         chosen = nearest_shards([each.node for each in slices], nodes)
         shards = RayShards(
@@ -132,7 +180,6 @@ class KMeansService:
         )  # fmt: skip
         moved = sum(each.num_bytes for each, shard in zip(slices, chosen, strict=True) if each.node != nodes[shard])
         # Each worker brings the centroids to start from, and takes the new ones and the ids of its own vectors.
-        ranks = [meeting.slices[rank] for rank in range(meeting.world_size)]
         away = [pieces for pieces in ranks if pieces[0].node != home]
         brought = len(away) * sum(each.nbytes for each in initial or [])
         answered = len(away) * sum(each.centroids.nbytes for each in clusterings)
@@ -141,10 +188,24 @@ class KMeansService:
         return [replace(each, network_bytes=total) for each in clusterings]
 
 
+def _hand_over(meeting: _Round, done: "asyncio.Future[list[Clustering]]") -> None:
+    """Give what a thread found to all who wait; an answer that comes after the round has ended is dropped."""
+    meeting.slices = {}  # lets go of the workers' vectors
+    if meeting.result.done() or done.cancelled():
+        return
+    error = done.exception()
+    if error is None:
+        meeting.result.set_result(done.result())
+    else:
+        meeting.result.set_exception(error)
+
+
 class KMeansClient:
     """A run's side of the service: one call per clustering, from each of its workers."""
 
-    def __init__(self, service: Any, config: KMeansConfig, attempt: str, *, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self, service: Any, config: KMeansConfig, attempt: Attempt, *, rank: int = 0, world_size: int = 1
+    ) -> None:
         """Args: `attempt` names this start of the run, so that a restarted run never meets its own past."""
         self.service = service
         self.config = config
@@ -166,13 +227,10 @@ class KMeansClient:
         node = ray.get_runtime_context().get_node_id()
         parts = [vectors[start:stop] for start, stop in bounds]
         slices = [Slice(ray.put(part), len(part), part.nbytes, node) for part in parts]
-        key, config = (self.attempt, seed), self.config
-        return RemoteClustering(
-            self.service.cluster.remote(
-                key, self.rank, self.world_size, slices, num_clusters, nested, config, seed, initial
-            ),
-            slices,
+        reference = self.service.cluster.remote(
+            self.attempt, self.rank, self.world_size, slices, num_clusters, nested, self.config, seed, initial
         )
+        return RemoteClustering(reference, slices)
 
 
 @dataclass

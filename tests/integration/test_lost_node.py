@@ -14,7 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from clray.config.sections import KMeansConfig
 from clray.errors import UserError
 from clray.kmeans.lloyd import Clustering
-from clray.kmeans.service import KMeansClient, KMeansService
+from clray.kmeans.service import Attempt, KMeansClient, KMeansService
 from clray.kmeans.shards.actors import RayShards, start_shard_actors
 from clray.kmeans.vectors.source import open_vectors
 from clray.training.workers.launch import start_service
@@ -74,7 +74,7 @@ def test_shards_are_put_where_they_are_told_and_what_crosses_is_as_reckoned(clus
     def refresh(node: NodeAffinitySchedulingStrategy, initial: list[np.ndarray] | None) -> Clustering:
         @ray.remote(num_cpus=0, scheduling_strategy=node)
         def work(rank: int) -> Clustering:
-            client = KMeansClient(service, config, f"{node.node_id}{initial is None}", rank=rank, world_size=2)
+            client = KMeansClient(service, config, Attempt(node.node_id, str(initial is None)), rank=rank, world_size=2)
             return client(np.split(vectors, 2)[rank], (NUM_CLUSTERS,), nested=False, seed=1, initial=initial).result()[
                 0
             ]

@@ -20,7 +20,7 @@ from pyarrow import fs
 from clray.config import Config
 from clray.config.sections import KMeansConfig
 from clray.errors import TrainingError, UserError
-from clray.kmeans.service import KMeansClient
+from clray.kmeans.service import Attempt, KMeansClient
 from clray.training.checkpoint import (
     CHECKPOINT_FILE,
     GROUP_FOLDER,
@@ -43,14 +43,14 @@ log = logging.getLogger(__name__)
 class GroupSession:
     """A worker of a Ray Train worker group."""
 
-    def __init__(self, service: Any | None, config: KMeansConfig) -> None:
+    def __init__(self, service: Any | None, config: KMeansConfig, run: str) -> None:
         context = ray.train.get_context()
         self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
         self.device = ray.train.torch.get_device()
         self.heartbeat = Heartbeat(self.rank, self.world_size)
         self.cluster: Cluster | None = None
         if service is not None:
-            attempt = [uuid.uuid4().hex]
+            attempt = [Attempt(run, uuid.uuid4().hex)]
             dist.broadcast_object_list(attempt, src=0)
             self.cluster = KMeansClient(service, config, attempt[0], rank=self.rank, world_size=self.world_size)
 
@@ -93,7 +93,7 @@ def _files(newest: Any) -> Iterator[Path]:
 def _train_worker(arguments: dict[str, Any]) -> None:
     config: Config = arguments["config"]
     torch.set_num_threads(max(1, int(config.train.cpus_per_worker)))
-    session = GroupSession(arguments["service"], config.kmeans)
+    session = GroupSession(arguments["service"], config.kmeans, arguments["run"])
     try:
         run(config, ray.get(arguments["data"][0]), session)
     except RuntimeError as error:
@@ -165,7 +165,7 @@ def _trainer(
     return ray.train.torch.TorchTrainer(
         _train_worker,
         # Inside a list the reference travels as a reference.
-        train_loop_config={"config": config, "data": [data], "service": service},
+        train_loop_config={"config": config, "data": [data], "service": service, "run": str(folder)},
         torch_config=ray.train.torch.TorchConfig(timeout_s=math.ceil(train.timeout_seconds)),
         scaling_config=ray.train.ScalingConfig(
             num_workers=train.num_workers,

@@ -11,7 +11,7 @@ from clray.config import Config
 from clray.config.sections import KMeansConfig
 from clray.data.samples import Dataset
 from clray.kmeans.refresh import LocalKMeans
-from clray.kmeans.service import KMeansClient, KMeansService
+from clray.kmeans.service import Attempt, KMeansClient, KMeansService
 from clray.kmeans.shards.actors import shard_group
 from clray.ray_runtime.cluster import require_labels, require_room, start_ray, warn_of_unused_gpus
 from clray.ray_runtime.room import NOTHING
@@ -81,7 +81,7 @@ def launch(
     if debug:
         cluster = LocalKMeans(config.kmeans)
     elif service is not None:
-        cluster = KMeansClient(service, config.kmeans, uuid.uuid4().hex)
+        cluster = KMeansClient(service, config.kmeans, Attempt(str(folder), uuid.uuid4().hex))
     train_in_process(config, data, folder, on_report, cluster, storage, on_step)
 
 

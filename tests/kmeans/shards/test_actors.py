@@ -15,7 +15,7 @@ from clray.config.sections import KMeansConfig
 from clray.errors import UserError
 from clray.kmeans.lloyd import Clustering, LocalShards, lloyd
 from clray.kmeans.options import KMeansOptions
-from clray.kmeans.service import KMeansClient, KMeansService
+from clray.kmeans.service import Attempt, KMeansClient, KMeansService
 from clray.kmeans.shards.actors import RayShards, start_shard_actors
 from clray.kmeans.shards.faiss_shard import FaissShard
 from clray.kmeans.vectors.source import open_vectors, split_rows
@@ -95,7 +95,7 @@ def test_the_service_returns_each_worker_the_ids_of_its_own_vectors() -> None:
 
     @ray.remote(num_cpus=0)
     def worker(rank: int) -> np.ndarray:
-        client = KMeansClient(service, CONFIG, "attempt", rank=rank, world_size=2)
+        client = KMeansClient(service, CONFIG, Attempt("run", "first"), rank=rank, world_size=2)
         return client(halves[rank], (15,), nested=False, seed=2, initial=None).result()[0].ids
 
     ids = np.concatenate(ray.get([worker.remote(rank) for rank in range(2)]))
@@ -103,7 +103,7 @@ def test_the_service_returns_each_worker_the_ids_of_its_own_vectors() -> None:
 
 
 def test_the_users_error_comes_back_as_itself() -> None:
-    client = KMeansClient(KMeansService.remote(CONFIG), CONFIG, "other")
+    client = KMeansClient(KMeansService.remote(CONFIG), CONFIG, Attempt("other", "first"))
     with pytest.raises(UserError, match=r"between 1 and 900 .* got 901"):
         client(VECTORS, (901,), nested=False, seed=0, initial=None).result()
 
