@@ -53,12 +53,13 @@ class DataConfig(Section):
     """Splits the text of a column into several values, such as `;` for `red;striped`."""
     num_bins: TwoOrMore = 4
     """Continuous attributes are cut into so many bins of equal frequency."""
-    image_column: Text = "image"
-    """Column of the encoded images in Parquet."""
+    image_column: Text | None = None
+    """Column of the encoded images in Parquet; by default `image`, `img`, or the only one that holds images."""
     path_column: Text = "path"
     """Column of the images' files in a CSV."""
     label_column: Text | None = None
-    """Column of the downstream labels T; by default `label` in Parquet and `class` in CSV."""
+    """Column of the downstream labels T; by default `class` in CSV, and in Parquet `label`, `labels`, `class`,
+    `fine_label`, `target`, or the only one whose classes the file names."""
     image_size: Annotated[int, Field(ge=4, le=16384), Number] | None = None
     """Height and width in pixels after decoding; by default the size of the images, which must then agree."""
     max_pixel_value: PositiveFloat | None = None

@@ -13,7 +13,9 @@ from clray.config.sections import DataConfig
 from clray.data.images.decode import NoImage, Payload
 from clray.data.images.encoded import EncodedImages
 from clray.data.images.streamed import RowGroup, StreamedImages, find_row_groups, image_bytes, image_paths
+from clray.data.readers import hub_columns
 from clray.data.readers.columns import as_plain, from_arrow, is_index, plain_type
+from clray.data.readers.hub_columns import classes_of, with_names
 from clray.data.readers.places import (
     SplitName,
     base_of,
@@ -37,9 +39,10 @@ def read_parquet(path: Path, config: DataConfig, part: SplitName | None = None) 
     """A Parquet file, a folder of them, or those that a pattern such as `data/train-*.parquet` fits.
 
     The image column is `struct<bytes, path>`, as Hugging Face `datasets` writes it, or binary of any kind; files may
-    differ in that. Where bytes are null, the path is read, below `data.image_root` (by default the table's folder).
-    Columns other than image and label that hold scalars or lists of them are attributes, but for the row numbers that
-    pandas leaves. Images of more than `data.memory_limit_mib` stay in their files.
+    differ in that. See `hub_columns` for how it and the labels are found, and for the names of classes. Where bytes are
+    null, the path is read, below `data.image_root` (by default the table's folder). Columns other than image and label
+    that hold scalars or lists of them are attributes, but for the row numbers that pandas leaves. Images of more than
+    `data.memory_limit_mib` stay in their files.
 
     Args:
         part: where the files' names tell training from test files, those that are taken; None takes all.
@@ -48,15 +51,16 @@ def read_parquet(path: Path, config: DataConfig, part: SplitName | None = None) 
         UserError: missing file or column, or a column of the wrong type.
     """
     files = _files_of(path, part)
-    label_column = config.label_column or "label"
     schemas = [_schema(file) for file in files]
+    label_column = hub_columns.label_column(schemas, config.label_column) or "label"
+    image_column = hub_columns.image_column(files, schemas, config.image_column)
     columns = []
     for file, schema in zip(files, schemas, strict=True):
-        require_columns(file, schema.names, {config.image_column, label_column})
-        columns.append(_image_field(file, config.image_column, schema.field(config.image_column).type))
+        require_columns(file, schema.names, {image_column, label_column})
+        columns.append(_image_field(file, image_column, schema.field(image_column).type))
         _require_one_value(file, schema.field(label_column))
     names, index_notes = _described(schemas, keep=label_column)
-    names = [name for name in names if name != config.image_column]
+    names = [name for name in names if name != image_column]
     table, missing_notes = _read_plain(path, files, schemas, list(dict.fromkeys([*names, label_column])))
     if table.num_rows == 0:
         raise UserError(f"{path}: the table has no rows")
@@ -71,8 +75,9 @@ def read_parquet(path: Path, config: DataConfig, part: SplitName | None = None) 
         rows = np.arange(table.num_rows)
         images = StreamedImages(groups, rows, config.image_size, config.max_pixel_value)
     else:
-        images, path_notes = _read_images(path, files, config)
-    return Split(images, labels, attributes, (*index_notes, *missing_notes, *path_notes))
+        images, path_notes = _read_images(path, files, image_column, config)
+    found = hub_columns.note_on(path, image_column, label_column, config)
+    return Split(images, labels, attributes, (*found, *index_notes, *missing_notes, *path_notes))
 
 
 def has_test_files(path: Path) -> bool:
@@ -183,13 +188,18 @@ def _read_plain(
 ) -> tuple[pa.Table, list[str]]:
     """These columns of all files, in their plain types; a file that lacks one has missing values there."""
     tables, lacking = [], dict.fromkeys(names, 0)
-    for file, schema in zip(files, schemas, strict=True):
+    for file, schema, own in zip(files, schemas, classes_of(schemas), strict=True):
         present = [name for name in names if name in schema.names and plain_type(schema.field(name).type) is not None]
         for name in set(names) - set(present):
             lacking[name] += 1
         with _readable(file):
             table = dataset(file, format="parquet").to_table(columns=present)
-            tables.append(pa.table({name: as_plain(table[name]) for name in present}) if present else table)
+            plain = {name: as_plain(table[name]) for name in present}
+        named = {
+            name: with_names(column, own[name], f"{file}: column '{name}'") if name in own else column
+            for name, column in plain.items()
+        }
+        tables.append(pa.table(named) if named else table)
     try:
         whole = pa.concat_tables(tables, promote_options="permissive")
     except pa.ArrowException as error:
@@ -233,14 +243,16 @@ def _image_field(file: Path, name: str, kind: pa.DataType) -> str:
     return f"{name}.bytes" if is_struct else name
 
 
-def _read_images(path: Path, files: list[Path], config: DataConfig) -> tuple[EncodedImages, list[str]]:
+def _read_images(
+    path: Path, files: list[Path], image_column: str, config: DataConfig
+) -> tuple[EncodedImages, list[str]]:
     """All encoded images; where bytes are null and there is a path, the file below the root that it names."""
     blobs: list[pa.Array] = []
     places: list[str | None] = []
     rows: list[str] = []
     for file in files:
         with _readable(file):
-            column = dataset(file, format="parquet").to_table(columns=[config.image_column])[config.image_column]
+            column = dataset(file, format="parquet").to_table(columns=[image_column])[image_column]
             for chunk in column.chunks:
                 blobs.append(image_bytes(chunk))
                 places += image_paths(chunk)
