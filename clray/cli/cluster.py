@@ -230,7 +230,7 @@ def _parse_counts(num_clusters: str | None, levels: str | None) -> list[int]:
 def _read_centroids(path: Path) -> "np.ndarray":
     import numpy as np
 
-    from clray.kmeans.vectors.files import open_npy
+    from clray.data.vector_files import open_npy
 
     file = open_npy(path)
     return file.take(np.arange(file.num_rows))

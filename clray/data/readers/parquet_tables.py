@@ -16,23 +16,10 @@ from clray.data.images.streamed import RowGroup, StreamedImages, find_row_groups
 from clray.data.readers import hub_columns
 from clray.data.readers.columns import as_plain, from_arrow, is_index, plain_type
 from clray.data.readers.hub_columns import classes_of, with_names
-from clray.data.readers.places import (
-    SplitName,
-    base_of,
-    fitting,
-    is_hidden,
-    is_inside,
-    is_pattern,
-    part_of,
-    require_columns,
-    require_exists,
-    require_file,
-)
+from clray.data.readers.places import SplitName, base_of, is_inside, is_pattern, require_columns
+from clray.data.readers.shards import PARQUET, shards_of
 from clray.data.readers.split import Split
 from clray.errors import UserError
-
-Files = dict[str | None, list[Path]]
-"""Parquet files by the part of the data set that their names tell: `train`, `test`, `validation`, or None."""
 
 
 def read_parquet(path: Path, config: DataConfig, part: SplitName | None = None) -> Split:
@@ -50,7 +37,7 @@ def read_parquet(path: Path, config: DataConfig, part: SplitName | None = None) 
     Raises:
         UserError: missing file or column, or a column of the wrong type.
     """
-    files = _files_of(path, part)
+    files = shards_of(path, part, PARQUET)
     schemas = [_schema(file) for file in files]
     label_column = hub_columns.label_column(schemas, config.label_column) or "label"
     image_column = hub_columns.image_column(files, schemas, config.image_column)
@@ -78,59 +65,6 @@ def read_parquet(path: Path, config: DataConfig, part: SplitName | None = None) 
         images, path_notes = _read_images(path, files, image_column, config)
     found = hub_columns.note_on(path, image_column, label_column, config)
     return Split(images, labels, attributes, (*found, *index_notes, *missing_notes, *path_notes))
-
-
-def has_test_files(path: Path) -> bool:
-    """Whether the names of a folder's files tell training files from others."""
-    return "train" in (parts := parquet_files(path)) and len(parts.keys() - {"train", None}) > 0
-
-
-def unused_files(path: Path, *, has_test_path: bool) -> list[str]:
-    """A note on the files of a training folder that are for neither training nor testing."""
-    parts = parquet_files(path)
-    used = {"train", None if has_test_path else "test" if "test" in parts else "validation"}
-    others = [f"{len(files)} {name}" for name, files in parts.items() if len(parts) > 1 and name not in used]
-    return [f"{path}: left out its {' and '.join(others)} files"] if others else []
-
-
-def parquet_files(path: Path) -> Files:
-    """The Parquet files of a path, sorted, by the part that their names tell.
-
-    Raises:
-        UserError: none is there.
-    """
-    require_exists(path)
-    if is_pattern(path):
-        base, found = base_of(path), fitting(path)
-    elif path.is_dir():
-        base, found = path, list(path.rglob("*.parquet"))
-    else:
-        require_file(path)
-        return {None: [path]}
-    parts: Files = {}
-    for file in sorted(found):
-        name = file.relative_to(base)
-        if file.is_file() and not any(is_hidden(each) or each.startswith("_") for each in name.parts):
-            parts.setdefault(part_of(str(name.with_suffix(""))), []).append(file)
-    if not parts:
-        raise UserError(f"{path}: holds no .parquet file")
-    return parts
-
-
-def _files_of(path: Path, part: SplitName | None) -> list[Path]:
-    parts = parquet_files(path)
-    if part is None or len(parts) == 1:
-        return sorted(file for files in parts.values() for file in files)
-    if None in parts:
-        named = next(files[0] for name, files in parts.items() if name is not None)
-        raise UserError(
-            f"{path}: {named.name} is named as a part of a data set and {parts[None][0].name} is not; name the files "
-            "to use by a pattern, such as data.train_path='folder/train-*.parquet'"
-        )
-    wanted = "validation" if part == "test" and "test" not in parts else part
-    if wanted not in parts:
-        raise UserError(f"{path}: holds {' and '.join(map(str, parts))} files, and none for {part}ing")
-    return parts[wanted]
 
 
 @contextmanager
@@ -218,7 +152,7 @@ def read_plain_columns(path: Path, names: Sequence[str]) -> pa.Table:
     Raises:
         UserError: a missing file or column, or a column of another type.
     """
-    files = _files_of(path, None)
+    files = shards_of(path, None, PARQUET)
     schemas = [_schema(file) for file in files]
     for file, schema in zip(files, schemas, strict=True):
         require_columns(file, schema.names, set(names))

@@ -15,10 +15,17 @@ from clray.config.sections import PUBLISHED, DataConfig
 from clray.data.images.array import ArrayImages
 from clray.data.readers.csv_tables import read_csv
 from clray.data.readers.folders import as_files, has_test_folder, read_folder
-from clray.data.readers.parquet_tables import has_test_files, read_parquet, unused_files
+from clray.data.readers.parquet_tables import read_parquet
+from clray.data.readers.places import SplitName
 from clray.data.readers.published import read_catalog
+from clray.data.readers.shards import PARQUET, has_test_shards, unused_shards
 from clray.data.readers.split import Split, labelled
 from clray.errors import UserError
+
+Reader = Callable[[DataConfig], tuple[Split, Split | None]]
+"""Training images, and test images where the data set has a part for them."""
+ReadShards = Callable[[Path, DataConfig, SplitName], Split]
+"""Reads the part of a path that is asked for."""
 
 
 def _read_digits(_: DataConfig) -> tuple[Split, None]:
@@ -28,15 +35,20 @@ def _read_digits(_: DataConfig) -> tuple[Split, None]:
     return Split(ArrayImages(images), pd.Series(digits.target), {}), None
 
 
-def _read_parquet(config: DataConfig) -> tuple[Split, Split | None]:
-    path, test = _train_path(config), None
-    if config.test_path is not None:
-        test = read_parquet(Path(config.test_path), config, "test")
-    elif has_test_files(path):
-        test = read_parquet(path, config, "test")
-    train = read_parquet(path, config, "train")
-    unused = unused_files(path, has_test_path=config.test_path is not None)
-    return replace(train, notes=(*train.notes, *unused)), test
+def _in_shards(read: ReadShards, endings: tuple[str, ...]) -> Reader:
+    """A reader of files whose names may tell training from test images."""
+
+    def read_both(config: DataConfig) -> tuple[Split, Split | None]:
+        path, test = _train_path(config), None
+        if config.test_path is not None:
+            test = read(Path(config.test_path), config, "test")
+        elif has_test_shards(path, endings):
+            test = read(path, config, "test")
+        train = read(path, config, "train")
+        unused = unused_shards(path, endings, has_test_path=config.test_path is not None)
+        return replace(train, notes=(*train.notes, *unused)), test
+
+    return read_both
 
 
 def _read_csv(config: DataConfig) -> tuple[Split, Split | None]:
@@ -92,9 +104,9 @@ def _read_published(config: DataConfig) -> tuple[Split, Split | None]:
     return (part(""), None) if (table["split"] == "").all() else (part("train"), part("test"))
 
 
-READERS: dict[str, Callable[[DataConfig], tuple[Split, Split | None]]] = {
+READERS: dict[str, Reader] = {
     "digits": _read_digits,
-    "parquet": _read_parquet,
+    "parquet": _in_shards(read_parquet, PARQUET),
     "csv": _read_csv,
     "cifar10": _read_torchvision,
     "cifar100": _read_torchvision,

@@ -13,9 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from clray.errors import UserError
-from clray.kmeans.origin import MAX_SQUARED_NORM
-from clray.kmeans.vectors.files import (
+from clray.data.vector_files import (
     VectorFile,
     is_float,
     open_npy,
@@ -23,6 +21,8 @@ from clray.kmeans.vectors.files import (
     to_float32,
     wrong_dtype,
 )
+from clray.errors import UserError
+from clray.kmeans.origin import MAX_SQUARED_NORM
 
 SUFFIXES = (".npy", ".parquet")
 

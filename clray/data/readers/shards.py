@@ -1,0 +1,78 @@
+"""The files of a data set that comes in shards: one file, a folder, or a pattern, divided by what their names tell."""
+
+from pathlib import Path
+
+from clray.data.readers.places import (
+    SplitName,
+    base_of,
+    fitting,
+    is_hidden,
+    is_pattern,
+    part_of,
+    require_exists,
+    require_file,
+)
+from clray.errors import UserError
+
+Files = dict[str | None, list[Path]]
+"""Files by the part of the data set that their names tell: `train`, `test`, `validation`, or None."""
+PARQUET = (".parquet",)
+"""Endings of files, as all functions here take them; a file that is named itself may have any."""
+
+
+def find_shards(path: Path, endings: tuple[str, ...]) -> Files:
+    """The files of a path, sorted, by the part that their names tell.
+
+    Raises:
+        UserError: none is there.
+    """
+    require_exists(path)
+    if is_pattern(path):
+        base, found = base_of(path), fitting(path)
+    elif path.is_dir():
+        base, found = path, [file for file in path.rglob("*") if file.name.endswith(endings)]
+    else:
+        require_file(path)
+        return {None: [path]}
+    parts: Files = {}
+    for file in sorted(found):
+        name = file.relative_to(base)
+        if file.is_file() and not any(is_hidden(each) or each.startswith("_") for each in name.parts):
+            parts.setdefault(part_of(str(name.with_suffix(""))), []).append(file)
+    if not parts:
+        raise UserError(f"{path}: holds no {' or '.join(endings)} file")
+    return parts
+
+
+def shards_of(path: Path, part: SplitName | None, endings: tuple[str, ...]) -> list[Path]:
+    """The files of a part of the data set; all of them where the part is None, or their names tell none.
+
+    Raises:
+        UserError: as `find_shards`; or the names tell the part of some files only, or of none for this part.
+    """
+    parts = find_shards(path, endings)
+    if part is None or len(parts) == 1:
+        return sorted(file for files in parts.values() for file in files)
+    if None in parts:
+        named = next(files[0] for name, files in parts.items() if name is not None)
+        raise UserError(
+            f"{path}: {named.name} is named as a part of a data set and {parts[None][0].name} is not; name the files "
+            f"to use by a pattern, such as data.train_path='folder/train-*{endings[0]}'"
+        )
+    wanted = "validation" if part == "test" and "test" not in parts else part
+    if wanted not in parts:
+        raise UserError(f"{path}: holds {' and '.join(map(str, parts))} files, and none for {part}ing")
+    return parts[wanted]
+
+
+def has_test_shards(path: Path, endings: tuple[str, ...]) -> bool:
+    """Whether the names of a folder's files tell training files from others."""
+    return "train" in (parts := find_shards(path, endings)) and len(parts.keys() - {"train", None}) > 0
+
+
+def unused_shards(path: Path, endings: tuple[str, ...], *, has_test_path: bool) -> list[str]:
+    """A note on the files of a training folder that are for neither training nor testing."""
+    parts = find_shards(path, endings)
+    used = {"train", None if has_test_path else "test" if "test" in parts else "validation"}
+    others = [f"{len(files)} {name}" for name, files in parts.items() if len(parts) > 1 and name not in used]
+    return [f"{path}: left out its {' and '.join(others)} files"] if others else []
