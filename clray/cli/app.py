@@ -12,6 +12,7 @@ import typer
 from clray.cli import stops
 from clray.cli.checkpoint import embed, evaluate, export
 from clray.cli.cluster import assign, cluster
+from clray.cli.config import config
 from clray.cli.data import clusters_app, data_app
 from clray.cli.doctor import doctor
 from clray.cli.report import report, upload
@@ -65,6 +66,7 @@ app.command()(report)
 app.command()(upload)
 app.command("status")(show_sweeps)
 app.command()(statistics)
+app.command()(config)
 app.command()(doctor)
 app.add_typer(data_app, name="data")
 app.add_typer(clusters_app, name="clusters")

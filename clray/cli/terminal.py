@@ -4,6 +4,7 @@ import importlib
 import json
 import logging
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -105,6 +106,14 @@ def print_json(tree: Any) -> None:
 def print_line(text: str, console: PlainConsole | None = None) -> None:
     """A line that is not wrapped, so that it can be copied and searched."""
     (console or out).print(text, soft_wrap=True)
+
+
+def print_wrapped(text: str, label: str) -> None:
+    """A label and text beside it, wrapped between words; a terminal wider than 100 columns is not filled."""
+    for paragraph in text.split("\n"):
+        for line in textwrap.wrap(paragraph, max(20, min(out.width, 100) - len(label)), break_on_hyphens=False) or [""]:
+            print_line((label + line).rstrip())
+            label = " " * len(label)
 
 
 def print_note(message: str) -> None:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from clray.config import check_key, check_value
+from clray.config.once import require_per_trial
 from clray.config.plain import shown
 from clray.config.sections.values import LARGEST
 from clray.errors import UserError
-from clray.sweeps.once import require_per_trial
 
 LISTS = ("grid_search", "choice")
 RANGES = {

@@ -1,7 +1,7 @@
 """Where cluster ids come from, when they are computed anew, and the k-means that computes them."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -15,6 +15,7 @@ from clray.config.sections.values import (
     Share,
     Text,
     TwoOrMore,
+    or_own,
 )
 
 SOURCES = ("instance", "labels", "attributes", "column", "hierarchy", "synthetic", "clustering", "kmeans")
@@ -23,7 +24,7 @@ SOURCES = ("instance", "labels", "attributes", "column", "hierarchy", "synthetic
 class ClustersConfig(Section):
     """Where the cluster ids Z come from."""
 
-    source: Text = "kmeans"
+    source: Annotated[Text, or_own(*SOURCES)] = "kmeans"
     """`instance` (each image its own) is InfoNCE, `labels` is SupCon, the others are Cl-InfoNCE: tuples of
     `attributes`, the values of a `column`, a level of a `hierarchy` of the classes, `synthetic` ones made from the
     labels, a `clustering` saved by `clray cluster`, or `kmeans` of the embeddings while training. With

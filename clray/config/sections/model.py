@@ -4,7 +4,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from clray.config.sections.values import Flag, Momentum, Number, PositiveFloat, PositiveInt, Section, Text, TwoOrMore
+from clray.config.sections.values import (
+    Flag,
+    Momentum,
+    Number,
+    PositiveFloat,
+    PositiveInt,
+    Section,
+    Text,
+    TwoOrMore,
+    or_own,
+)
 
 ENCODERS = ("small_cnn", "resnet18", "resnet34", "resnet50", "vit_s16")
 
@@ -12,7 +22,7 @@ ENCODERS = ("small_cnn", "resnet18", "resnet34", "resnet50", "vit_s16")
 class EncoderConfig(Section):
     """The backbone whose output h is the representation."""
 
-    name: Text = "small_cnn"
+    name: Annotated[Text, or_own(*ENCODERS)] = "small_cnn"
     """`small_cnn`, `resnet18`, `resnet34`, `resnet50`, `vit_s16`, or with `allow_user_modules` the user's own
     `module:function`, which is called with the number of channels and returns a module from images to h, and the
     dimension of h."""

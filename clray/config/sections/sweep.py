@@ -1,11 +1,11 @@
 """How a search space is walked."""
 
 import difflib
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from clray.config.sections.values import Flag, NonNegativeInt, PositiveInt, Section, Text, TwoOrMore
+from clray.config.sections.values import Flag, NonNegativeInt, PositiveInt, Section, Text, TwoOrMore, or_own
 
 SEARCHERS = ("grid", "random", "optuna")
 
@@ -13,7 +13,7 @@ SEARCHERS = ("grid", "random", "optuna")
 class SweepConfig(Section):
     """How the search space is walked."""
 
-    searcher: Text = "grid"
+    searcher: Annotated[Text, or_own(*SEARCHERS)] = "grid"
     """`grid` takes every combination of the grids, and draws the other domains `num_samples` times; `random` draws
     everything; `optuna` suggests points by TPE; `module:Class` is any searcher of Ray Tune (`allow_user_modules`)."""
     searcher_options: dict[Text, Any] = Field(default={})

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 LARGEST = 2**31 - 1
@@ -41,6 +41,11 @@ Share = Annotated[float, Field(ge=0, le=1), Number]
 Momentum = Annotated[float, Field(ge=0, lt=1), Number]
 Text = Annotated[str, AfterValidator(_text)]
 Flag = Annotated[bool, Strict()]
+
+
+def or_own(*names: str) -> WithJsonSchema:
+    """For editors: one of these names, or `module:name` of the user's own."""
+    return WithJsonSchema({"anyOf": [{"type": "string", "enum": list(names)}, {"type": "string", "pattern": ".:."}]})
 
 
 class Section(BaseModel):

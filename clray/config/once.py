@@ -19,8 +19,15 @@ ONCE_PER_SWEEP = {
 """Why, by key or section."""
 
 
+def shared_because(key: str) -> str | None:
+    """Why all trials of a sweep share a key; None where they may differ in it."""
+    return next(
+        (reason for shared, reason in ONCE_PER_SWEEP.items() if key == shared or key.startswith(f"{shared}.")), None
+    )
+
+
 def require_per_trial(key: str) -> None:
     """Raise UserError, with the reason, for a key that all trials of a sweep share."""
-    for shared, reason in ONCE_PER_SWEEP.items():
-        if key == shared or key.startswith(f"{shared}."):
-            raise UserError(f"search_space.{key}: {reason}. Set it outside the search space")
+    reason = shared_because(key)
+    if reason is not None:
+        raise UserError(f"search_space.{key}: {reason}. Set it outside the search space")

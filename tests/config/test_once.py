@@ -9,10 +9,10 @@ import pytest
 
 from clray import runs
 from clray.config import Config, known_keys, override, parse_config
+from clray.config.once import ONCE_PER_SWEEP
 from clray.errors import UserError
 from clray.kmeans.shards import actors
 from clray.sweeps import book, schedulers, search_space, searchers, summary, tuner, watching
-from clray.sweeps.once import ONCE_PER_SWEEP
 from clray.sweeps.search_space import plan_sweep
 
 OTHER_VALUES = {
