@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 Message = str | Callable[["Config"], str]
 Rule = tuple[Callable[["Config"], bool], Message]
 """Whether it applies, and what it says then."""
-KEYS_OF_CODE = ("encoder.name", "clusters.source", "sweep.searcher")
+KEYS_OF_CODE = ("encoder.name", "clusters.source", "objective.name", "sweep.searcher")
 """Keys whose values may be `module:name`."""
 PLAIN_OBJECTIVES = ("cl-infonce", "infonce", "supcon")
 """The objectives that have a form, a second head and a choice of negatives."""
@@ -50,8 +50,13 @@ def _imports_code(key: str) -> Rule:
 
 
 def _belongs_to_plain_objectives(key: str) -> Rule:
+    """An objective of the user's may have a second head, and decides the rest itself."""
     return (
-        lambda c: CHOICES[key](c) and c.objective.name not in PLAIN_OBJECTIVES,
+        lambda c: (
+            CHOICES[key](c)
+            and c.objective.name not in PLAIN_OBJECTIVES
+            and not (c.objective.is_own and key == "objective.dual_head")
+        ),
         lambda c: f"{_setting(c, key)} belongs to cl-infonce; objective.name={c.objective.name} has no such choice",
     )
 

@@ -32,7 +32,8 @@ class Config(Section):
     output: Text = "outputs"
     """Folder that holds the runs and, by default, the MLflow store."""
     allow_user_modules: Flag = False
-    """Let `encoder.name: module:function` and `sweep.searcher: module:Class` import code of the user's."""
+    """Let `module:name` in `encoder.name`, `clusters.source`, `objective.name` and `sweep.searcher` import code of the
+    user's."""
     data: DataConfig = DataConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     clusters: ClustersConfig = ClustersConfig()

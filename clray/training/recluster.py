@@ -126,7 +126,7 @@ class Reclusterer:
             self.metrics["recluster/moved_fraction"] = assignments[0].moved_fraction(state.assignments[0])
         state.assignments, state.centroids = assignments, [each.centroids for each in clusterings]
         state.clustered_step = request.step
-        phis = self._concentrations(request.vectors, clusterings) if self.config.objective.name == "pcl" else None
+        phis = self._concentrations(request.vectors, clusterings) if state.objective.uses_concentrations else None
         redrawn = state.objective.take_clusters(state.centroids, phis, renamed=not request.has_start, seed=request.seed)
         forget(state.optimizer, redrawn)
         self.metrics["recluster/seconds"] = time.perf_counter() - request.asked_at

@@ -23,7 +23,8 @@ from clray.redaction import hide_in_tree
 from clray.seeding import derive_seed
 from clray.training.bank import EmbeddingBank
 from clray.training.checkpoint import Checkpoint
-from clray.training.objectives import Objective, build_objective
+from clray.training.objectives.build import build_objective
+from clray.training.objectives.port import Objective
 from clray.training.optim import build_optimizer, build_schedule
 
 
@@ -149,7 +150,9 @@ def create_state(
     bank = None
     if is_kmeans and config.recluster.embeddings == "bank":
         bank = EmbeddingBank(shard, model.embedding_dim, device, momentum=config.recluster.bank_momentum)
-    return TrainState(model, build_objective(config, model), optimizer, schedule, assignments, steps_per_epoch, bank)
+    return TrainState(
+        model, build_objective(config.objective, model), optimizer, schedule, assignments, steps_per_epoch, bank
+    )
 
 
 def wrap_for_workers(model: ContrastiveModel, config: TrainConfig, world_size: int, device: torch.device) -> nn.Module:

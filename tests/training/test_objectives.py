@@ -8,13 +8,11 @@ from torch.nn import functional as F
 
 from clray.config.sections import ObjectiveConfig
 from clray.model.encoder import Outputs
-from clray.training.objectives import (
-    BatchContrast,
-    Classification,
-    PairContrast,
-    PrototypeContrast,
-    QueueContrast,
-)
+from clray.training.objectives.batch_contrast import BatchContrast
+from clray.training.objectives.classification import Classification
+from clray.training.objectives.pair_contrast import PairContrast
+from clray.training.objectives.prototype_contrast import PrototypeContrast
+from clray.training.objectives.queue_contrast import QueueContrast
 
 T = 0.3
 IDS = torch.tensor([[0, 1, 0, 2, 1, 0, 2, 2]])
@@ -62,7 +60,7 @@ def settings(**values: object) -> ObjectiveConfig:
 
 def test_the_second_head_is_contrasted_by_instance_and_added() -> None:
     model, seen, indices = Flat(), views(0), torch.tensor([0, 2, 3, 5])
-    value = BatchContrast(settings())(model, seen, indices, IDS)
+    value = BatchContrast(settings(), model)(model, seen, indices, IDS)
     outputs = model(seen.flatten(0, 1))
     first = in_batch(outputs.z.unflatten(0, (2, 4)), IDS[0, indices])
     second = in_batch(outputs.second.unflatten(0, (2, 4)), indices)
@@ -115,7 +113,7 @@ def test_pcl_contrasts_instances_with_the_queue_and_centroids_by_their_concentra
 
 def test_pairs_are_contrasted_with_all_second_halves() -> None:
     model, seen = Flat(), views(0, num_views=1)
-    value = PairContrast(settings(base_temperature=0.1))(model, seen, torch.tensor([0, 1, 2, 4]), IDS)
+    value = PairContrast(settings(base_temperature=0.1), model)(model, seen, torch.tensor([0, 1, 2, 4]), IDS)
     x, y = model(seen[0]).z.chunk(2)
     scores = x @ y.T / T
     expected = (scores.exp().mean(1).log() - scores.diagonal()).mean() * T / 0.1
@@ -124,7 +122,7 @@ def test_pairs_are_contrasted_with_all_second_halves() -> None:
 
 def test_a_classifier_learns_the_clusters_of_both_views() -> None:
     model, seen, indices = Flat(num_classes=3), views(0), torch.tensor([0, 1, 3, 4])
-    value = Classification(model)(model, seen, indices, IDS)
+    value = Classification(settings(), model)(model, seen, indices, IDS)
     chances = model(seen.flatten(0, 1)).second.log_softmax(1)
     expected = torch.stack([-chances[i, IDS[0, indices[i % 4]]] for i in range(8)]).mean()
     torch.testing.assert_close(value.loss, expected)
@@ -135,7 +133,7 @@ def test_a_classifier_is_drawn_anew_alike_on_every_worker_only_for_renamed_clust
     models = [Flat(num_classes=3) for _ in range(2)]
     before = [model.second.weight.clone() for model in models]
     for model in models:
-        drawn = Classification(model).take_clusters([], None, renamed=renamed, seed=7)
+        drawn = Classification(settings(), model).take_clusters([], None, renamed=renamed, seed=7)
         assert (set(drawn) == set(model.second.parameters())) is renamed
     assert torch.equal(models[0].second.weight, before[0]) is not renamed
     assert torch.equal(models[0].second.weight, models[1].second.weight) is renamed

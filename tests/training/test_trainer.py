@@ -27,7 +27,7 @@ from clray.training import state
 from clray.training.accuracy import evaluate_checkpoint
 from clray.training.checkpoint import read_checkpoint, write_checkpoint
 from clray.training.metrics import Metrics, read_metrics
-from clray.training.objectives import StepValue, _Stateless
+from clray.training.objectives.port import Objective, StepValue
 from clray.training.recluster import Reclusterer
 from clray.training.trainer import check_against_data, run, start_clusters
 from clray.training.workers.process import LocalSession
@@ -328,7 +328,7 @@ def test_the_bank_clusters_without_a_pass_over_the_images(
     assert sum(passed) < 96
 
 
-class SumOfWeights(_Stateless):
+class SumOfWeights(Objective):
     """A loss whose gradient is 1 for every weight, whatever the batch."""
 
     def __call__(self, model: torch.nn.Module, views: torch.Tensor, *_: torch.Tensor) -> StepValue:
@@ -350,7 +350,7 @@ def test_accumulated_batches_make_one_step_by_their_mean_however_many_are_left(
         return step(self, *arguments)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", spy)
-    monkeypatch.setattr(state, "build_objective", lambda *_: SumOfWeights())
+    monkeypatch.setattr(state, "build_objective", SumOfWeights)
     train(config, load_dataset(config.data), tmp_path)
     assert gradients == pytest.approx([1.0] * 2 * num_steps)
 

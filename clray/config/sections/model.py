@@ -50,16 +50,22 @@ class HeadConfig(Section):
     """Dimension of z."""
 
 
+OBJECTIVES = ("cl-infonce", "infonce", "supcon", "pcl", "cluster-prediction", "supervised")
+
+
 class ObjectiveConfig(Section):
     """What is minimised."""
 
-    name: Literal["cl-infonce", "infonce", "supcon", "pcl", "cluster-prediction", "supervised"] = "cl-infonce"
-    """`infonce`, `supcon` and `supervised` are settings of others and choose `clusters.source`."""
+    name: Text = "cl-infonce"
+    """`cl-infonce`, `infonce`, `supcon`, `pcl`, `cluster-prediction`, `supervised`, or with `allow_user_modules` the
+    user's own `module:Class`, a subclass of `clray.Objective`. `infonce`, `supcon` and `supervised` are settings of
+    others and choose `clusters.source`."""
     form: Literal["multi-positive", "pair-sampled"] = "multi-positive"
     """Of `cl-infonce`: all views of a batch with the anchor's cluster, as the authors' code trains, or pairs drawn from
     one cluster, as in the paper's equation."""
     dual_head: Flag = False
-    """A second projection head under InfoNCE, whose loss is added (the authors' ImageNet-100 variant)."""
+    """A second projection head under InfoNCE, whose loss is added (the authors' ImageNet-100 variant). An objective of
+    the user's is given its embeddings as `batch.second`."""
     negatives: Literal["batch", "queue"] = "batch"
     """`queue`: keys of a momentum encoder from this batch and those before it (MoCo). `pcl` always uses it."""
     queue_size: PositiveInt = 4096
@@ -71,6 +77,18 @@ class ObjectiveConfig(Section):
     base_temperature: PositiveFloat | None = None
     """With a number b the loss is multiplied by temperature/b (0.07 in the authors' code). Without it the gradient
     grows as 1/temperature, so that under SGD a sweep over temperature also sweeps the learning rate."""
+
+    @model_validator(mode="after")
+    def _is_known(self) -> "ObjectiveConfig":
+        if self.name not in OBJECTIVES and not self.is_own:
+            known = ", ".join(OBJECTIVES)
+            raise ValueError(f"name must be one of {known}, or module:Class of your own; got {self.name!r}")
+        return self
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the user defines it."""
+        return ":" in self.name
 
     @property
     def is_classification(self) -> bool:

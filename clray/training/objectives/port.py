@@ -1,0 +1,147 @@
+"""The port of an objective: what it is given of a batch, and what it gives back."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from clray.config.sections import ObjectiveConfig
+from clray.errors import UserError
+from clray.model.encoder import ContrastiveModel, Outputs
+from clray.objective.contrastive import ObjectiveValue
+
+
+@dataclass(frozen=True)
+class EmbeddedBatch:
+    """One worker's batch, as the model embeds it.
+
+    Attributes:
+        z: unit-length embeddings of each view, float32 [views, batch, dim].
+        h: representations, float32 [views, batch, h_dim].
+        second: of the second head, where there is one: unit-length embeddings, or logits of a classifier.
+        indices: dataset indices of the images, int64 [batch].
+        cluster_ids: clusters of the images, int32 [granularities, batch]; until the first k-means each its own.
+    """
+
+    z: Float[Tensor, "views batch dim"]
+    h: Float[Tensor, "views batch h_dim"]
+    second: Float[Tensor, "views batch second_dim"] | None
+    indices: Int[Tensor, " batch"]
+    cluster_ids: Int[Tensor, "granularities batch"]
+
+
+@dataclass(frozen=True)
+class StepValue:
+    """What an objective makes of a batch.
+
+    Attributes:
+        loss: of this worker, a float32 scalar.
+        num_positives: per anchor, the mean over the global batch.
+        embeddings: of the model that is clustered, one per image, detached, float32 [batch, dim].
+    """
+
+    loss: Tensor
+    num_positives: Tensor
+    embeddings: Tensor
+
+
+class Objective:
+    """The loss of one step. A subclass defines `loss`; one that embeds in a way of its own overrides `__call__`.
+
+    Example:
+        >>> class Attract(clray.Objective):
+        ...     def loss(self, batch):
+        ...         return -(batch.z[0] * batch.z[1]).sum(dim=1).mean() / self.temperature
+        >>> clray.train(config, {"objective.name": Attract})
+
+    Attributes:
+        num_views: views of each image of a batch.
+        draws_pairs: whether a batch holds pairs of images of one cluster, the second halves behind the first.
+        uses_concentrations: whether `take_clusters` is given PCL's concentration of each cluster.
+        settings: the config's section `objective`.
+        temperature: `objective.temperature`.
+    """
+
+    num_views = 2
+    draws_pairs = False
+    uses_concentrations = False
+
+    def __init__(self, settings: ObjectiveConfig, model: ContrastiveModel) -> None:
+        """Args: `model` as it stands before the first step, on its device and not yet wrapped for several workers."""
+        self.settings, self.temperature = settings, settings.temperature
+
+    def loss(self, batch: EmbeddedBatch) -> Tensor | ObjectiveValue:
+        """The loss of this worker's batch: a scalar that depends on the embeddings, alone or with the positives.
+
+        The gradients of several workers are averaged; `clray.objective.gather.all_gather` fetches the other workers'
+        embeddings, with gradients.
+        """
+        raise NotImplementedError(f"{type(self).__name__} defines no loss(batch)")
+
+    def __call__(self, model: nn.Module, views: Tensor, indices: Tensor, cluster_ids: Tensor) -> StepValue:
+        """Embed all views in one pass, and take their loss.
+
+        Args:
+            model: returns `Outputs`; may be wrapped for several workers.
+            views: float [num_views, batch, channels, height, width].
+            indices: dataset indices of the batch, int64 [batch].
+            cluster_ids: clusters of all samples, int32 [granularities, N].
+        """
+        outputs: Outputs = model(views.flatten(0, 1))
+        h, z = (each.unflatten(0, views.shape[:2]) for each in (outputs.h, outputs.z))
+        second = None if outputs.second is None else outputs.second.unflatten(0, views.shape[:2])
+        value = self.loss(EmbeddedBatch(z, h, second, indices, cluster_ids[:, indices]))
+        if isinstance(value, Tensor):
+            value = ObjectiveValue(value, value.new_zeros(()))
+        require_loss(value, type(self).__name__)
+        z = z.detach()
+        return StepValue(value.loss, value.num_positives, z[0] if len(z) == 1 else F.normalize(z.mean(dim=0), dim=1))
+
+    def embedding_model(self, model: ContrastiveModel) -> ContrastiveModel:
+        """The model whose embeddings are clustered."""
+        return model
+
+    def take_clusters(
+        self,
+        centroids: list[np.ndarray],
+        phis: list[np.ndarray] | None,
+        *,
+        renamed: bool,
+        seed: int,
+    ) -> list[nn.Parameter]:
+        """Hear of new k-means clusters. Every worker is told the same.
+
+        Args:
+            centroids: of each granularity, float32 [K, dim].
+            phis: the concentrations of each granularity, float32 [K], where the objective `uses_concentrations`.
+            renamed: whether the ids have nothing to do with those before.
+            seed: for what is drawn at random.
+
+        Returns:
+            The parameters that were drawn anew, whose gradients and moments mean nothing any more.
+        """
+        return []
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the objective carries from step to step, as tensors and plain values; a checkpoint holds it."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+
+
+def require_loss(value: Any, name: str) -> None:
+    """Raise UserError unless this is the value of a loss that can be minimised; waits for no GPU."""
+    loss = value.loss if isinstance(value, ObjectiveValue | StepValue) else value
+    wanted = "a scalar float tensor that depends on the embeddings"
+    if not isinstance(loss, Tensor):
+        raise UserError(f"{name}: the loss must be {wanted}; got {type(loss).__name__}")
+    if loss.shape != () or not loss.is_floating_point():
+        kind = f"{loss.dtype} {list(loss.shape)}".removeprefix("torch.")
+        raise UserError(f"{name}: the loss must be {wanted}; got {kind}, reduce it with .mean()")
+    if torch.is_grad_enabled() and not loss.requires_grad:
+        raise UserError(f"{name}: the loss must be {wanted}; this one has no gradient, was it detached?")

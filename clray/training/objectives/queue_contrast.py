@@ -1,0 +1,71 @@
+"""Cl-InfoNCE against a queue of keys."""
+
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from clray.config.sections import ObjectiveConfig
+from clray.model.encoder import ContrastiveModel, Outputs
+from clray.objective.contrastive import ObjectiveValue, contrast
+from clray.objective.gather import all_gather
+from clray.training.objectives.port import Objective, StepValue
+
+
+class QueueContrast(Objective):
+    """Cl-InfoNCE of queries against the keys of a momentum encoder, of this batch and of those before it.
+
+    The queue keeps dataset indices beside the keys, so that their clusters are those of the assignment in use.
+
+    Source: He et al., arXiv 1911.05722 (MoCo). It starts empty, where MoCo's starts with random vectors, and batch
+    normalisation is not shuffled over workers.
+    """
+
+    def __init__(self, settings: ObjectiveConfig, model: ContrastiveModel) -> None:
+        super().__init__(settings, model)
+        self.momentum, self.size = settings.key_momentum, settings.queue_size
+        self.key_model = deepcopy(model).requires_grad_(False)
+        parameter = next(model.parameters())
+        self.keys = torch.empty(0, 0, device=parameter.device)
+        self.key_indices = torch.empty(0, dtype=torch.int64, device=parameter.device)
+
+    def __call__(self, model: nn.Module, views: Tensor, indices: Tensor, cluster_ids: Tensor) -> StepValue:
+        queries = model(views[0]).z
+        own_keys = self._own_keys(model, views[1])
+        keys, key_indices = all_gather(own_keys).flatten(0, 1), all_gather(indices).flatten()
+        value = self._value(queries, indices, keys, key_indices, cluster_ids)
+        self.keys = torch.cat([keys, self.keys.reshape(-1, keys.shape[1])])[: self.size]
+        self.key_indices = torch.cat([key_indices, self.key_indices])[: self.size]
+        base = self.settings.base_temperature
+        scale = 1.0 if base is None else self.temperature / base
+        return StepValue(value.loss * scale, value.num_positives, own_keys)
+
+    def _value(
+        self, queries: Tensor, indices: Tensor, keys: Tensor, key_indices: Tensor, cluster_ids: Tensor
+    ) -> ObjectiveValue:
+        candidates = torch.cat([keys, self.keys.reshape(-1, keys.shape[1])])
+        candidate_indices = torch.cat([key_indices, self.key_indices])
+        ids, candidate_ids = cluster_ids[:, indices], cluster_ids[:, candidate_indices]
+        return contrast(queries, ids, candidates, candidate_ids, own=None, temperature=self.temperature)
+
+    @torch.no_grad()
+    def _own_keys(self, model: nn.Module, view: Tensor) -> Tensor:
+        """Keys of the local batch, by the momentum encoder after its update."""
+        base = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+        for key, query in zip(self.key_model.parameters(), base.parameters(), strict=True):
+            key.lerp_(query, 1 - self.momentum)
+        self.key_model.train()
+        outputs: Outputs = self.key_model(view)
+        return outputs.z
+
+    def embedding_model(self, model: ContrastiveModel) -> ContrastiveModel:
+        return self.key_model
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"key_model": self.key_model.state_dict(), "keys": self.keys, "key_indices": self.key_indices}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.key_model.load_state_dict(state["key_model"])
+        self.keys = state["keys"].to(self.keys.device)
+        self.key_indices = state["key_indices"].to(self.keys.device)
