@@ -1,4 +1,4 @@
-"""What the charts of a sweep show, computed once: Matplotlib and Plotly draw the same figures.
+"""What the charts of a sweep show, computed once: Matplotlib and the pages draw the same figures.
 
 Points are averaged over their repeats and over nothing else. Knows no drawing library.
 """

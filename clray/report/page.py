@@ -2,50 +2,39 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 from clray.report.answer import NO_TRIAL, answer_of, sentences
+from clray.report.charts import granularity_chart, plane_chart
 from clray.report.correlation import correlations, describe
 from clray.report.figures import granularity, plane
-from clray.report.interactive import granularity_chart, plane_chart
+from clray.report.html import document, json_block, write_whole
 from clray.report.results import Sweep
 from clray.report.summary import ACCURACIES, HEADER, as_rows, summarize
 from clray.report.text import as_html
 
-RESPONSIVE = {"responsive": True}
 MAX_ROWS = 300
 """Of a table, which a page shows at once."""
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse; margin: 1rem 0 } td, th { padding: .25rem .8rem; text-align: right }
-td:first-child, th:first-child { text-align: left } tr:nth-child(even) { background: #f5f5f5 }
-th { border-bottom: 1px solid #999 } .best { font-weight: 600 }
-body { overflow-wrap: anywhere } .wide { overflow-x: auto } td, th { overflow-wrap: normal }
-td:first-child, .early td { min-width: 9rem; overflow-wrap: anywhere; text-align: left }
-.answer { font-size: 1.15rem } .note { color: #666 }
-"""
 
 
-def write_page(sweeps: list[Sweep], path: Path) -> Path:
-    """Write the page; the first sweep is the one it is about, a second one is compared with it, by its metric."""
+def write_page(sweeps: list[Sweep], path: Path, *, clusters: str | None = None) -> Path:
+    """Write the page; the first sweep is the one it is about, a second one is compared with it, by its metric.
+
+    Args:
+        clusters: the file beside it that shows the clusters of the best point.
+    """
     metric = sweeps[0].metric
-    body = [_section(sweep, metric) for sweep in sweeps]
+    link = f'<p><a href="{as_html(quote(clusters))}">See the clusters of the best point</a></p>' if clusters else ""
+    first, *others = [_section(sweep, metric, link if sweep is sweeps[0] else "") for sweep in sweeps]
     if len(sweeps) == 2:
-        body.append(_comparison(sweeps[0], sweeps[1], metric))
-    # The library for the pictures, about 5 MB, stands in the page once.
-    charts = plane_chart(plane(sweeps, metric)).to_html(full_html=False, include_plotlyjs=True, config=RESPONSIVE)
-    charts += granularity_chart(granularity(sweeps, metric)).to_html(
-        full_html=False, include_plotlyjs=False, config=RESPONSIVE
-    )
-    title = as_html(" and ".join(sweep.name for sweep in sweeps))
-    page = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width"><title>{title}</title>'
-        f"<style>{STYLE}</style></head><body><h1>What clusters were worth: {title}</h1>"
-        f"{body[0]}{charts}{''.join(body[1:])}</body></html>"
-    )
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(page, encoding="utf-8")
-    return partial.replace(path)
+        others.append(_comparison(sweeps[0], sweeps[1], metric))
+    charts = _chart("plane", plane_chart(plane(sweeps, metric)))
+    charts += _chart("granularity", granularity_chart(granularity(sweeps, metric)))
+    title = f"What clusters were worth: {' and '.join(sweep.name for sweep in sweeps)}"
+    sections = "".join(f'<section class="panel">{section}</section>' for section in others)
+    body = f'<main><h1>{as_html(title)}</h1><section class="panel">{first}</section>{charts}{sections}</main>'
+    return write_whole(document(title, body, styles=("page.css",), scripts=("chart.js",)), path)
 
 
 def comparison_rows(first: Sweep, second: Sweep, metric: str = ACCURACIES[0]) -> list[tuple[str, str, str, str]]:
@@ -60,7 +49,7 @@ def comparison_rows(first: Sweep, second: Sweep, metric: str = ACCURACIES[0]) ->
     return rows
 
 
-def _section(sweep: Sweep, metric: str) -> str:
+def _section(sweep: Sweep, metric: str, link: str = "") -> str:
     answer = answer_of(sweep, metric)
     if answer is None:
         return f"<h2>{as_html(sweep.name)}</h2><p>{NO_TRIAL}</p>"
@@ -79,8 +68,8 @@ def _section(sweep: Sweep, metric: str) -> str:
         early = f"<h3>Ended early</h3><div class='early'>{_table(('trial', 'why'), rows)}</div>{others}"
     table = _table(HEADER, as_rows(shown), marked=marked) + _left_out(len(summaries) - len(shown), "points")
     return (
-        f'<h2>{as_html(sweep.name)}</h2><p class="answer">{as_html(first)}</p><p>{as_html(" ".join(rest))}</p>'
-        f"{table}<ul>{lines}</ul>{early}"
+        f'<h2>{as_html(sweep.name)}</h2><p class="answer">{as_html(first)}</p><p>{as_html(" ".join(rest))}</p>{link}'
+        f"{table}<details><summary>Correlations of accuracy with information</summary><ul>{lines}</ul></details>{early}"
     )
 
 
@@ -90,6 +79,13 @@ def _comparison(first: Sweep, second: Sweep, metric: str) -> str:
         return '<h2>Compared</h2><p class="note">The sweeps have no point in common.</p>'
     table = _table(("point", first.name, second.name, "difference"), rows[:MAX_ROWS])
     return f"<h2>Compared</h2>{table}{_left_out(len(rows[MAX_ROWS:]), 'points')}"
+
+
+def _chart(name: str, chart: dict[str, Any]) -> str:
+    return (
+        f'<section class="panel"><h2>{as_html(chart["title"])}</h2><div data-chart="{name}"></div>'
+        f"{json_block(name, chart)}</section>"
+    )
 
 
 def _left_out(count: int, what: str) -> str:

@@ -1,4 +1,4 @@
-"""Both libraries draw the figures: what Plotly holds is compared with them, what Matplotlib writes is looked at."""
+"""Pages and pictures draw the same figures: a page is compared with them, a picture is looked at."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clray.report.charts import granularity_chart, plane_chart
 from clray.report.figures import granularity, plane
-from clray.report.interactive import granularity_chart, plane_chart
 from clray.report.png import draw_granularity, draw_plane
 from clray.report.results import Sweep
 from tests.report.sweeps import digits, trial
@@ -41,20 +41,17 @@ def test_a_name_that_is_a_formula_or_markup_is_drawn_as_it_stands(tmp_path: Path
     sweep = Sweep(STRANGE, [trial(STRANGE, 0.5), trial("k=$5", 0.6, clusters=5, **{"data.label": STRANGE})])
     draw_plane(plane([sweep], METRIC), tmp_path / "plane.png", STRANGE)
     draw_granularity(granularity([sweep], METRIC), tmp_path / "granularity.png")
-    assert "<b>x" not in str([trace.text for trace in plane_chart(plane([sweep], METRIC)).data])
 
 
 def test_the_page_draws_the_same_lines_and_levels() -> None:
     found = granularity([digits()], METRIC)
-    drawn = {trace.name: (list(trace.x), list(trace.y)) for trace in granularity_chart(found).data}
-    for line in found.lines:
-        assert drawn[line.name] == ([m.num_clusters for m in line.marks], [m.mean for m in line.marks])
-    for level in found.levels:
-        assert set(drawn[level.name][1]) == {level.mean}
-    assert len(drawn) == len(found.lines) + len(found.levels)
+    chart = granularity_chart(found)
+    drawn = {each["name"]: [(x, y) for x, y, *_ in each["points"]] for each in chart["series"]}
+    assert drawn == {line.name: [(m.num_clusters, m.mean) for m in line.marks] for line in found.lines}
+    assert [each["y"] for each in chart["levels"]] == [level.mean for level in found.levels]
 
 
 def test_the_page_draws_the_same_plane() -> None:
     found = plane([digits()], METRIC)
-    drawn = [(x, y) for trace in plane_chart(found).data if trace.name for x, y in zip(trace.x, trace.y, strict=True)]
+    drawn = [(x, y) for each in plane_chart(found)["series"] for x, y, *_ in each["points"]]
     assert sorted(drawn) == sorted((mark.information, mark.rest) for mark in found.marks)
