@@ -14,6 +14,7 @@ BROKEN: list[tuple[Mapping[str, Any], str]] = [
     ({"objective.name": "cluster-prediction"}, "set recluster.warmup_epochs=0 (it is 1)"),
     ({"encoder.name": "mine:make"}, "encoder.name=mine:make imports code, the module 'mine'"),
     ({"clusters.source": "mine:make"}, "clusters.source=mine:make imports code, the module 'mine'"),
+    ({"objective.name": "mine:Loss"}, "objective.name=mine:Loss imports code, the module 'mine'"),
     ({"sweep.searcher": "mine:Search"}, "sweep.searcher=mine:Search imports code, the module 'mine'"),
     ({"train.sampler": "cluster", "clusters.source": "instance"}, "use train.sampler=uniform"),
     ({"objective.form": "pair-sampled", "objective.name": "pcl"}, "objective.form=pair-sampled belongs to cl-infonce"),
