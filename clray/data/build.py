@@ -119,17 +119,14 @@ def _digest(config: DataConfig, splits: dict[str, Split]) -> dict[str, str]:
         for column, values in split.columns.items():
             content.update(column.encode() + "\n".join(map(str, values)).encode())
         content.update("\n".join(split.images.names()).encode())
-    # Builds made before this key existed can be continued.
-    unset = {"max_pixel_value"} if config.max_pixel_value is None else set()
-    settings = config.model_dump_json(exclude=KEYS_OF_USE | unset)
-    return {"settings": settings, "content": content.hexdigest()}
+    return {"settings": config.model_dump_json(exclude=KEYS_OF_USE), "content": content.hexdigest()}
 
 
 def _claim(folder: Path, made_from: dict[str, str]) -> None:
     """Take an empty folder, or one with a build of the same data."""
     manifest = folder / MANIFEST_FILE
     if manifest.exists():
-        if json.loads(manifest.read_text(encoding="utf-8")) != made_from:
+        if _settled(json.loads(manifest.read_text(encoding="utf-8"))) != _settled(made_from):
             raise UserError(f"{folder}: holds a build of other data or settings; choose another folder")
         return
     if not holds_nothing(folder):
@@ -137,6 +134,12 @@ def _claim(folder: Path, made_from: dict[str, str]) -> None:
     partial = manifest.with_name(MANIFEST_FILE + ".partial")
     partial.write_text(json.dumps(made_from, indent=2), encoding="utf-8")
     partial.replace(manifest)
+
+
+def _settled(made_from: dict[str, str]) -> dict[str, object]:
+    """With the defaults of keys that did not exist yet, so that builds made before them can be continued."""
+    defaults = {name: field.default for name, field in DataConfig.model_fields.items() if name not in KEYS_OF_USE}
+    return {**made_from, "settings": {**defaults, **json.loads(made_from["settings"])}}
 
 
 def _write_part(part: Split, path: Path, size: int | None, num_threads: int) -> None:

@@ -17,7 +17,7 @@ from clray.config import stored_config
 from clray.config.sections import DataConfig
 from clray.data.augmentation import to_float
 from clray.data.images.array import ArrayImages
-from clray.data.images.decode import decode_image
+from clray.data.images.decode import PixelRules, decode_image
 from clray.data.load import check_files, load_images, reading_of
 from clray.data.samples import Samples
 from clray.errors import UserError
@@ -62,7 +62,7 @@ class TrainedEncoder(nn.Module):
         Raises:
             UserError: it cannot be read, or has other channels than the encoder was trained on.
         """
-        return to_float(torch.tensor(_decode(image, self.data.image_size, self.num_channels)))
+        return to_float(torch.tensor(_decode(image, PixelRules.of(self.data), self.num_channels)))
 
 
 def load_encoder(run: HasFolder | Path | str, *, allow_user_modules: bool = False) -> TrainedEncoder:
@@ -143,7 +143,7 @@ def _as_samples(pixels: np.ndarray, num_channels: int) -> Samples:
     return Samples(ArrayImages(np.ascontiguousarray(pixels)), numbers, {}, tuple(map(str, numbers)))
 
 
-def _decode(image: "Image.Image | np.ndarray | Path | str | bytes", size: int | None, channels: int) -> np.ndarray:
+def _decode(image: "Image.Image | np.ndarray | Path | str | bytes", rules: PixelRules, channels: int) -> np.ndarray:
     try:
         if isinstance(image, np.ndarray):
             image = Image.fromarray(image)
@@ -151,7 +151,7 @@ def _decode(image: "Image.Image | np.ndarray | Path | str | bytes", size: int | 
             buffer = io.BytesIO()
             image.save(buffer, "PNG")
             image = buffer.getvalue()
-        decoded = decode_image(Path(image) if isinstance(image, str) else image, size)
+        decoded = decode_image(Path(image) if isinstance(image, str) else image, rules)
     except (ValueError, OSError, TypeError) as error:
         raise UserError(f"image: cannot be read ({error})") from error
     if channels == 1:

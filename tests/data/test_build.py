@@ -1,4 +1,5 @@
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from clray.config.sections import DataConfig
 from clray.data import build
-from clray.data.build import build_parquet
+from clray.data.build import MANIFEST_FILE, build_parquet
 from clray.data.load import load_dataset
 from clray.errors import UserError
 from tests.data.readers.published.layouts import write_cub, write_imagenet, write_wider, write_zappos
@@ -99,3 +100,16 @@ def test_arrays_are_written_without_loss(tmp_path: Path) -> None:
     build_parquet(source, tmp_path / "out")
     data, copy = load_dataset(source), load_dataset(as_parquet(tmp_path / "out"))
     np.testing.assert_array_equal(np.repeat(data.train.images.pixels, 3, axis=1), copy.train.images.pixels)
+
+
+def test_a_build_from_before_a_key_existed_is_continued(tmp_path: Path) -> None:
+    config = published("cub200", tmp_path / "root")
+    built = build_parquet(config, tmp_path / "out")
+    manifest = tmp_path / "out" / MANIFEST_FILE
+    made_from = json.loads(manifest.read_text())
+    settings = json.loads(made_from["settings"])
+    del settings["background"]
+    manifest.write_text(json.dumps({**made_from, "settings": json.dumps(settings)}))
+    assert build_parquet(config, tmp_path / "out").num_files_kept > built.num_files_kept == 0
+    with pytest.raises(UserError, match="holds a build of other data or settings"):
+        build_parquet(config.model_copy(update={"background": "black"}), tmp_path / "out")

@@ -14,6 +14,7 @@ from PIL import Image
 
 from clray.clusters.statistics import cluster_statistics
 from clray.config import Config
+from clray.data.images.decode import PixelRules
 from clray.data.images.streamed import RowGroup, StreamedImages
 from clray.data.load import load_dataset
 from clray.data.samples import Dataset
@@ -455,7 +456,7 @@ def test_what_needs_images_from_anywhere_is_refused_for_streamed_data(tiny_confi
     config = tiny_config(**change, data={"image_size": 8})
     data = load_dataset(config.data)
     groups = tuple(RowGroup(Path("t.parquet"), i, start, 48, 1, "image") for i, start in enumerate((0, 48)))
-    images = StreamedImages(groups, np.arange(96), 8)
+    images = StreamedImages(groups, np.arange(96), PixelRules(8))
     with pytest.raises(UserError, match="row groups"):
         check_against_data(config, replace(data, train=replace(data.train, images=images)))
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from clray.config.sections.values import (
+    Colour,
     Flag,
     Fraction,
     NonNegativeFloat,
@@ -65,6 +66,8 @@ class DataConfig(Section):
     max_pixel_value: PositiveFloat | None = None
     """White in grey images of more than 8 bits; by default the most that their mode holds: 65535 in 16 bits, 2147483647
     in 32-bit integers, 1 in floats. Brighter pixels are refused."""
+    background: Colour = "white"
+    """What transparent pixels show: a name (`black`) or `'#rrggbb'`."""
     test_fraction: Fraction = 0.25
     """Share of the training images held out for testing where there are no test images."""
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1

@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any
 
+from PIL import ImageColor
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
@@ -27,6 +28,16 @@ def _text(value: str) -> str:
     return value
 
 
+def _colour(value: str) -> str:
+    try:
+        is_opaque = len(ImageColor.getrgb(value)) == 3
+    except ValueError:
+        is_opaque = False
+    if not is_opaque:
+        raise PydanticCustomError("not_a_colour", "must be a colour such as white, black or '#7f7f7f'")
+    return value
+
+
 Number = BeforeValidator(_number)
 
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED), Number]
@@ -40,6 +51,7 @@ Share = Annotated[float, Field(ge=0, le=1), Number]
 """Of a whole, or a probability."""
 Momentum = Annotated[float, Field(ge=0, lt=1), Number]
 Text = Annotated[str, AfterValidator(_text)]
+Colour = Annotated[str, AfterValidator(_text), AfterValidator(_colour)]
 Flag = Annotated[bool, Strict()]
 
 

@@ -1,11 +1,12 @@
 """Encoded images in memory or in files of their own, which are decoded at the start or while training."""
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,7 @@ from clray.data.images.decode import (
     BadImageError,
     NoImage,
     Payload,
+    PixelRules,
     check_header,
     decode_payload,
     deep_grey_range,
@@ -36,50 +38,78 @@ NUM_LOOKED_AT, DARK = 16, 8
 
 @dataclass(frozen=True)
 class EncodedImages(DecodedLater):
-    """Images that are decoded when they are asked for.
+    """Images that are decoded when they are asked for. Arrow arrays hold their places, which a process hands on fast.
 
     Attributes:
-        payloads: one for each image, a pyarrow binary array or a list.
-        rows: the names of the images.
-        image_size: height and width to which they are brought, or None.
-        white: that of `decode_image`.
+        rows: the names of the images, large_string [N].
+        rules: how they become pixels.
+        encoded: their bytes, large_binary [N]; null where there are none, None where all are in files.
+        files: the files that hold them where there are no bytes, large_binary [N]: names need not be UTF-8.
+        reasons: why there is neither, large_string [N].
     """
 
-    payloads: list[Payload | NoImage | None] | pa.Array
-    rows: tuple[str, ...]
-    image_size: int | None
-    white: float | None = None
+    rows: pa.Array
+    rules: PixelRules
+    encoded: pa.Array | None = None
+    files: pa.Array | None = None
+    reasons: pa.Array | None = None
+
+    @classmethod
+    def of_files(cls, files: Iterable[Path | str], rules: PixelRules, rows: Iterable[str] | None = None) -> Self:
+        """Images in files of their own, named by `rows` or else by their files."""
+        places = [os.fspath(file) for file in files]
+        return cls(as_texts(places if rows is None else rows), rules, files=as_places(places))
+
+    @classmethod
+    def of_bytes(cls, encoded: Sequence[bytes | None] | pa.Array, rules: PixelRules, rows: Iterable[str]) -> Self:
+        """Images in memory, named by `rows`."""
+        blobs = encoded if isinstance(encoded, pa.Array) else pa.array(encoded, pa.large_binary())
+        return cls(as_texts(rows), rules, encoded=blobs)
+
+    @property
+    def image_size(self) -> int | None:
+        return self.rules.size
 
     @property
     def is_sequential(self) -> bool:
         return False
 
     def __len__(self) -> int:
-        return len(self.payloads)
+        return len(self.rows)
 
-    def payload(self, index: int) -> Payload | NoImage | None:
-        """An encoded image, or the file that holds one."""
-        if isinstance(self.payloads, list):
-            return self.payloads[index]
-        encoded: bytes | None = self.payloads[index].as_py()
-        return encoded
+    def payload(self, index: int) -> Payload | NoImage:
+        """An encoded image, or the file that holds one, or why there is neither."""
+        if self.encoded is not None and (data := self.encoded[index].as_py()) is not None:
+            return bytes(data)
+        if self.files is not None and (file := self.files[index].as_py()) is not None:
+            return Path(os.fsdecode(file))
+        reason = None if self.reasons is None else self.reasons[index].as_py()
+        return NoImage(reason or "null")
 
     def name(self, index: int) -> str:
-        return self.rows[index]
+        return str(self.rows[index])
 
     def names(self) -> Sequence[str]:
-        return self.rows
+        texts: list[str] = self.rows.to_pylist()
+        return texts
 
     def decode(self, index: int) -> np.ndarray:
         """Image `index` as uint8 [3, H, W]; raises BadImageError naming its row."""
-        return decode_payload(self.payload(index), self.image_size, self.rows[index], self.white)
+        return decode_payload(self.payload(index), self.name(index), self.rules)
 
-    def select(self, indices: Int[np.ndarray, " m"]) -> "EncodedImages":
-        if isinstance(self.payloads, list):
-            payloads: Any = [self.payloads[i] for i in indices]
-        else:
-            payloads = self.payloads.take(pa.array(indices))
-        return replace(self, payloads=payloads, rows=tuple(self.rows[i] for i in indices))
+    def select(self, indices: Int[np.ndarray, " m"]) -> Self:
+        chosen = pa.array(indices)
+
+        def taken(values: pa.Array | None) -> pa.Array | None:
+            return None if values is None else values.take(chosen)
+
+        return replace(
+            self,
+            rows=self.rows.take(chosen),
+            encoded=taken(self.encoded),
+            files=taken(self.files),
+            reasons=taken(self.reasons),
+        )
 
     def shards(self, world_size: int) -> list[np.ndarray]:
         return every_nth(len(self), world_size)
@@ -104,7 +134,7 @@ class EncodedImages(DecodedLater):
             return self._decode_all(config.on_bad_image)
         require_image_size(config)
         good, _, reasons = _for_each(
-            len(self), lambda index: check_header(self.payload(index), self.rows[index]), config.on_bad_image
+            len(self), lambda index: check_header(self.payload(index), self.name(index)), config.on_bad_image
         )
         return Ready(self.select(good), good, tuple(reasons)) if reasons else Ready(self)
 
@@ -123,7 +153,7 @@ class EncodedImages(DecodedLater):
         reached: dict[float, float] = {}
         for index in range(min(len(self), NUM_LOOKED_AT)):
             payload = self.payload(index)
-            if isinstance(payload, bytes | Path) and (found := deep_grey_range(payload, self.white)) is not None:
+            if isinstance(payload, bytes | Path) and (found := deep_grey_range(payload, self.rules)) is not None:
                 most, white = found
                 reached[white] = max(reached.get(white, 0), most)
         return [
@@ -134,8 +164,8 @@ class EncodedImages(DecodedLater):
         ]
 
     def encode(self, index: int, size: int | None) -> bytes:
-        payload = require_payload(self.payload(index), self.rows[index])
-        pixels = decode_payload(payload, size, self.rows[index], self.white)
+        payload = require_payload(self.payload(index), self.name(index))
+        pixels = decode_payload(payload, self.name(index), replace(self.rules, size=size))
         if size is not None:
             return save(Image.fromarray(pixels.transpose(1, 2, 0)), "JPEG")
         return payload if isinstance(payload, bytes) else payload.read_bytes()
@@ -165,10 +195,20 @@ class EncodedImages(DecodedLater):
             odd = next(i for i, image in enumerate(decoded) if image.shape != decoded[0].shape)
             first, other = decoded[0].shape[1:], decoded[odd].shape[1:]
             raise UserError(
-                f"{self.rows[good[odd]]}: the image is {other[1]}x{other[0]} pixels where the first is "
+                f"{self.name(int(good[odd]))}: the image is {other[1]}x{other[0]} pixels where the first is "
                 f"{first[1]}x{first[0]}. Bring them to one size with --set data.image_size={min(first)}"
             )
         return Ready(ArrayImages(np.stack(decoded)), good if reasons else None, tuple(reasons))
+
+
+def as_places(files: Iterable[str | None]) -> pa.Array:
+    """File names as the system writes them, large_binary."""
+    return pa.array([None if file is None else os.fsencode(file) for file in files], pa.large_binary())
+
+
+def as_texts(names: Iterable[str]) -> pa.Array:
+    """Names for people, large_string; bytes that are no UTF-8 are shown as `\\udc..`."""
+    return pa.array([name.encode("utf-8", "backslashreplace").decode() for name in names], pa.large_string())
 
 
 def _for_each(count: int, work: Callable[[int], Any], on_bad: str) -> tuple[np.ndarray, list[Any], list[str]]:

@@ -110,7 +110,10 @@ class Images(Protocol):
 class DecodedLater:
     """What images have in common that are decoded when they are asked for: RGB, of one size where that is set."""
 
-    image_size: int | None
+    @property
+    def image_size(self) -> int | None:
+        """Height and width after decoding, where they are set."""
+        raise NotImplementedError
 
     @property
     def channels(self) -> int:

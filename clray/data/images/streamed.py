@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Int
 
 from clray.config.sections import DataConfig
-from clray.data.images.decode import BadImageError, decode_payload
+from clray.data.images.decode import BadImageError, NoImage, PixelRules, decode_payload
 from clray.data.images.port import Batch, DecodedLater, OnCount, Ready, require_image_size
 from clray.data.sampling import buffered_order
 from clray.errors import UserError
@@ -44,13 +44,16 @@ class StreamedImages(DecodedLater):
 
     Attributes:
         rows: the row among all files of each image, int64 [N], ascending.
-        white: that of `decode_image`.
+        rules: how they become pixels.
     """
 
     groups: tuple[RowGroup, ...]
     rows: np.ndarray
-    image_size: int | None
-    white: float | None = None
+    rules: PixelRules
+
+    @property
+    def image_size(self) -> int | None:
+        return self.rules.size
 
     @property
     def is_sequential(self) -> bool:
@@ -134,7 +137,7 @@ class StreamedImages(DecodedLater):
         return f"{group.path}, row {row - group.start + group.start_in_file}"
 
     def _decode(self, row: int, payload: bytes | None) -> np.ndarray:
-        return decode_payload(payload, self.image_size, self._name_of_row(int(row)), self.white)
+        return decode_payload(NoImage("null") if payload is None else payload, self._name_of_row(int(row)), self.rules)
 
 
 def _collect(chunk: np.ndarray, decoded: list[Future[np.ndarray]]) -> Batch:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from clray.config.sections import DataConfig
+from clray.data.images.decode import PixelRules
 from clray.data.images.encoded import EncodedImages
 from clray.data.readers.columns import from_texts, is_index
 from clray.data.readers.places import is_inside, require_columns, require_file
@@ -100,7 +101,7 @@ def read_csv(path: Path, config: DataConfig) -> Split:
     table = table.iloc[kept].reset_index(drop=True)
     columns = {str(name): table[name] for name in table.columns if name not in (config.path_column, label_column)}
     skipped = tuple(f"{path}: {reason}" for reason in problems.values())
-    images = EncodedImages([files[row] for row in kept], rows, config.image_size, config.max_pixel_value)
+    images = EncodedImages.of_files((files[row] for row in kept), PixelRules.of(config), rows)
     return Split(images, table[label_column], columns, skipped=skipped)
 
 

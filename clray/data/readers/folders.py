@@ -12,6 +12,7 @@ import pandas as pd
 from PIL import Image
 
 from clray.config.sections import DataConfig
+from clray.data.images.decode import PixelRules
 from clray.data.images.encoded import EncodedImages
 from clray.data.readers.csv_tables import path_texts, read_metadata_csv
 from clray.data.readers.places import SplitName, is_hidden, is_inside, part_of, require_columns
@@ -79,7 +80,7 @@ def as_files(root: Path, names: list[str], config: DataConfig) -> EncodedImages:
     outside = [name for name, file in zip(names, files, strict=True) if not is_inside(file, root)]
     if outside:
         raise UserError(f"{root}: {len(outside)} links leave the folder; the first: {outside[0]}")
-    return EncodedImages(files, tuple(map(str, files)), config.image_size, config.max_pixel_value)
+    return EncodedImages.of_files(files, PixelRules.of(config))
 
 
 def _order(name: str, prefix: int) -> tuple[str, str, str]:

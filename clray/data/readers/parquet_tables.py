@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 from pyarrow.dataset import dataset
 
 from clray.config.sections import DataConfig
-from clray.data.images.decode import NoImage, Payload
-from clray.data.images.encoded import EncodedImages
+from clray.data.images.decode import NoImage, PixelRules
+from clray.data.images.encoded import EncodedImages, as_places, as_texts
 from clray.data.images.streamed import RowGroup, StreamedImages, find_row_groups, image_bytes, image_paths
 from clray.data.readers import hub_columns
 from clray.data.readers.columns import as_plain, from_arrow, is_index, plain_type
@@ -60,7 +60,7 @@ def read_parquet(path: Path, config: DataConfig, part: SplitName | None = None) 
     if sum(group.num_bytes for group in groups) > config.memory_limit_mib * 2**20:
         _require_small_groups(groups, config)
         rows = np.arange(table.num_rows)
-        images = StreamedImages(groups, rows, config.image_size, config.max_pixel_value)
+        images = StreamedImages(groups, rows, PixelRules.of(config))
     else:
         images, path_notes = _read_images(path, files, image_column, config)
     found = hub_columns.note_on(path, image_column, label_column, config)
@@ -194,13 +194,20 @@ def _read_images(
     encoded = pa.concat_arrays(blobs)
     missing = [row for row in np.flatnonzero(encoded.is_null().to_numpy(zero_copy_only=False)) if places[row]]
     if not missing:
-        return EncodedImages(encoded, tuple(rows), config.image_size, config.max_pixel_value), []
+        return EncodedImages.of_bytes(encoded, PixelRules.of(config), rows), []
     root = Path(config.image_root) if config.image_root else _folder_of(path)
-    payloads: list[Payload | NoImage | None] = encoded.to_pylist()
+    found: list[Path | NoImage | None] = [None] * len(rows)
     for row in missing:
-        payloads[row] = _file_of(root, str(places[row]))
+        found[row] = _file_of(root, str(places[row]))
+    images = EncodedImages(
+        as_texts(rows),
+        PixelRules.of(config),
+        encoded,
+        files=as_places(str(each) if isinstance(each, Path) else None for each in found),
+        reasons=pa.array([each.reason if isinstance(each, NoImage) else None for each in found], pa.large_string()),
+    )
     note = f"{path}: the bytes of {len(missing)} images are not embedded; they are read from their paths below {root}"
-    return EncodedImages(payloads, tuple(rows), config.image_size, config.max_pixel_value), [note]
+    return images, [note]
 
 
 def _folder_of(path: Path) -> Path:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from clray.config.sections import DataConfig
-from clray.data.images.decode import decode_image
+from clray.data.images.decode import PixelRules, decode_image
 from clray.data.load import load_dataset
 from tests.conftest import REPOSITORY
 
@@ -17,7 +17,7 @@ RAMP = np.arange(256).reshape(16, 16)
 
 
 def decoded(name: str, white: float | None = None) -> np.ndarray:
-    return decode_image(CASES / name, None, white)[0].astype(int)
+    return decode_image(CASES / name, PixelRules(white=white))[0].astype(int)
 
 
 @pytest.mark.parametrize("name", ["ramp_8bit.png", "ramp_16bit.png", "ramp_float_unit.tiff"])
@@ -46,7 +46,7 @@ def test_a_dark_image_stays_dark() -> None:
     for pixels in (np.full((4, 4), 300, np.uint16), np.full((4, 4), 300 / 65535, np.float32)):
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, "TIFF")
-        assert decode_image(buffer.getvalue(), None).max() == 1
+        assert decode_image(buffer.getvalue()).max() == 1
 
 
 @pytest.mark.parametrize(
@@ -62,20 +62,20 @@ def test_what_would_be_clipped_is_refused(pixels: np.ndarray, message: str) -> N
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "TIFF")
     with pytest.raises(ValueError, match=message):
-        decode_image(buffer.getvalue(), None)
+        decode_image(buffer.getvalue())
 
 
 def test_floats_up_to_255_are_read_where_their_white_is_named() -> None:
     buffer = io.BytesIO()
     Image.fromarray(RAMP.astype(np.float32)).save(buffer, "TIFF")
-    np.testing.assert_array_equal(decode_image(buffer.getvalue(), None, 255)[0], RAMP)
+    np.testing.assert_array_equal(decode_image(buffer.getvalue(), PixelRules(white=255))[0], RAMP)
 
 
 @pytest.mark.parametrize("form", ["PNG", "PPM", "TIFF"])
 def test_16_bits_are_the_same_in_every_format(form: str) -> None:
     buffer = io.BytesIO()
     Image.fromarray((RAMP * 257).astype(np.uint16)).save(buffer, form)
-    np.testing.assert_allclose(decode_image(buffer.getvalue(), None)[0], RAMP, atol=1)
+    np.testing.assert_allclose(decode_image(buffer.getvalue())[0], RAMP, atol=1)
 
 
 @pytest.mark.parametrize(("white", "is_noted"), [(None, True), (4095, False)])

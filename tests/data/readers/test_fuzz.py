@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from clray.config.sections import DataConfig
-from clray.data.images.decode import decode_image
+from clray.data.images.decode import PixelRules, decode_image
 from clray.data.load import load_dataset
 from clray.data.samples import Dataset
 from clray.errors import UserError
@@ -98,7 +98,7 @@ def test_any_bytes_are_an_image_or_a_value_error(data: bytes) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            pixels = decode_image(data, 8)
+            pixels = decode_image(data, PixelRules(8))
         except ValueError:
             return
     assert pixels.shape == (3, 8, 8)
@@ -107,7 +107,7 @@ def test_any_bytes_are_an_image_or_a_value_error(data: bytes) -> None:
 
 @pytest.mark.parametrize("kind", GOOD)
 def test_every_kind_of_image_is_read(kind: str) -> None:
-    assert decode_image(SEEDS[kind], None).shape == (3, 9, 9)
+    assert decode_image(SEEDS[kind]).shape == (3, 9, 9)
 
 
 @pytest.mark.parametrize(
@@ -115,12 +115,12 @@ def test_every_kind_of_image_is_read(kind: str) -> None:
 )
 def test_what_is_no_image_says_so(kind: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        decode_image(SEEDS[kind], None)
+        decode_image(SEEDS[kind])
 
 
 def test_16_bit_pixels_keep_their_high_byte() -> None:
     eight = np.asarray(Image.open(io.BytesIO(encoded("PNG", "L"))))
-    np.testing.assert_array_equal(decode_image(SEEDS["16 bits"], None)[0], eight)
+    np.testing.assert_array_equal(decode_image(SEEDS["16 bits"])[0], eight)
 
 
 def test_a_rotation_in_the_exif_data_is_applied() -> None:
@@ -129,7 +129,7 @@ def test_a_rotation_in_the_exif_data_is_applied() -> None:
     exif[0x0112] = 6  # to be turned clockwise by 90 degrees
     buffer = io.BytesIO()
     image.save(buffer, "PNG", exif=exif)
-    np.testing.assert_array_equal(decode_image(buffer.getvalue(), None)[0], np.rot90(np.asarray(image), -1))
+    np.testing.assert_array_equal(decode_image(buffer.getvalue())[0], np.rot90(np.asarray(image), -1))
 
 
 def load_or_refuse(config: DataConfig) -> Dataset | None:

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import ray
 
 from clray.config import Config
+from clray.data.images.decode import PixelRules
 from clray.data.images.encoded import EncodedImages
 from clray.data.load import load_dataset
 from clray.data.samples import Dataset
@@ -46,7 +46,7 @@ def sweep_room(config: Config, data: Dataset | None = None) -> int:
 
 def decoded_while_training(data: Dataset) -> Dataset:
     count = len(data.train)
-    images = EncodedImages([Path(f"{number}.png") for number in range(count)], ("",) * count, 8)
+    images = EncodedImages.of_files([f"{number}.png" for number in range(count)], PixelRules(8))
     return replace(data, train=replace(data.train, images=images))
 
 
