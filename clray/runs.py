@@ -242,7 +242,7 @@ def estimate_sweep(
         from clray.sweeps.dry_run import estimate
         from clray.sweeps.tuner import start_for_sweep
 
-        return plan, estimate(plan, data, start_for_sweep(config, plan.samples, data, verbose=verbose))
+        return plan, estimate(config, plan, data, start_for_sweep(config, plan.samples, data, verbose=verbose))
 
 
 def _observer(progress: bool) -> Observer:

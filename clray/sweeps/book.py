@@ -8,6 +8,7 @@ from clray.errors import UserError
 from clray.json_lines import append_line, read_lines
 from clray.sweeps.search_space import SweepPlan, SweepPoint, repeat_point
 from clray.sweeps.trials import TrialRecord, read_outcome, role_of_config, trial_folder
+from clray.sweeps.trunks import find_trunks
 
 POINTS_FILE = "points.jsonl"
 
@@ -21,18 +22,30 @@ class TrialBook:
         self._dealt: set[int] = set()
         roles = [role_of_config(point.config, {}) for point in plan.samples]
         self._has_candidates = not all(role.is_reference for role in roles)
+        self.trunks = find_trunks(config, plan.points, folder)
         self._add(plan.points)
         if not plan.points:
             for overrides in self._suggested_before():
                 self._add(repeat_point(config, overrides, len(self.records)))
 
     def next_open(self) -> TrialRecord | None:
-        """A trial that is neither over nor dealt, or None where there is none for now."""
+        """A trial that is neither over nor dealt, or None where there is none for now.
+
+        Of trials that share a trunk the first is dealt alone, until it has trained that.
+        """
+        growing = {self.trunks[index] for index in self._dealt & self.trunks.keys() if self.records[index].is_open}
         for record in self.records:
             if record.is_open and record.point.index not in self._dealt:
-                self._dealt.add(record.point.index)
-                return record
+                trunk = self.trunks.get(record.point.index)
+                if trunk is None or trunk not in growing or trunk.is_ready:
+                    self._dealt.add(record.point.index)
+                    return record
         return None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a trial that is open has not been dealt."""
+        return any(record.is_open and record.point.index not in self._dealt for record in self.records)
 
     def is_apart(self, record: TrialRecord) -> bool:
         """Whether a trial is a reference that candidates are held against, and takes no part in what chooses."""

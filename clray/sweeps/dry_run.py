@@ -2,16 +2,20 @@
 
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from rich.table import Table
 
+from clray.config import Config
 from clray.data.loaders import num_steps, shard_indices
 from clray.data.samples import Dataset
 from clray.ray_runtime.room import Group
 from clray.sweeps.search_space import SweepPlan, SweepPoint
+from clray.sweeps.trunks import describe_trunks, find_trunks
 from clray.training.timing import time_steps
+from clray.training.trunk import Trunk
 from clray.training.workers.resources import worker_group
 
 MAX_ROWS = 50
@@ -25,6 +29,7 @@ class Estimate:
         step_seconds: of a training step, timed here for each kind of trial, with the cores a worker has.
         seconds: wall time of all trials, without evaluation, reclustering and early stopping.
         workers: of each trial that the table shows.
+        shared: which epochs trials share, in sentences.
     """
 
     num_trials: int
@@ -33,6 +38,7 @@ class Estimate:
     step_seconds: float
     seconds: float
     workers: tuple[Group, ...] = ()
+    shared: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         return {name: value for name, value in asdict(self).items() if name != "workers"}
@@ -41,18 +47,20 @@ class Estimate:
     def sentence(self) -> str:
         minutes, seconds = divmod(round(self.seconds), 60)
         shown = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
-        return (
+        total = (
             f"{self.num_trials} trials, {self.num_at_once} at once: about {shown} of training steps "
             f"({1000 * self.step_seconds:.0f} ms each); evaluation and clustering add to it, early stopping shortens it"
         )
+        return "; ".join([*self.shared, total])
 
 
-def estimate(plan: SweepPlan, data: Dataset, num_at_once: int) -> Estimate:
+def estimate(config: Config, plan: SweepPlan, data: Dataset, num_at_once: int) -> Estimate:
     """Time a step of each kind of trial: kinds differ in what changes the work of a step."""
     torch.set_num_threads(max(1, int(plan.samples[0].config.train.cpus_per_worker)))
     timed: dict[str, float] = {}
     steps, seconds = 0, 0.0
     start = time.monotonic()
+    trunks, grown = find_trunks(config, plan.points, Path()), set[Trunk]()
     for point in plan.samples:
         kind = _kind(point)
         if kind not in timed:
@@ -60,7 +68,12 @@ def estimate(plan: SweepPlan, data: Dataset, num_at_once: int) -> Estimate:
             late = timed and time.monotonic() - start > 60
             timed[kind] = sum(timed.values()) / len(timed) if late else time_steps(point.config, data)
         train = point.config.train
-        count = train.num_epochs * num_steps(
+        trunk, num_epochs = trunks.get(point.index), train.num_epochs
+        if trunk is not None and trunk in grown:
+            num_epochs -= trunk.num_epochs
+        elif trunk is not None:
+            grown.add(trunk)
+        count = num_epochs * num_steps(
             shard_indices(data.train, train.num_workers), min(train.global_batch_size, len(data.train))
         )
         steps, seconds = steps + count, seconds + count * timed[kind]
@@ -72,6 +85,7 @@ def estimate(plan: SweepPlan, data: Dataset, num_at_once: int) -> Estimate:
         step_seconds=seconds / steps,
         seconds=scale * seconds / min(num_at_once, plan.num_trials),
         workers=tuple(worker_group(point.config, data) for point in plan.samples[:MAX_ROWS]),
+        shared=tuple(describe_trunks(plan.points, trunks)),
     )
 
 

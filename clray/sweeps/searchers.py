@@ -82,7 +82,7 @@ class BookSearcher(Searcher):
                 self.groups |= {each.point.index: (trial_id, repeats) for each in repeats}
                 record = self.book.next_open()
         if record is None:
-            return Searcher.FINISHED
+            return None if self.book.is_waiting else Searcher.FINISHED
         self.dealt[trial_id] = record
         return {"point": record.point.index, **record.point.overrides}
 

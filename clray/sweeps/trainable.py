@@ -24,17 +24,25 @@ from clray.training.accuracy import evaluate_untrained
 from clray.training.checkpoint import CHECKPOINT_FILE
 from clray.training.metrics import Metrics, last_metrics, read_metrics
 from clray.training.storage import Storage, storage_of
+from clray.training.trunk import Trunk
 from clray.training.workers.group import error_line
 from clray.training.workers.launch import launch
 
 ERROR_FILE = "error.txt"
 DONE_FILE = "done"
 UNTRAINED_FILE = "untrained.json"
+COST_METRICS = ("train/seconds", "recluster/seconds", "eval/seconds")
 log = logging.getLogger(__name__)
 
 
 def train_trial(
-    parameters: dict[str, Any], *, config: Config, folder: Path, data: list[Any], service: Any | None
+    parameters: dict[str, Any],
+    *,
+    config: Config,
+    folder: Path,
+    data: list[Any],
+    service: Any | None,
+    trunks: dict[int, Trunk],
 ) -> None:
     """Train one point of the sweep, from where it was interrupted, and report each epoch to Tune.
 
@@ -44,6 +52,7 @@ def train_trial(
         folder: of the sweep.
         data: the reference of the data set, in a list so that it travels as one.
         service: the k-means service, where clusters come from there.
+        trunks: the epochs that trials share, by the number of each.
     """
     index = parameters["point"]
     overrides = {key: value for key, value in parameters.items() if key != "point"}
@@ -63,8 +72,11 @@ def train_trial(
         is_common = not any(key.startswith(("encoder.", "data.", "evaluate.")) for key in overrides)
         if index == 0 and is_common and config.train.num_workers == 1:
             _measure_untrained(config, folder, ray.get(data[0]))
+        trunk = trunks.get(index)
+        if trunk is not None and trunk.start(folder):
+            _report_shared(folder)
         num_known = len(read_metrics(folder))
-        _train(config, folder, data, service, storage)
+        _train(config, folder, data, service, storage, trunk)
         if len(read_metrics(folder)) == num_known:  # it was killed after its last epoch
             draw_wanted(folder, config, ray.get(data[0]))
             _report_again(folder)
@@ -104,7 +116,22 @@ def _report_again(folder: Path) -> None:
     tune.report({**last_metrics(folder), COST: _cost_seconds(folder)})
 
 
-def _train(config: Config, folder: Path, data: list[Any], service: Any | None, storage: Storage | None) -> None:
+def _report_shared(folder: Path) -> None:
+    """Tell Tune of the epochs that another trial has trained for this one."""
+    cost = 0.0
+    for metrics in read_metrics(folder):
+        cost += sum(metrics.get(name, 0.0) for name in COST_METRICS)
+        tune.report({**metrics, COST: cost})
+
+
+def _train(
+    config: Config,
+    folder: Path,
+    data: list[Any],
+    service: Any | None,
+    storage: Storage | None,
+    trunk: Trunk | None,
+) -> None:
     images = ray.get(data[0])
     changes_while_running = config.sweep.scheduler == "pbt"
     if changes_while_running:
@@ -122,7 +149,7 @@ def _train(config: Config, folder: Path, data: list[Any], service: Any | None, s
             tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(kept))
 
     launch(
-        config, images, folder, service=service, on_report=on_report, storage=storage, reference=data[0]
+        config, images, folder, service=service, on_report=on_report, storage=storage, reference=data[0], trunk=trunk
     )  # fmt: skip
 
 
@@ -136,5 +163,4 @@ def _take_over_checkpoint(folder: Path) -> None:
 
 def _cost_seconds(folder: Path) -> float:
     """What the trial has cost so far, also before an interruption."""
-    names = ("train/seconds", "recluster/seconds", "eval/seconds")
-    return sum(metrics.get(name, 0.0) for metrics in read_metrics(folder) for name in names)
+    return sum(metrics.get(name, 0.0) for metrics in read_metrics(folder) for name in COST_METRICS)

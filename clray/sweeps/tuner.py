@@ -26,6 +26,7 @@ from clray.sweeps.search_space import SweepPlan, SweepPoint
 from clray.sweeps.searchers import BookSearcher, build_searcher
 from clray.sweeps.trainable import ERROR_FILE, train_trial
 from clray.sweeps.trials import TrialRecord, storage_name, write_outcome
+from clray.sweeps.trunks import TRUNKS_FOLDER
 from clray.sweeps.watching import Watch
 from clray.track.runs import RunLogger, Tracker
 from clray.training.health import warn_of_collapse
@@ -124,7 +125,7 @@ def run_sweep(
     has_shards = any(point.config.clusters.source == "kmeans" for point in plan.samples)
     trainable = tune.with_parameters(
         train_trial, config=override(config, {"search_space": []}), folder=folder, data=[ray.put(data)],
-        service=start_service(config.kmeans) if has_shards else None,
+        service=start_service(config.kmeans) if has_shards else None, trunks=book.trunks,
     )  # fmt: skip
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # accuracy is not measured at every epoch
@@ -158,6 +159,8 @@ def run_sweep(
             reporter.close()
             # Tune's own state; a sweep is resumed from the folders of its trials.
             shutil.rmtree(folder / "tune", ignore_errors=True)
+            if not any(record.is_open for record in book.records):
+                shutil.rmtree(folder / TRUNKS_FOLDER, ignore_errors=True)
     return book.records, reporter.parent
 
 
@@ -183,6 +186,9 @@ class _Reporter(Callback):
         if record.mlflow is None:
             record.mlflow = start_trial_run(self.tracker, record, self.parent.run_id)
             record.mlflow.log_dataset(self.data, record.point.config.data)
+            trunk = self.book.trunks.get(record.point.index)
+            if trunk is not None:
+                record.mlflow.set_tags(trunk=trunk.folder.name)
         self._show(record)
 
     def on_trial_result(

@@ -78,7 +78,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, *, num_kept: int = 1)
             older, newer = _aged(path, age), _aged(path, age - 1)
             if newer.exists():
                 # The newest keeps its name all the while, as a second name of the same file.
-                _copy_as(newer, older)
+                link_or_copy(newer, older)
         partial.replace(path)
     except (OSError, RuntimeError) as error:
         # torch reports a failed write as a RuntimeError of its zip writer.
@@ -92,7 +92,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, *, num_kept: int = 1)
 
 def keep_best(folder: Path, checkpoint: Path) -> None:
     """Keep a checkpoint file as the run's `best.pt`; a reader finds the old one or the new one, whole."""
-    _copy_as(checkpoint, folder / BEST_FILE)
+    link_or_copy(checkpoint, folder / BEST_FILE)
 
 
 def newest_checkpoint(folder: Path, load: Callable[[Checkpoint], None] | None = None) -> Checkpoint | None:
@@ -270,7 +270,7 @@ def _described(value: Any) -> str:
     return f"{type(value).__name__} {text[:60]}{'...' if len(text) > 60 else ''}"
 
 
-def _copy_as(source: Path, target: Path) -> None:
+def link_or_copy(source: Path, target: Path) -> None:
     """Give a file a second name, which replaces what is there; a copy where the file system has no links."""
     partial = target.with_name(target.name + ".partial")
     partial.unlink(missing_ok=True)

@@ -99,8 +99,9 @@ def run(config: Config, data: Dataset, session: Session) -> Metrics:
         is_last, every = this.state.epoch == config.train.num_epochs, config.evaluate.every_epochs
         if is_last or (every is not None and this.state.epoch % every == 0):
             metrics |= evaluate(config, this.state.model, data, session, with_test=is_last)
-        # An evaluated epoch may be the best, and the best is kept.
-        due = "eval/seconds" in metrics or this.state.epoch % config.train.checkpoint_every_epochs == 0
+        # An evaluated epoch may be the best, and the best is kept; at the end of the warm-up other runs may start.
+        is_warm = config.clusters.source == "kmeans" and this.state.epoch == config.recluster.warmup_epochs
+        due = "eval/seconds" in metrics or is_warm or this.state.epoch % config.train.checkpoint_every_epochs == 0
         session.report(metrics, this.checkpoint() if due else None)
     return metrics
 

@@ -12,9 +12,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 import yaml
 from mlflow import MlflowClient
 
+import clray as clray_library
+from clray.training.checkpoint import read_checkpoint
 from clray.training.metrics import read_metrics
 from tests.conftest import TINY
 
@@ -56,6 +59,24 @@ def test_early_stopping_ends_trials_and_says_why(clray: Clray, tmp_path: Path) -
     experiments = [each.experiment_id for each in client.search_experiments()]
     (run,) = client.search_runs(experiments, "tags.`clray.state` = 'pruned'")
     assert run.data.tags["clray.reason"] == ended["reason"]
+
+
+def test_trials_that_share_their_warm_up_are_what_each_is_alone(tmp_path: Path) -> None:
+    """In MLflow too each has all its epochs."""
+    tree = {name: {**values} for name, values in TINY.items()} | {"output": str(tmp_path / "out")}
+    tree |= {"recluster": {"warmup_epochs": 2}, "search_space": {"clusters.num_clusters": {"grid_search": [4, 9]}}}
+    result = clray_library.sweep(tree, name="s")
+    client = MlflowClient(result.tracking_uri)
+    runs = client.search_runs([each.experiment_id for each in client.search_experiments()], "tags.`clray.trunk` != ''")
+    assert len(runs) == 2
+    for run in runs:
+        history = client.get_metric_history(run.info.run_id, "train/loss")
+        assert [metric.step for metric in history] == [1, 2, 3]
+    for record in result.records:
+        alone = clray_library.train(tree, record.point.overrides, name=record.point.name, debug=True)
+        found, expected = read_checkpoint(record.folder), read_checkpoint(alone.folder)
+        torch.testing.assert_close(found["model"], expected["model"], rtol=0, atol=0)
+    assert not (result.folder / "trunks").exists()
 
 
 def test_a_sweep_whose_output_folder_is_lost_goes_on_from_the_storage(clray: Clray, tmp_path: Path) -> None:

@@ -44,6 +44,9 @@ class SweepConfig(Section):
     """End the sweep at the first trial that fails for good."""
     max_concurrent_trials: PositiveInt | None = None
     """By default as many as the cluster's resources allow."""
+    share_warmup: Flag = True
+    """Train the epochs before the first clustering once for all trials that agree in everything that acts before it;
+    the others start from there, with the same weights as if each had trained them."""
     metric: Literal["eval/linear_accuracy", "eval/knn_accuracy"] = "eval/linear_accuracy"
     """Ranks the trials and colours the picture."""
 

@@ -32,6 +32,7 @@ from clray.training.checkpoint import (
 from clray.training.metrics import METRICS_FILE, Metrics, append_metrics, is_best, read_metrics, truncate_metrics
 from clray.training.storage import Storage
 from clray.training.trainer import run
+from clray.training.trunk import Trunk
 from clray.training.workers.heartbeat import Heartbeat, is_timeout
 from clray.training.workers.port import Cluster, Load, OnReport
 from clray.training.workers.reports import Address, reports_heard
@@ -43,12 +44,14 @@ log = logging.getLogger(__name__)
 class GroupSession:
     """A worker of a Ray Train worker group."""
 
-    def __init__(self, service: Any | None, config: KMeansConfig, run: str) -> None:
+    def __init__(self, service: Any | None, config: KMeansConfig, run: str, start: Any | None = None) -> None:
+        """Args: `start` is a reference to a checkpoint file's bytes, for a group that has no checkpoint of its own."""
         context = ray.train.get_context()
         self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
         self.device = ray.train.torch.get_device()
         self.heartbeat = Heartbeat(self.rank, self.world_size)
         self.cluster: Cluster | None = None
+        self.start = start
         if service is not None:
             attempt = [Attempt(run, uuid.uuid4().hex)]
             dist.broadcast_object_list(attempt, src=0)
@@ -56,7 +59,13 @@ class GroupSession:
 
     def restore(self, load: Load) -> bool:
         newest = ray.train.get_checkpoint()
-        return newest is not None and first_that_loads(_files(newest), load) is not None
+        if newest is not None:
+            return first_that_loads(_files(newest), load) is not None
+        if self.start is None:
+            return False
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / CHECKPOINT_FILE).write_bytes(ray.get(self.start))
+            return first_that_loads([Path(folder) / CHECKPOINT_FILE], load) is not None
 
     def report(self, metrics: Metrics, checkpoint: Checkpoint | None) -> None:
         if checkpoint is None:
@@ -93,7 +102,7 @@ def _files(newest: Any) -> Iterator[Path]:
 def _train_worker(arguments: dict[str, Any]) -> None:
     config: Config = arguments["config"]
     torch.set_num_threads(max(1, int(config.train.cpus_per_worker)))
-    session = GroupSession(arguments["service"], config.kmeans, arguments["run"])
+    session = GroupSession(arguments["service"], config.kmeans, arguments["run"], *arguments["start"])
     try:
         run(config, ray.get(arguments["data"][0]), session)
     except RuntimeError as error:
@@ -105,8 +114,8 @@ def _train_worker(arguments: dict[str, Any]) -> None:
 class _ReportCallback(ray.train.UserCallback):
     """Runs in Ray Train's controller: keeps worker 0's metrics, equal on all, in the run's files, and sends them on."""
 
-    def __init__(self, folder: Path, storage: Storage | None, address: Address) -> None:
-        self.folder, self.storage, self.address = folder, storage, address
+    def __init__(self, folder: Path, storage: Storage | None, address: Address, trunk: Trunk | None) -> None:
+        self.folder, self.storage, self.address, self.trunk = folder, storage, address, trunk
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:  # noqa: ARG002
         if not metrics[0]:
@@ -124,6 +133,8 @@ class _ReportCallback(ray.train.UserCallback):
                     shutil.copyfile(Path(source) / CHECKPOINT_FILE, self.folder / CHECKPOINT_FILE)
                 if is_best(self.folder):
                     keep_best(self.folder, Path(source) / CHECKPOINT_FILE)
+                if self.trunk is not None and metrics[0]["epoch"] == self.trunk.num_epochs:
+                    self.trunk.keep(self.folder, Path(source) / CHECKPOINT_FILE)
         self.address.send(metrics[0])
 
 
@@ -135,6 +146,7 @@ def train_in_group(
     *,
     service: Any | None,
     storage: Storage | None = None,
+    trunk: Trunk | None = None,
 ) -> None:
     """Several workers under Ray Train with DDP (NCCL on GPUs, gloo on CPUs).
 
@@ -144,6 +156,7 @@ def train_in_group(
         on_report: hears of each epoch, in a thread of this process; after a restart also of those trained again.
         service: the k-means service, where clusters come from there.
         storage: keeps the group's checkpoints in place of the folder.
+        trunk: as for `clray.training.workers.launch.launch`.
 
     Raises:
         TrainingError: the workers failed; the message is that of the first worker.
@@ -152,20 +165,28 @@ def train_in_group(
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(2 * config.train.timeout_seconds + 10)
     try:
         with reports_heard(on_report) as address:
-            _trainer(config, data, service, folder, storage, address).fit()
+            _trainer(config, data, service, folder, storage, address, trunk).fit()
     except ray.train.TrainingFailedError as error:
         raise TrainingError(error_line(error)) from None
 
 
 def _trainer(
-    config: Config, data: Any, service: Any | None, folder: Path, storage: Storage | None, address: Address
+    config: Config,
+    data: Any,
+    service: Any | None,
+    folder: Path,
+    storage: Storage | None,
+    address: Address,
+    trunk: Trunk | None,
 ) -> Any:
     train, each = config.train, worker_group(config, ray.get(data)).bundle
+    file = folder / CHECKPOINT_FILE
+    start = [] if trunk is None or not file.exists() else [ray.put(file.read_bytes())]
     system, path = (None, str(folder.resolve())) if storage is None else storage.place
     return ray.train.torch.TorchTrainer(
         _train_worker,
-        # Inside a list the reference travels as a reference.
-        train_loop_config={"config": config, "data": [data], "service": service, "run": str(folder)},
+        # Inside a list a reference travels as a reference.
+        train_loop_config={"config": config, "data": [data], "service": service, "run": str(folder), "start": start},
         torch_config=ray.train.torch.TorchConfig(timeout_s=math.ceil(train.timeout_seconds)),
         scaling_config=ray.train.ScalingConfig(
             num_workers=train.num_workers,
@@ -181,7 +202,7 @@ def _trainer(
                 max_failures=train.max_failures, controller_failure_limit=3
             ),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=train.num_checkpoints),
-            callbacks=[_ReportCallback(folder, storage, address)],  # type: ignore[list-item]
+            callbacks=[_ReportCallback(folder, storage, address, trunk)],  # type: ignore[list-item]
         ),
     )
 

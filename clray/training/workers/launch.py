@@ -17,6 +17,7 @@ from clray.ray_runtime.cluster import require_labels, require_room, start_ray, w
 from clray.ray_runtime.room import NOTHING
 from clray.training.storage import Storage, storage_of
 from clray.training.trainer import run
+from clray.training.trunk import Trunk
 from clray.training.workers.group import train_in_group
 from clray.training.workers.port import Cluster, OnReport, OnStep
 from clray.training.workers.process import LocalSession, default_device
@@ -60,6 +61,7 @@ def launch(
     debug: bool = False,
     storage: Storage | None = None,
     reference: Any | None = None,
+    trunk: Trunk | None = None,
 ) -> None:
     """Train one run to its end, here or in a worker group; continues from its checkpoint where there is one.
 
@@ -70,19 +72,20 @@ def launch(
         debug: cluster in this process too, without Ray.
         storage: of the run, by default its folder in `train.storage_path`.
         reference: to the data set in Ray's object store, where it is there already.
+        trunk: the epochs that this run shares with others; it starts from them, or keeps them.
     """
     if storage is None:
         storage = storage_of(config, folder.name)
     if config.train.num_workers > 1:
         kept = ray.put(data) if reference is None else reference
-        train_in_group(config, kept, folder, on_report, service=service, storage=storage)
+        train_in_group(config, kept, folder, on_report, service=service, storage=storage, trunk=trunk)
         return
     cluster: Cluster | None = None
     if debug:
         cluster = LocalKMeans(config.kmeans)
     elif service is not None:
         cluster = KMeansClient(service, config.kmeans, Attempt(str(folder), uuid.uuid4().hex))
-    train_in_process(config, data, folder, on_report, cluster, storage, on_step)
+    train_in_process(config, data, folder, on_report, cluster, storage, on_step, trunk)
 
 
 def train_in_process(
@@ -93,7 +96,8 @@ def train_in_process(
     cluster: Cluster | None = None,
     storage: Storage | None = None,
     on_step: OnStep | None = None,
+    trunk: Trunk | None = None,
 ) -> None:
     """Train in this process; continues from the checkpoint in `folder` where there is one."""
     torch.set_num_threads(max(1, int(config.train.cpus_per_worker)))
-    run(config, data, LocalSession(folder, cluster, on_report, default_device(), on_step, storage))
+    run(config, data, LocalSession(folder, cluster, on_report, default_device(), on_step, storage, trunk))
