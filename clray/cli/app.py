@@ -15,6 +15,7 @@ from clray.cli.cluster import assign, cluster
 from clray.cli.config import config
 from clray.cli.data import clusters_app, data_app
 from clray.cli.doctor import doctor
+from clray.cli.init import init
 from clray.cli.report import report, upload
 from clray.cli.statistics import statistics
 from clray.cli.status import show_sweeps
@@ -55,6 +56,7 @@ def main() -> None:
         sys.exit(1)
 
 
+app.command()(init)
 app.command()(train)
 app.command()(sweep)
 app.command()(cluster)
