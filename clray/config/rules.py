@@ -4,6 +4,8 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from clray.config.sections.model import OF_VECTORS
+
 if TYPE_CHECKING:
     from clray.config.schema import Config
 
@@ -74,7 +76,29 @@ def _is_pbt(config: "Config") -> bool:
     return config.sweep.scheduler == "pbt"
 
 
+def _takes_vectors(config: "Config") -> bool:
+    return config.data.name == "embeddings"
+
+
 RULES: tuple[Rule, ...] = (
+    (
+        lambda c: _takes_vectors(c) and c.encoder.name not in OF_VECTORS and ":" not in c.encoder.name,
+        lambda c: (
+            f"encoder.name={c.encoder.name} takes images, and data.name=embeddings are vectors; set "
+            "encoder.name=mlp or none"
+        ),
+    ),
+    (
+        lambda c: not _takes_vectors(c) and c.encoder.name in OF_VECTORS,
+        lambda c: f"encoder.name={c.encoder.name} takes vectors; data.name={c.data.name} are images",
+    ),
+    (
+        lambda c: _takes_vectors(c) != (c.augmentation.name == "features"),
+        lambda c: (
+            "augmentation.name must be features where data.name=embeddings, and only there; it is "
+            f"{c.augmentation.name}, and data.name={c.data.name}"
+        ),
+    ),
     (
         lambda c: c.objective.name == "pcl" and c.clusters.source != "kmeans",
         lambda c: (

@@ -80,6 +80,18 @@ class Config(Section):
             return tree
         return {**tree, "clusters": {**clusters, "source": source, "granularities": None}}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _embeddings_choose_encoder_and_views(cls, tree: Any) -> Any:
+        """Where neither is named."""
+        data = tree.get("data") if isinstance(tree, dict) else None
+        if not isinstance(data, dict) or data.get("name") != "embeddings":
+            return tree
+        for section, name in (("encoder", "mlp"), ("augmentation", "features")):
+            given = tree.get(section) or {}
+            tree = {**tree, section: {"name": name, **given}} if isinstance(given, dict) else tree
+        return tree
+
     @model_validator(mode="after")
     def _breaks_no_rule(self) -> "Config":
         reason = broken_rule(self)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from clray.config.sections import AugmentationConfig
 from clray.data.colours import apply_colours, blur, colour_maps, solarize
 from clray.data.crops import crop_points, draw_boxes, sample, turn_points
+from clray.data.feature_views import FeatureViews
 
 MAX_DEGREES, MAX_SHIFT = 10.0, 0.1
 """Of `digits`: turned and shifted by at most so much, the shift as a share of the image."""
@@ -19,7 +20,12 @@ BLUR_DEVIATIONS = (0.1, 2.0)
 
 
 def build_augmentation(config: AugmentationConfig, image_size: int, num_channels: int) -> nn.Module:
-    """A module from float images [B, C, H, W] in 0..1 and V to V views of each, [V, B, C, image_size, image_size]."""
+    """A module from float images [B, C, H, W] in 0..1 and V to V views of each, [V, B, C, image_size, image_size].
+
+    Vectors are [B, dim, 1, 1], and so are their views.
+    """
+    if config.name == "features":
+        return FeatureViews(config)
     return RandomViews(config, image_size, num_channels)
 
 
@@ -83,14 +89,18 @@ def _chance(number: int, probability: float, device: torch.device) -> Tensor:
     return torch.rand(number, device=device) < probability
 
 
-def to_float(images: UInt8[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
-    """Pixels 0..255 as 0..1."""
-    return images.float().div_(255)
+def to_float(
+    images: UInt8[Tensor, "batch channels height width"] | Float[Tensor, "batch channels height width"],
+) -> Float[Tensor, "batch channels height width"]:
+    """Pixels 0..255 as 0..1; vectors, which are floats already, as they are."""
+    return images if images.is_floating_point() else images.float().div_(255)
 
 
 @torch.no_grad()
 def draw_views(
-    augmentation: nn.Module, images: UInt8[Tensor, "batch channels height width"], num_views: int = 2
+    augmentation: nn.Module,
+    images: UInt8[Tensor, "batch channels height width"] | Float[Tensor, "batch channels height width"],
+    num_views: int = 2,
 ) -> Float[Tensor, "views batch channels height width"]:
     """Independent random views of each image."""
     views: Tensor = augmentation(to_float(images), num_views)

@@ -13,12 +13,18 @@ from clray.config.sections import DataConfig
 from clray.data.attributes import encode_attributes
 from clray.data.images.port import Images
 from clray.data.readers.columns import encode_names, joined
+from clray.data.readers.embeddings import holds_vectors_only
 from clray.data.readers.places import fitting, is_pattern
 from clray.data.readers.registry import READERS, read_data
 from clray.data.readers.split import Split
 from clray.data.samples import Dataset, Samples
 from clray.errors import UserError
 from clray.seeding import derive_seed
+
+PATHS = (
+    "train_path", "test_path", "image_root", "attributes_path", "labels_path", "test_labels_path", "classes_path",
+)  # fmt: skip
+"""Keys of the config whose values are files or folders."""
 
 
 def load_dataset(config: DataConfig) -> Dataset:
@@ -88,10 +94,12 @@ def kind_of(path: Path) -> str:
     is_folder = path.is_dir()
     if path.suffix == ".csv" and not is_folder:
         return "csv"
+    if path.suffix == ".npy" or (is_folder and any(path.glob("*.npy"))):
+        return "embeddings"
     if path.suffix == ".parquet" or (
         is_folder and any(each for at in ("*", "*/*") for each in path.glob(f"{at}.parquet"))
     ):
-        return "parquet"
+        return "embeddings" if holds_vectors_only(path) else "parquet"
     if is_folder and any(child.is_dir() for child in path.iterdir()):
         return "imagefolder"
     raise UserError(f"{path}: expected a .parquet file, a folder of them, a .csv, or a folder of class folders")
@@ -103,20 +111,22 @@ def reading_of(config: DataConfig, path: Path) -> DataConfig:
     Raises:
         UserError: no reader takes it.
     """
-    other = {"name": kind_of(path), "train_path": str(path), "test_path": None, "attributes_path": None}
+    others = dict.fromkeys(("test_path", "attributes_path", "labels_path", "test_labels_path"))
+    name = "embeddings" if config.name == "embeddings" else kind_of(path)
+    other = {"name": name, "train_path": str(path), **others}
     return config.model_copy(update={**other, "max_train_images": None})
 
 
 def check_files(config: DataConfig) -> None:
     """Raise UserError where a path of the config does not exist; reads nothing."""
-    for key in ("train_path", "test_path", "image_root", "attributes_path", "classes_path"):
+    for key in PATHS:
         value = getattr(config, key)
         if config.needs_path and value is not None and not _is_there(config, key, value):
             raise UserError(f"data.{key}: no such file or folder: {value} (current folder: {Path.cwd()})")
 
 
 def _is_there(config: DataConfig, key: str, path: str) -> bool:
-    takes_patterns = config.name == "parquet" and key in ("train_path", "test_path")
+    takes_patterns = config.name in ("parquet", "embeddings") and key in ("train_path", "test_path")
     return Path(path).exists() or (takes_patterns and is_pattern(path) and len(fitting(Path(path))) > 0)
 
 
@@ -179,6 +189,10 @@ def _encode(train: Split, test: Split, config: DataConfig, skipped: tuple[str, .
 def _require_one_shape(train: Images, test: Images) -> None:
     if train.size is None or test.size is None:
         return
+    if not train.has_pixels and train.channels != test.channels:
+        raise UserError(
+            f"data: the training vectors have {train.channels} dimensions and the test vectors {test.channels}"
+        )
     if (train.channels, train.size) != (test.channels, test.size):
         raise UserError(
             f"data: the training images are {train.size[1]}x{train.size[0]} pixels and the test images "

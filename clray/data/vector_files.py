@@ -210,8 +210,13 @@ def open_parquet(path: Path, column: str | None = None) -> ParquetFile:
     return ParquetFile(str(path.resolve()), num_rows, dim, kind.value_type.bit_width // 8, name)
 
 
+def vector_columns(schema: pa.Schema) -> list[str]:
+    """The columns of a Parquet file that hold lists of floats."""
+    return [field.name for field in schema if _holds_floats(field.type)]
+
+
 def _column_of_vectors(path: Path, schema: pa.Schema, column: str | None) -> str:
-    candidates = [field.name for field in schema if _holds_floats(field.type)]
+    candidates = vector_columns(schema)
     if column is None and len(candidates) != 1:
         raise UserError(f"{path}: name the `column` of vectors; candidates: {_listed(candidates)}")
     name = column if column is not None else candidates[0]

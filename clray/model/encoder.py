@@ -13,6 +13,7 @@ from clray.config import Config
 from clray.config.sections import EncoderConfig
 from clray.errors import UserError
 from clray.model.heads import build_head
+from clray.model.perceptron import UnitScale, build_mlp
 from clray.user_code import import_named
 
 
@@ -65,13 +66,17 @@ def _of_user(name: str, num_channels: int) -> tuple[nn.Module, int]:
 
 
 def build_encoder(config: EncoderConfig, num_channels: int) -> tuple[nn.Module, int]:
-    """A module from float images [B, C, H, W] to h [B, dim], and dim.
+    """A module from float images [B, C, H, W] to h [B, dim], and dim; of vectors [B, C, 1, 1] where it takes these.
 
     Raises:
         UserError: a function of the user's that cannot be imported or returns something else.
     """
     if ":" in config.name:
         return _of_user(config.name, num_channels)
+    if config.name == "none":
+        return UnitScale(), num_channels
+    if config.name == "mlp":
+        return build_mlp(num_channels, config.hidden_dim)
     if config.name == "small_cnn":
         return _small_cnn(config.width, num_channels)
     if config.name == "vit_s16":
@@ -101,8 +106,13 @@ class ContrastiveModel(nn.Module):
         super().__init__()
         self.encoder, self.representation_dim = build_encoder(config.encoder, num_channels)
         self.classifies = config.objective.is_classification
-        self.head = nn.Identity() if self.classifies else build_head(config.head, self.representation_dim)
-        self.embedding_dim = self.representation_dim if self.classifies else config.head.embedding_dim
+        has_head = not self.classifies
+        if config.encoder.name == "none":
+            # The head is all there is to train, so its output is what was learned of the vectors: the representation.
+            self.encoder = nn.Sequential(self.encoder, build_head(config.head, self.representation_dim))
+            self.representation_dim, has_head = config.head.embedding_dim, False
+        self.head = build_head(config.head, self.representation_dim) if has_head else nn.Identity()
+        self.embedding_dim = config.head.embedding_dim if has_head else self.representation_dim
         self.second: nn.Module | None = None
         if self.classifies:
             self.second = nn.Linear(self.representation_dim, num_clusters)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from clray.config import Config
+from clray.data.augmentation import to_float
 from clray.data.loaders import ordered_batches
 from clray.data.samples import Dataset
 from clray.track.runs import RunLogger
@@ -36,6 +37,8 @@ def log_model(logger: RunLogger, folder: Path, config: Config, data: Dataset, *,
 def write_model(folder: Path, config: Config, data: Dataset) -> Path:
     """Write the run's best encoder in MLflow's format, with its signature: pixels in 0..1 to the representation h.
 
+    An encoder of embeddings takes vectors [B, dim].
+
     The program is torch's exported one, with a batch dimension of any size.
     """
     import mlflow.pytorch
@@ -44,7 +47,8 @@ def write_model(folder: Path, config: Config, data: Dataset) -> Path:
     best = folder / BEST_FILE
     model = load_model(read_checkpoint(best if best.exists() else folder), config).encoder.eval().float()
     pixels, _ = next(ordered_batches(data.test, np.arange(min(2, len(data.test))), batch_size=2, config=config.data))
-    example = (pixels.float() / 255).numpy()
+    floats = to_float(pixels)
+    example = (floats if data.test.images.has_pixels else floats.flatten(1)).numpy()
     with torch.no_grad():
         h = model(torch.from_numpy(example)).numpy()
     path = folder / MODEL_FOLDER

@@ -65,7 +65,7 @@ def export_encoder(checkpoint: Checkpoint, config: Config, path: Path) -> dict[s
         "num_channels": str(checkpoint["num_channels"]),
         "representation_dim": str(model.representation_dim),
         "image_size": json.dumps(config.data.image_size),
-        "pixels": "0..1, not normalised",
+        "pixels": "none: vectors of any scale" if config.data.name == "embeddings" else "0..1, not normalised",
         "objective": config.objective.model_dump_json(),
         "epoch": str(checkpoint["epoch"]),
     }
@@ -88,9 +88,8 @@ def embedded(
         UserError: images of other channels.
     """
     if images.images.channels != num_channels:
-        raise UserError(
-            f"data: the images have {images.images.channels} channels, the encoder was trained on {num_channels}"
-        )
+        what = "images have {} channels" if images.images.has_pixels else "vectors have {} dimensions"
+        raise UserError(f"data: the {what.format(images.images.channels)}, the encoder was trained on {num_channels}")
     device = default_device()
     batches = ordered_batches(images, np.arange(len(images)), batch_size=EMBEDDING_BATCH_SIZE, config=config)
     return (compute_features(model.to(device), [batch], device)[0 if layer == "h" else 1] for batch in batches)

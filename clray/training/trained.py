@@ -18,6 +18,7 @@ from clray.config.sections import DataConfig
 from clray.data.augmentation import to_float
 from clray.data.images.array import ArrayImages
 from clray.data.images.decode import PixelRules, decode_image
+from clray.data.images.vectors import VectorImages
 from clray.data.load import check_files, load_images, reading_of
 from clray.data.samples import Samples
 from clray.errors import UserError
@@ -48,20 +49,28 @@ class TrainedEncoder(nn.Module):
         self.representation_dim = model.representation_dim
         self.eval()
 
-    def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch dim"]:
-        """h of images in 0..1, as `transform` gives them."""
-        outputs: Outputs = self.model(images)
+    @property
+    def takes_vectors(self) -> bool:
+        """Whether it was trained on embeddings."""
+        return self.data.name == "embeddings"
+
+    def forward(self, images: Float[Tensor, "batch channels ..."]) -> Float[Tensor, "batch dim"]:
+        """h of images in 0..1, as `transform` gives them; of embeddings also as [batch, dim]."""
+        outputs: Outputs = self.model(images[:, :, None, None] if images.ndim == 2 else images)
         return outputs.h
 
     def transform(self, image: "Image.Image | np.ndarray | Path | str | bytes") -> Float[Tensor, "channels h w"]:
         """One image as the encoder saw its training images: decoded, resized, in 0..1, float32 [C, H, W].
 
         Args:
-            image: a Pillow image, its encoded bytes, its file, or pixels as uint8 [H, W] or [H, W, 3].
+            image: a Pillow image, its encoded bytes, its file, or pixels as uint8 [H, W] or [H, W, 3]; for an encoder
+                of embeddings a vector, floats [dim].
 
         Raises:
             UserError: it cannot be read, or has other channels than the encoder was trained on.
         """
+        if self.takes_vectors:
+            return _as_vectors(np.asarray(image)[None], self.num_channels)[0]
         return to_float(torch.tensor(_decode(image, PixelRules.of(self.data), self.num_channels)))
 
 
@@ -116,7 +125,8 @@ def embed(
 
     Args:
         encoder: from `load_encoder`.
-        data: a Parquet file or folder of them, a CSV, a folder of images, or pixels as uint8 [N, C, H, W].
+        data: a Parquet file or folder of them, a CSV, a folder of images, or pixels as uint8 [N, C, H, W]; for an
+            encoder of embeddings a `.npy` or Parquet file, or floats [N, dim].
         layer: the representation h, or the projection head's z.
 
     Raises:
@@ -126,7 +136,7 @@ def embed(
         raise UserError(f"layer: expected h or z; got {layer!r}")
     config = encoder.data
     if isinstance(data, np.ndarray):
-        images = _as_samples(data, encoder.num_channels)
+        images = (_vector_samples if encoder.takes_vectors else _as_samples)(data, encoder.num_channels)
     else:
         config = reading_of(config, Path(data))
         check_files(config)
@@ -141,6 +151,19 @@ def _as_samples(pixels: np.ndarray, num_channels: int) -> Samples:
         raise UserError(f"data: expected images as {wanted}; got {pixels.dtype} {list(pixels.shape)}")
     numbers = np.arange(len(pixels), dtype=np.int32)
     return Samples(ArrayImages(np.ascontiguousarray(pixels)), numbers, {}, tuple(map(str, numbers)))
+
+
+def _vector_samples(values: np.ndarray, dim: int) -> Samples:
+    vectors = _as_vectors(values, dim).flatten(1).numpy()
+    numbers = np.arange(len(vectors), dtype=np.int32)
+    images = VectorImages(vectors, np.arange(len(vectors)), (("array in memory", 0),))
+    return Samples(images, numbers, {}, tuple(map(str, numbers)))
+
+
+def _as_vectors(values: np.ndarray, dim: int) -> Float[Tensor, "batch dim 1 1"]:
+    if values.ndim != 2 or values.dtype.kind != "f" or values.shape[1] != dim or not len(values):
+        raise UserError(f"data: expected vectors as floats [N, {dim}]; got {values.dtype} {list(values.shape)}")
+    return torch.tensor(values.astype(np.float32))[:, :, None, None]
 
 
 def _decode(image: "Image.Image | np.ndarray | Path | str | bytes", rules: PixelRules, channels: int) -> np.ndarray:

@@ -8,7 +8,14 @@ from clray.config.rules import RULES, broken_rule
 from clray.errors import UserError
 
 PBT = {"sweep.scheduler": "pbt", "evaluate.every_epochs": 1}
+VECTORS = {"data.name": "embeddings", "data.train_path": "x.npy"}
 BROKEN: list[tuple[Mapping[str, Any], str]] = [
+    (
+        {**VECTORS, "encoder.name": "resnet18"},
+        "encoder.name=resnet18 takes images, and data.name=embeddings are vectors",
+    ),
+    ({"encoder.name": "mlp"}, "encoder.name=mlp takes vectors; data.name=digits are images"),
+    ({**VECTORS, "augmentation.name": "simclr"}, "augmentation.name must be features where data.name=embeddings"),
     ({"objective.name": "pcl", "clusters.source": "labels"}, "set clusters.source=kmeans (it is labels)"),
     ({"objective.name": "cluster-prediction", "clusters.source": "instance"}, "one class per image"),
     ({"objective.name": "cluster-prediction"}, "set recluster.warmup_epochs=0 (it is 1)"),

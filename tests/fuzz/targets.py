@@ -180,6 +180,32 @@ def data_config(name: str, path: Path, random: Random) -> Any:
     return parse_config({"data": data}).data
 
 
+def embeddings(random: Random, folder: Path) -> object:
+    generator = np.random.default_rng(random.randrange(2**32))
+    count, kind = random.choice((1, 4, 12)), random.choice((".npy", ".npy", ".parquet"))
+    values = generator.normal(size=(count, random.choice((1, 3)))) * random.choice((1, 1, 1e30, 1e300))
+    values[0] = random.choice((1, 1, 0, np.nan, np.inf))
+    labels = random.choice((np.arange(count) % 2, np.arange(count) % 2, np.array(["a", "b"] * 6)[:count], values))
+    buffer, beside = io.BytesIO(), io.BytesIO()
+    np.save(beside, labels)
+    if kind == ".npy":
+        np.save(buffer, values.astype(random.choice(("f4", "f2", "f8", ">f4", "i4"))))
+    else:
+        table = {
+            "x": values.tolist(),
+            "label": labels.tolist(),
+            "more": random.choice((values.tolist(), [None] * count)),
+        }
+        pq.write_table(pa.table(table), buffer, row_group_size=random.choice((1, 100)))
+    for name, content in ((f"x{kind}", buffer.getvalue()), ("t.npy", beside.getvalue())):
+        (folder / name).write_bytes(junk.damaged_bytes(random, content) if random.random() < 0.5 else content)
+    data: dict[str, Any] = {"name": "embeddings", "train_path": str(folder / random.choice((f"x{kind}", "", "*")))}
+    for key, value in (("labels_path", str(folder / "t.npy")), ("vector_column", "x"), ("on_bad_image", "skip")):
+        if random.random() < 0.5:
+            data[key] = value
+    return load_dataset(parse_config({"data": data}).data)
+
+
 def vectors(random: Random, folder: Path) -> object:
     generator = np.random.default_rng(random.randrange(2**32))
     shape = random.choice(((6, 3), (6, 3), (6, 3), (0, 3), (6, 0), (6,), (2, 3, 4), (1, 1), (20, 2)))
@@ -278,6 +304,7 @@ TARGETS: dict[str, tuple[Target, int]] = {
     "run names": (run_names, 600),
     "CSV": (csv_tables, 200),
     "Parquet": (parquet_tables, 200),
+    "embeddings": (embeddings, 300),
     "vectors": (vectors, 300),
     "checkpoints": (checkpoints, 150),
     "trees of classes": (trees, 400),

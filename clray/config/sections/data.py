@@ -8,6 +8,7 @@ from clray.config.sections.values import (
     Colour,
     Flag,
     Fraction,
+    Momentum,
     NonNegativeFloat,
     NonNegativeInt,
     Number,
@@ -28,10 +29,11 @@ class DataConfig(Section):
     """Which images, labels and attributes."""
 
     name: Literal[
-        "digits", "parquet", "csv", "cifar10", "cifar100", "fashion_mnist", "imagefolder", "zappos50k", "cub200",
-        "wider_attribute", "imagenet100",
+        "digits", "parquet", "csv", "embeddings", "cifar10", "cifar100", "fashion_mnist", "imagefolder", "zappos50k",
+        "cub200", "wider_attribute", "imagenet100",
     ] = "digits"  # fmt: skip
-    """`digits` is embedded (scikit-learn, 8x8). `parquet` and `csv` read the user's own tables; `cifar10`, `cifar100`,
+    """`digits` is embedded (scikit-learn, 8x8). `parquet` and `csv` read the user's own tables, `embeddings`
+    vectors of another model (`.npy` or Parquet) in the place of images; `cifar10`, `cifar100`,
     `fashion_mnist` and `imagefolder` come from torchvision; `zappos50k`, `cub200`, `wider_attribute` and `imagenet100`
     are read from the files as they are published."""
     train_path: Text | None = None
@@ -46,6 +48,10 @@ class DataConfig(Section):
     attributes_path: Text | None = None
     """For `imagefolder`: a CSV whose `path_column` names images below `train_path`, and whose other columns are their
     attributes."""
+    labels_path: Text | None = None
+    """For `embeddings` in `.npy`: a `.npy` of the training vectors' labels, whole numbers or text."""
+    test_labels_path: Text | None = None
+    """The same for the test vectors."""
     classes_path: Text | None = None
     """For `imagenet100`: another list of WordNet ids, one a line."""
     min_certainty: Annotated[int, Field(ge=1, le=4), Number] = 1
@@ -56,6 +62,8 @@ class DataConfig(Section):
     """Continuous attributes are cut into so many bins of equal frequency."""
     image_column: Text | None = None
     """Column of the encoded images in Parquet; by default `image`, `img`, or the only one that holds images."""
+    vector_column: Text | None = None
+    """Column of the vectors of `embeddings` in Parquet; by default the only one that holds lists of floats."""
     path_column: Text = "path"
     """Column of the images' files in a CSV."""
     label_column: Text | None = None
@@ -93,7 +101,7 @@ class DataConfig(Section):
 
     @property
     def needs_path(self) -> bool:
-        return self.name in ("parquet", "csv", "imagefolder", *PUBLISHED)
+        return self.name in ("parquet", "csv", "embeddings", "imagefolder", *PUBLISHED)
 
     @model_validator(mode="after")
     def _has_path(self) -> "DataConfig":
@@ -103,14 +111,24 @@ class DataConfig(Section):
             raise ValueError(f"test_path: data.name={self.name} holds its test images itself; leave data.test_path out")
         if self.attributes_path is not None and self.name != "imagefolder":
             raise ValueError(f"attributes_path belongs to data.name=imagefolder (it is {self.name})")
+        for key in ("labels_path", "test_labels_path", "vector_column"):
+            if getattr(self, key) is not None and self.name != "embeddings":
+                raise ValueError(f"{key} belongs to data.name=embeddings (it is {self.name})")
+        if self.name == "embeddings" and self.image_size is not None:
+            raise ValueError(f"image_size: data.name=embeddings are vectors, which have none; got {self.image_size}")
         return self
 
 
 class AugmentationConfig(Section):
-    """SimCLR's random views of an image."""
+    """Random views: SimCLR's of an image, or those of a vector."""
 
-    name: Literal["simclr", "digits"] = "simclr"
-    """`digits` leaves out flips and colour, which change what a digit is."""
+    name: Literal["simclr", "digits", "features"] = "simclr"
+    """`digits` leaves out flips and colour, which change what a digit is. `features`, the default for embeddings, adds
+    `noise` to a vector and drops some of its values."""
+    noise: NonNegativeFloat = 0.1
+    """Of `features`: deviation of the Gaussian noise, as a share of the root mean square of the vector's values."""
+    dropout: Momentum = 0.2
+    """Of `features`: share of a vector's values that are set to 0 at random."""
     min_crop_scale: Annotated[float, Field(gt=0, le=1), Number] = 0.4
     """Smallest area of a random crop, as a share of the image."""
     jitter_strength: NonNegativeFloat = 0.4

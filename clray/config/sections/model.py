@@ -16,7 +16,9 @@ from clray.config.sections.values import (
     or_own,
 )
 
-ENCODERS = ("small_cnn", "resnet18", "resnet34", "resnet50", "vit_s16")
+OF_VECTORS = ("mlp", "none")
+"""Encoders of embeddings."""
+ENCODERS = ("small_cnn", "resnet18", "resnet34", "resnet50", "vit_s16", *OF_VECTORS)
 
 
 class EncoderConfig(Section):
@@ -25,9 +27,12 @@ class EncoderConfig(Section):
     name: Annotated[Text, or_own(*ENCODERS)] = "small_cnn"
     """`small_cnn`, `resnet18`, `resnet34`, `resnet50`, `vit_s16`, or with `allow_user_modules` the user's own
     `module:function`, which is called with the number of channels and returns a module from images to h, and the
-    dimension of h."""
+    dimension of h. For `data.name: embeddings` it is `mlp`, a perceptron, or `none`: the head alone is trained then,
+    and its output is h."""
     width: PositiveInt = 32
     """Channels of the first layer of `small_cnn`."""
+    hidden_dim: PositiveInt = 512
+    """Of `mlp`: units of its hidden layer, and dimension of h."""
     small_image_stem: Flag = True
     """For ResNets: a 3x3 first convolution without pooling, as usual for images up to 64 pixels."""
     image_size: Annotated[int, Field(ge=16, le=16384, multiple_of=16), Number] = 224

@@ -33,6 +33,10 @@ class ArrayImages:
         return True
 
     @property
+    def has_pixels(self) -> bool:
+        return True
+
+    @property
     def is_sequential(self) -> bool:
         return False
 

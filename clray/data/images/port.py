@@ -14,7 +14,7 @@ from clray.config.sections import DataConfig
 from clray.errors import UserError
 
 Batch = tuple[Tensor, Tensor]
-"""Images, uint8 [B, C, H, W], and their dataset indices, int64 [B]."""
+"""Images, uint8 [B, C, H, W], or vectors, float32 [B, dim, 1, 1]; and their dataset indices, int64 [B]."""
 OnCount = Callable[[int], None]
 """Hears of how many images were looked at."""
 JPEG_QUALITY = 95
@@ -35,7 +35,7 @@ class Ready:
 
 
 class Images(Protocol):
-    """N images of uint8 pixels: an array, encoded in memory or in files, or streamed from row groups."""
+    """N images of uint8 pixels: an array, encoded in memory or in files, or streamed; or vectors in their place."""
 
     @property
     def channels(self) -> int:
@@ -55,6 +55,11 @@ class Images(Protocol):
     @property
     def is_sequential(self) -> bool:
         """Whether images far apart cannot be had at once, as they are read in runs."""
+        ...
+
+    @property
+    def has_pixels(self) -> bool:
+        """Whether these are images, and no vectors in their place, which are float32 [N, dim, 1, 1]."""
         ...
 
     def __len__(self) -> int: ...
@@ -126,6 +131,10 @@ class DecodedLater:
     @property
     def is_decoded(self) -> bool:
         return False
+
+    @property
+    def has_pixels(self) -> bool:
+        return True
 
 
 def require_image_size(config: DataConfig) -> None:

@@ -33,7 +33,7 @@ def image_column(files: list[Path], schemas: list[pa.Schema], wanted: str | None
     usual = [name for name in IMAGE_NAMES if name in present]
     if usual:
         return usual[0]
-    found = [name for name in present if any(_may_hold_images(schema, name) for schema in schemas)]
+    found = image_columns(schemas)
     if len(found) == 1:
         return found[0]
     which = f"several may hold images: {', '.join(found)}" if found else "none holds encoded images"
@@ -41,6 +41,12 @@ def image_column(files: list[Path], schemas: list[pa.Schema], wanted: str | None
         f"{files[0]}: no column 'image', and {which}; the table has: {', '.join(present)}. Name the column of the "
         "images with data.image_column"
     )
+
+
+def image_columns(schemas: list[pa.Schema]) -> list[str]:
+    """The columns that may hold encoded images."""
+    present: list[str] = list(dict.fromkeys(name for schema in schemas for name in schema.names))
+    return [name for name in present if any(_may_hold_images(schema, name) for schema in schemas)]
 
 
 def label_column(schemas: list[pa.Schema], wanted: str | None) -> str | None:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow.dataset import dataset
@@ -235,3 +236,33 @@ def _require_small_groups(groups: tuple[RowGroup, ...], config: DataConfig) -> N
             f"data.shuffle_row_groups={config.shuffle_row_groups} of them exceed data.memory_limit_mib="
             f"{config.memory_limit_mib}; write smaller row groups, or change either number"
         )
+
+
+def read_known(
+    path: Path, files: list[Path], config: DataConfig, *, num_rows: int
+) -> tuple[pd.Series | None, dict[str, pd.Series], tuple[str, ...]]:
+    """What is known of the rows besides what they hold: labels (None where there are none), attributes, and notes."""
+    schemas = [_schema(file) for file in files]
+    label_column = hub_columns.label_column(schemas, config.label_column)
+    for file, schema in zip(files, schemas, strict=True):
+        if label_column is not None:
+            require_columns(file, schema.names, {label_column})
+            _require_one_value(file, schema.field(label_column))
+    names, notes = _described(schemas, keep=label_column)
+    vectors = {name for schema in schemas for name in names if _holds_vectors(schema, name)}
+    names = [name for name in names if name not in vectors]
+    if not names:
+        return None, {}, tuple(notes)
+    table, missing_notes = _read_plain(path, files, schemas, names)
+    if table.num_rows != num_rows:
+        raise UserError(f"{path}: changed while it was read")
+    with _readable(path):
+        columns = {name: from_arrow(table[name]) for name in names}
+    labels = None if label_column is None else columns.pop(label_column)
+    return labels, columns, (*notes, *missing_notes)
+
+
+def _holds_vectors(schema: pa.Schema, name: str) -> bool:
+    """Whether a column holds lists of floats, which are vectors and no attribute."""
+    kind = plain_type(schema.field(name).type) if name in schema.names else None
+    return kind is not None and pa.types.is_large_list(kind) and bool(pa.types.is_floating(kind.value_type))

@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 from clray.config.sections import PUBLISHED, DataConfig
 from clray.data.images.array import ArrayImages
 from clray.data.readers.csv_tables import read_csv
+from clray.data.readers.embeddings import ENDINGS, read_embeddings
 from clray.data.readers.folders import as_files, has_test_folder, read_folder
 from clray.data.readers.parquet_tables import read_parquet
 from clray.data.readers.places import SplitName
@@ -107,6 +108,7 @@ def _read_published(config: DataConfig) -> tuple[Split, Split | None]:
 READERS: dict[str, Reader] = {
     "digits": _read_digits,
     "parquet": _in_shards(read_parquet, PARQUET),
+    "embeddings": _in_shards(read_embeddings, ENDINGS),
     "csv": _read_csv,
     "cifar10": _read_torchvision,
     "cifar100": _read_torchvision,

@@ -53,3 +53,8 @@ def labelled(split: Split, config: DataConfig) -> Split:
     )
     kept = split.select(np.flatnonzero(~is_missing))
     return replace(kept, skipped=(*split.skipped, *reasons))
+
+
+def no_labels(num_samples: int) -> pd.Series:
+    """The labels of samples of which none has one."""
+    return pd.Series([None] * num_samples, dtype=object)
