@@ -275,6 +275,9 @@ def _load(config: Config, observer: Observer) -> "Dataset":
     from clray.data.validation import with_validation
     from clray.track.mlflow import check_server, store_uri
 
+    if config.evaluate.ignored:
+        keys = " and ".join(config.evaluate.ignored)
+        observer.note(f"{keys}: ignored, as the linear probe is solved to its optimum; leave it out")
     check_server(store_uri(config.tracking, Path(config.output)))
     check_files(config.data)
     data = with_validation(load_dataset(config.data), config.data)

@@ -27,7 +27,7 @@ TINY = {
     "encoder": {"name": "small_cnn", "width": 4},
     "head": {"hidden_dim": 16, "embedding_dim": 8},
     "train": {"num_epochs": 3, "global_batch_size": 32, "cpus_per_worker": 0.5},
-    "evaluate": {"probe_epochs": 3, "num_neighbors": 5},
+    "evaluate": {"num_neighbors": 5},
     # Drawing and writing models takes longer than such a run; tests of these ask for them.
     "tracking": {"pictures": "none", "models": "none"},
 }

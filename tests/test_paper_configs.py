@@ -30,7 +30,6 @@ SMALL = {
     "train.warmup_epochs": 0,
     "train.global_batch_size": 2,
     "train.gpus_per_worker": 0,
-    "evaluate.probe_epochs": 1,
     "evaluate.num_neighbors": 1,
     "clusters.num_clusters": 2,
     "clusters.num_attributes": 3,

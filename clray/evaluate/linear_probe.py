@@ -1,61 +1,146 @@
-"""Linear probe: accuracy of a linear classifier trained on frozen representations."""
+"""Linear probe: what a linear classifier of frozen representations gets right, at its optimum."""
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from torch.nn import functional as F
+from jaxtyping import Float
+from torch import Tensor
 
-from clray.config.sections import EvaluateConfig
+from clray.evaluate.labelled import Labelled, choose_labelled
+from clray.evaluate.logistic import Classes, Flags, Targets, mean_loss, minimize, with_ones
+from clray.evaluate.measures import class_measures, flag_measures
+
+GRID = torch.logspace(1, -6, 15)
+"""Strengths of the L2 penalty, in units of the loss per sample: half a decade apart."""
+PIECE = 3
+"""So many are solved at once, the strong ones first; weaker ones only where the best so far is the weakest."""
+HELD_OUT = 0.2
+"""Share of the training samples that choose the strength where there are no validation samples."""
+MOMENT_ROWS = 1 << 14
+"""Samples that are held in float64 at once."""
+Figures = dict[str, float]
 
 
-def linear_probe_accuracy(
-    train_h: Float[np.ndarray, "n dim"],
-    train_labels: Int[np.ndarray, " n"],
-    test_h: Float[np.ndarray, "m dim"],
-    test_labels: Int[np.ndarray, " m"],
-    *,
-    num_classes: int,
-    config: EvaluateConfig,
-    seed: int,
-    device: torch.device,
-) -> float:
-    """Share of the test samples that a linear classifier of the frozen h gets right.
+class LinearProbe:
+    """A linear classifier of the frozen representation, for one or more budgets of labels.
 
-    Trained by SGD (momentum 0.9, cosine from `probe_learning_rate` to 0) on representations standardised with the
-    training mean and deviation, on `labels_per_class` samples of each class where that is set. The authors train the
-    same classifier for 100 epochs at learning rate 0.3 and batch 128, without standardising.
+    Multinomial logistic regression, or for several labels a sample one binary regression each. Representations are
+    standardised with the mean and deviation of all training samples. The strength of the L2 penalty is the one of the
+    highest accuracy on the validation samples, and among equals of the lowest loss there. Without validation samples a
+    fifth of the training samples choose it, and the classifier is then solved on all that the budget has.
     """
-    generator = torch.Generator().manual_seed(seed)
-    chosen = choose_labelled(train_labels, config.labels_per_class, seed)
-    x = torch.from_numpy(train_h[chosen]).to(device)
-    mean, deviation = x.mean(0), x.std(0, correction=0).clamp(min=1e-6)
-    x = (x - mean) / deviation
-    y = torch.from_numpy(train_labels[chosen].astype(np.int64)).to(device)
 
-    classifier = torch.nn.Linear(x.shape[1], num_classes).to(device)
-    torch.nn.init.zeros_(classifier.weight)
-    torch.nn.init.zeros_(classifier.bias)
-    optimizer = torch.optim.SGD(classifier.parameters(), lr=config.probe_learning_rate, momentum=0.9)
-    batches_per_epoch = -(-len(x) // config.probe_batch_size)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.probe_epochs * batches_per_epoch)
-    for _ in range(config.probe_epochs):
-        order = torch.randperm(len(x), generator=generator).to(device)
-        for batch in order.split(config.probe_batch_size):
-            optimizer.zero_grad()
-            F.cross_entropy(classifier(x[batch]), y[batch]).backward()
-            optimizer.step()
-            schedule.step()
+    def __init__(
+        self,
+        train: Labelled,
+        validation: Labelled | None,
+        *,
+        num_classes: int,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        """
+        Args:
+            train: at least two samples.
+            num_classes: of one class a sample; not looked at for several labels a sample.
+            seed: of the draws of labels.
+        """
+        self.train, self.num_classes, self.seed, self.device = train, num_classes, seed, device
+        self.mean, self.scale = (each.to(device) for each in _standard(train.h))
+        self.x, self.labels = self._on_device(train)
+        rows = np.random.default_rng(seed).permutation(len(train))
+        num_held = 0 if validation is not None else max(1, int(HELD_OUT * len(train)))
+        self.held, self.free = np.sort(rows[:num_held]), np.sort(rows[num_held:])
+        self.is_refitted = validation is None
+        self.choosing = self._rows(self.held) if validation is None else self._on_device(validation)
 
-    with torch.no_grad():
-        test_x = (torch.from_numpy(test_h).to(device) - mean) / deviation
-        predicted = classifier(test_x).argmax(1).cpu().numpy()
-    return float(np.mean(predicted == test_labels))
+    def measure(
+        self, parts: Mapping[str, Labelled], *, budgets: Sequence[int | None] = (None,), num_draws: int = 1
+    ) -> dict[str, Figures]:
+        """Figures of each part, by name.
+
+        `linear_accuracy`, `linear_balanced_accuracy` and so on are those of the largest budget, their mean over its
+        draws. `linear_accuracy_5_per_class` and `linear_accuracy_5_per_class_spread` are the mean and the sample
+        standard deviation of a budget of 5.
+
+        Args:
+            budgets: labels of each class, None for all.
+            num_draws: of the samples of a budget; all labels are one draw.
+        """
+        inputs = {name: self._on_device(part) for name, part in parts.items()}
+        found: dict[str, Figures] = {name: {} for name in parts}
+        for budget in sorted(budgets, key=lambda each: np.inf if each is None else each):
+            count = 1 if budget is None else num_draws
+            solved = [self._solve(budget, self.seed + draw) for draw in range(count)]
+            for name, (x, labels) in inputs.items():
+                draws = [self._measures(x @ each, labels) for each in solved]
+                found[name] |= _summary(budget, draws)
+        return found
+
+    def _solve(self, budget: int | None, seed: int) -> Float[Tensor, "dim1 outputs"]:
+        """The weights at the strength that was chosen."""
+        rows = self.free[choose_labelled(self.train.labels[self.free], budget, seed)]
+        x, labels = self._rows(rows)
+        targets, start = self._targets(labels), None
+        found: list[tuple[tuple[float, float], float, Tensor]] = []
+        best = 0
+        for strengths in GRID.to(self.device).split(PIECE):
+            weights = minimize(x, targets, strengths, start)
+            found += zip(self._scores(weights), strengths.tolist(), weights, strict=True)
+            best = max(range(len(found)), key=lambda number: found[number][0])
+            if best < len(found) - 1:
+                break
+            start = weights[-1:].expand(len(strengths), -1, -1)
+        _, l2, chosen = found[best]
+        if self.is_refitted and budget is None:
+            chosen = minimize(self.x, self._targets(self.labels), torch.tensor([l2]).to(x), chosen[None])[0]
+        return chosen
+
+    def _scores(self, weights: Float[Tensor, "lanes dim1 outputs"]) -> list[tuple[float, float]]:
+        """How good each is for the samples that choose: its first figure, and less its loss."""
+        x, labels = self.choosing
+        losses = mean_loss(x, self._targets(labels), weights).tolist()
+        figures = (next(iter(self._measures(x @ each, labels).values()), 0.0) for each in weights)
+        return [(figure, -loss) for figure, loss in zip(figures, losses, strict=True)]
+
+    def _measures(self, scores: Tensor, labels: Tensor) -> Figures:
+        return flag_measures(scores, labels) if labels.ndim == 2 else class_measures(scores, labels)
+
+    def _targets(self, labels: Tensor) -> Targets:
+        return Flags(labels) if labels.ndim == 2 else Classes(labels, self.num_classes)
+
+    def _rows(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        if len(rows) == len(self.train):
+            return self.x, self.labels
+        chosen = torch.from_numpy(rows).to(self.device)
+        return self.x[chosen], self.labels[chosen]
+
+    def _on_device(self, part: Labelled) -> tuple[Tensor, Tensor]:
+        """Standardised representations with a column of ones, and labels."""
+        x = with_ones(torch.from_numpy(part.h).to(self.device))
+        x[:, :-1].sub_(self.mean).mul_(self.scale)
+        return x, torch.from_numpy(part.labels.astype(np.int64)).to(self.device)
 
 
-def choose_labelled(labels: Int[np.ndarray, " n"], labels_per_class: int | None, seed: int) -> Int[np.ndarray, " m"]:
-    """Rows of up to `labels_per_class` random samples of each class, in row order; all rows for None."""
-    if labels_per_class is None:
-        return np.arange(len(labels))
-    order = np.random.default_rng(seed).permutation(len(labels))
-    chosen = [order[labels[order] == label][:labels_per_class] for label in np.unique(labels)]
-    return np.sort(np.concatenate(chosen))
+def _standard(h: Float[np.ndarray, "n dim"]) -> tuple[Float[Tensor, " dim"], Float[Tensor, " dim"]]:
+    """The mean of each dimension, and one over its deviation; 0 where it is the same in all samples up to rounding."""
+    pieces = [torch.from_numpy(h[first : first + MOMENT_ROWS]) for first in range(0, len(h), MOMENT_ROWS)]
+    mean = torch.stack([piece.double().sum(0) for piece in pieces]).sum(0) / len(h)
+    variance = torch.stack([(piece.double() - mean).square().sum(0) for piece in pieces]).sum(0) / len(h)
+    is_constant = variance.sqrt() <= 1e-6 * mean.abs()
+    return mean.float(), torch.where(is_constant, 0, variance.rsqrt()).float()
+
+
+def _summary(budget: int | None, draws: list[Figures]) -> Figures:
+    names = draws[0].keys()
+    means = {f"linear_{name}": fmean(each[name] for each in draws) for name in names}
+    if budget is None or not names:
+        return means
+    name = next(iter(names))
+    of_budget = f"linear_{name}_{budget}_per_class"
+    means[of_budget] = means[f"linear_{name}"]
+    if len(draws) > 1:
+        means[f"{of_budget}_spread"] = stdev(each[name] for each in draws)
+    return means

@@ -11,15 +11,16 @@ from clray.config import Config
 from clray.data.loaders import ordered_batches, shard_indices
 from clray.data.samples import Dataset, Samples
 from clray.errors import TrainingError
-from clray.evaluate.linear_probe import linear_probe_accuracy
-from clray.evaluate.nearest_neighbors import nearest_neighbor_accuracy
+from clray.evaluate.labelled import Labelled
+from clray.evaluate.linear_probe import LinearProbe
+from clray.evaluate.nearest_neighbors import nearest_neighbor_measures
 from clray.model.encoder import ContrastiveModel
 from clray.model.features import EMBEDDING_BATCH_SIZE, compute_features
 from clray.seeding import derive_seed
 from clray.training.checkpoint import Checkpoint
 from clray.training.export import load_model
 from clray.training.metrics import Metrics
-from clray.training.workers.port import Session, gather
+from clray.training.workers.port import Session, agree, from_first, gather_on_first
 from clray.training.workers.process import LocalSession, default_device
 
 
@@ -29,31 +30,57 @@ def evaluate(
     """Linear-probe and nearest-neighbour accuracy of the representation h; every rank must call it.
 
     `eval/...` is measured on the validation images, and chooses; `test/...` on the test images, which are embedded
-    `with_test` alone, for a run that ends. Without validation images both are measured on the test images.
+    `with_test` alone, for a run that ends. Without validation images both are measured on the test images. What the
+    labels do not tell is left out.
+
+    Each worker embeds its own images; the rows go to rank 0, which measures while the others wait.
     """
     start = time.perf_counter()
-    parts = {} if data.validation is None else {"eval": data.validation}
-    if with_test or not parts:
+    parts = {"train": data.train} | ({} if data.validation is None else {"eval": data.validation})
+    if with_test or data.validation is None:
         parts["test"] = data.test
-    train_h, *others = (_representations(config, model, images, session) for images in (data.train, *parts.values()))
-    if not all(np.isfinite(h).all() for h in (train_h, *others)):
-        raise TrainingError("the representation holds NaN or infinity; lower train.learning_rate")
-    found = {}
-    for (name, images), h in zip(parts.items(), others, strict=True):
-        splits = (train_h, data.train.labels, h, images.labels)
-        found[f"{name}/linear_accuracy"] = linear_probe_accuracy(
-            *splits,
-            num_classes=data.num_classes,
-            config=config.evaluate,
-            seed=derive_seed(config.seed, "probe") % 2**32,
-            device=session.device,
+    h = {name: _on_first(config, model, images, session) for name, images in parts.items()}
+
+    def measure() -> Metrics:
+        labelled = {name: _labelled(rows, parts[name].labels) for name, rows in h.items() if rows is not None}
+        return _measure(config, labelled, data.num_classes, session.device)
+
+    found = from_first(measure, session.world_size)
+    if data.validation is None:
+        found |= {name.replace("test/", "eval/", 1): value for name, value in found.items()}
+    shown = ("eval/", "test/") if with_test else ("eval/",)
+    metrics = {name: value for name, value in found.items() if name.startswith(shown)}
+    return {**metrics, "eval/seconds": time.perf_counter() - start}
+
+
+def _measure(config: Config, parts: dict[str, Labelled], num_classes: int, device: torch.device) -> Metrics:
+    """Of all parts but the training images, by `part/name`; none where there is nothing to learn or to measure."""
+    train = parts["train"]
+    measured = {name: part for name, part in parts.items() if name != "train" and len(part)}
+    if not measured or not train.has_classes:
+        return {}
+    probe = LinearProbe(
+        train,
+        measured.get("eval"),
+        num_classes=num_classes,
+        seed=derive_seed(config.seed, "probe") % 2**32,
+        device=device,
+    )
+    settings = config.evaluate
+    linear = probe.measure(measured, budgets=settings.budgets, num_draws=settings.label_draws)
+    found = Metrics()
+    for name, part in measured.items():
+        by_neighbors = nearest_neighbor_measures(
+            train, part, num_classes=num_classes, num_neighbors=settings.num_neighbors, device=device
         )
-        found[f"{name}/knn_accuracy"] = nearest_neighbor_accuracy(
-            *splits, num_neighbors=config.evaluate.num_neighbors
-        )  # fmt: skip
-    chosen_by = {f"eval/{name}": found[f"{next(iter(parts))}/{name}"] for name in ("linear_accuracy", "knn_accuracy")}
-    reported = {name: value for name, value in found.items() if with_test and name.startswith("test/")}
-    return {**chosen_by, **reported, "eval/seconds": time.perf_counter() - start}
+        found |= {f"{name}/{key}": value for key, value in (linear[name] | by_neighbors).items()}
+    return found
+
+
+def _labelled(h: np.ndarray, labels: np.ndarray) -> Labelled:
+    """The rows of the images that have a label."""
+    known = labels >= 0 if labels.ndim == 1 else (labels >= 0).any(1)
+    return Labelled(h, labels) if known.all() else Labelled(h[known], labels[known])
 
 
 def evaluate_checkpoint(checkpoint: Checkpoint, config: Config, data: Dataset) -> Metrics:
@@ -79,8 +106,12 @@ def evaluate_untrained(config: Config, data: Dataset) -> Metrics:
     return evaluate(config, model.to(session.device), data, session, with_test=True)
 
 
-def _representations(config: Config, model: ContrastiveModel, images: Samples, session: Session) -> np.ndarray:
-    """h of all images in dataset order, each computed by one worker."""
+def _on_first(config: Config, model: ContrastiveModel, images: Samples, session: Session) -> np.ndarray | None:
+    """h of all images in dataset order on rank 0, None on the others; each image is embedded by one worker.
+
+    Raises:
+        TrainingError: on all ranks, where one of them has met NaN or infinity.
+    """
     shards = shard_indices(images, session.world_size)
     own = shards[session.rank]
     if len(own):
@@ -88,7 +119,14 @@ def _representations(config: Config, model: ContrastiveModel, images: Samples, s
         h, _ = compute_features(model, batches, session.device)
     else:
         h = np.empty((0, model.representation_dim), np.float32)
+    if not agree(bool(np.isfinite(h).all()), session):
+        raise TrainingError("the representation holds NaN or infinity; lower train.learning_rate")
+    parts = gather_on_first(h, session.world_size)
+    if parts is None:
+        return None
+    if len(parts) == 1 and np.array_equal(own, np.arange(len(images))):
+        return h
     result = np.empty((len(images), h.shape[1]), np.float32)
-    for indices, part in zip(shards, gather(h, session.world_size), strict=True):
+    for indices, part in zip(shards, parts, strict=True):
         result[indices] = part
     return result

@@ -183,7 +183,6 @@ def cifar10_embeddings(data: Path) -> tuple[np.ndarray, np.ndarray]:
                 "learning_rate": 1e-3,
                 "optimizer": "adamw",
             },
-            "evaluate": {"probe_epochs": 1},
         }
     )
     with tempfile.TemporaryDirectory() as folder:

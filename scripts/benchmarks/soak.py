@@ -37,7 +37,6 @@ SWEEP: dict[str, Any] = {
     "clusters": {"source": "kmeans"},
     "encoder": {"width": 8},
     "train": {"num_epochs": NUM_EPOCHS, "global_batch_size": 64, "cpus_per_worker": 0.5, "checkpoint_every_epochs": 1},
-    "evaluate": {"probe_epochs": 10},
     "sweep": {"max_failures": 20},
     "tracking": {"pictures": "none", "models": "none", "wait_seconds": 120},
     "search_space": {

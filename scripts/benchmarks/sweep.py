@@ -43,7 +43,7 @@ def cifar_config(train: Path, test: Path, epochs: int, images: int) -> dict[str,
         "train": {
             "num_epochs": epochs, "global_batch_size": 128, "cpus_per_worker": 0.9, "checkpoint_every_epochs": epochs,
         },
-        "evaluate": {"every_epochs": 1, "probe_epochs": 20},
+        "evaluate": {"every_epochs": 1},
         "tracking": {"pictures": "none", "models": "none"},
         "search_space": {key: {"grid_search": values} for key, values in POINTS.items()},
     }  # fmt: skip
@@ -162,7 +162,6 @@ def tiny_config(trials: int) -> dict[str, Any]:
         "clusters": {"source": "labels"},
         "encoder": {"width": 8},
         "train": {"num_epochs": 1, "global_batch_size": 32, "cpus_per_worker": 0.9},
-        "evaluate": {"probe_epochs": 5},
         "tracking": {"pictures": "none", "models": "none"},
         "search_space": {"seed": {"grid_search": list(range(trials))}},
     }

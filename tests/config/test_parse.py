@@ -104,3 +104,24 @@ def test_one_word_changes_objective_and_clusters(name: str, source: str) -> None
     config = parse_config({"clusters": {"source": "kmeans", "granularities": [9, 3]}, "objective": {"name": name}})
     assert config.clusters.source == source
     assert override(Config(), {"objective.name": name}).clusters.source == source
+
+
+def test_keys_of_the_former_probe_are_read_and_named_as_ignored() -> None:
+    config = parse_config({"evaluate": {"probe_epochs": 50, "probe_batch_size": 128, "labels_per_class": 5}})
+    assert config.evaluate.ignored == ("evaluate.probe_epochs", "evaluate.probe_batch_size")
+    assert parse_config(config.model_dump(mode="json")).evaluate.ignored == ()
+    assert "probe" not in dump_yaml(config)
+
+
+@pytest.mark.parametrize(
+    ("given", "budgets"),
+    [(None, (None,)), (5, (5,)), (["all"], (None,)), ([1, 10, "all", 1], (1, 10, None))],
+)
+def test_label_budgets_are_a_number_or_a_list(given: object, budgets: tuple[int | None, ...]) -> None:
+    assert parse_config({"evaluate": {"labels_per_class": given}}).evaluate.budgets == budgets
+
+
+@pytest.mark.parametrize("given", [0, [], [0], "all", ["some"], [1.5]])
+def test_other_label_budgets_are_refused(given: object) -> None:
+    with pytest.raises(UserError, match="labels_per_class"):
+        parse_config({"evaluate": {"labels_per_class": given}})

@@ -1,30 +1,107 @@
+"""What the probe reports, against scikit-learn's logistic regression with the same strengths to choose from."""
+
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegressionCV
+from sklearn.model_selection import PredefinedSplit
+from sklearn.preprocessing import StandardScaler
 
-from clray.config.sections import EvaluateConfig
-from clray.evaluate.linear_probe import choose_labelled, linear_probe_accuracy
+from clray.evaluate.labelled import Labelled, choose_labelled
+from clray.evaluate.linear_probe import GRID, LinearProbe
 
 CPU = torch.device("cpu")
 
 
-def test_comes_close_to_logistic_regression_on_the_pixels_of_digits() -> None:
+def probe(train: Labelled, validation: Labelled | None, num_classes: int) -> LinearProbe:
+    return LinearProbe(train, validation, num_classes=num_classes, seed=0, device=CPU)
+
+
+def representations(num_train: int, dim: int, *, num_classes: int = 10) -> list[Labelled]:
+    """Training, validation and test samples of overlapping classes, rectified as those of an encoder are."""
+    rng = np.random.default_rng(dim)
+    sizes = (num_train, 1500, 4000)
+    labels = rng.integers(0, num_classes, sum(sizes))
+    signal = rng.normal(size=(num_classes, dim))[labels] * 0.3 + rng.normal(size=(sum(sizes), dim))
+    mixed = (signal * np.geomspace(1, 0.05, dim)) @ rng.normal(size=(dim, dim)) / np.sqrt(dim)
+    h = np.maximum(mixed, 0).astype(np.float32)
+    ends = np.cumsum(sizes)
+    return [Labelled(h[a:b], labels[a:b]) for a, b in zip((0, *ends[:-1]), ends, strict=True)]
+
+
+def scikit_learn(train: Labelled, validation: Labelled, test: Labelled) -> float:
+    """Test accuracy of what LogisticRegressionCV finds, which chooses by the same validation samples."""
+    scaler = StandardScaler().fit(train.h)
+    fold = np.repeat([-1, 0], [len(train), len(validation)])
+    model = LogisticRegressionCV(
+        Cs=1 / (len(train) * GRID.numpy().astype(np.float64)), cv=PredefinedSplit(fold), refit=False, max_iter=3000,
+        l1_ratios=(0,), use_legacy_attributes=False, scoring="accuracy",
+    )  # fmt: skip
+    model.fit(scaler.transform(np.vstack([train.h, validation.h])), np.concatenate([train.labels, validation.labels]))
+    return float(model.score(scaler.transform(test.h), test.labels))
+
+
+def test_agrees_with_logistic_regression_of_scikit_learn() -> None:
+    train, validation, test = representations(500, 64)
+    found = probe(train, validation, 10).measure({"test": test})["test"]
+    assert found["linear_accuracy"] == pytest.approx(scikit_learn(train, validation, test), abs=0.003)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("num_train", "dim"), [(500, 512), (500, 2048), (5000, 64), (5000, 512), (50_000, 64)])
+def test_agrees_with_scikit_learn_on_larger_ones(num_train: int, dim: int) -> None:
+    train, validation, test = representations(num_train, dim)
+    found = probe(train, validation, 10).measure({"test": test})["test"]
+    assert found["linear_accuracy"] == pytest.approx(scikit_learn(train, validation, test), abs=0.003)
+
+
+def digits(*, num_validation: int) -> list[Labelled]:
     x, y = load_digits(return_X_y=True)
-    x, y = x.astype(np.float32), y.astype(np.int64)
-    splits = (x[:1200], y[:1200], x[1200:], y[1200:])
-    found = linear_probe_accuracy(*splits, num_classes=10, config=EvaluateConfig(probe_epochs=50), seed=0, device=CPU)
-    reference = LogisticRegression(max_iter=2000).fit(x[:1200] / 16, y[:1200]).score(x[1200:] / 16, y[1200:])
-    assert found == pytest.approx(reference, abs=0.03)
+    h = x.astype(np.float32)
+    ends = (600, 600 + num_validation, 600 + num_validation + 400)
+    return [Labelled(h[a:b], y[a:b]) for a, b in zip((0, *ends[:-1]), ends, strict=True)]
+
+
+def test_without_validation_samples_the_strength_is_chosen_among_the_training_samples() -> None:
+    train, _, test = digits(num_validation=400)
+    found = probe(train, None, 10).measure({"test": test})["test"]
+    assert found["linear_accuracy"] > 0.93
+
+
+def test_budgets_of_labels_are_measured_in_one_pass() -> None:
+    train, validation, test = digits(num_validation=400)
+    found = probe(train, validation, 10).measure({"test": test}, budgets=(5, None, 1), num_draws=3)["test"]
+    one, five, most = (
+        found[name]
+        for name in ("linear_accuracy_1_per_class", "linear_accuracy_5_per_class", "linear_accuracy")
+    )  # fmt: skip
+    assert one + 0.1 < five < most - 0.05
+    assert 0 < found["linear_accuracy_5_per_class_spread"] < found["linear_accuracy_1_per_class_spread"] < 0.1
+    alone = probe(train, validation, 10).measure({"test": test}, budgets=(5,), num_draws=3)["test"]
+    assert alone["linear_accuracy"] == pytest.approx(five)
+    single = probe(train, validation, 10).measure({"test": test}, budgets=(5,), num_draws=1)["test"]
+    assert "linear_accuracy_5_per_class_spread" not in single
+
+
+def test_the_budget_limits_the_labels_and_not_the_scale() -> None:
+    """Only the labels drawn are looked at: those of the others may be anything."""
+    train, validation, _ = digits(num_validation=400)
+    chosen = choose_labelled(train.labels, 3, seed=0)
+    others = np.setdiff1d(np.arange(len(train)), chosen)
+    wrong = train.labels.copy()
+    kept = probe(Labelled(train.h, wrong), validation, 10)
+    before = kept._solve(3, 0)
+    kept.labels[torch.from_numpy(others)] = 0
+    torch.testing.assert_close(kept._solve(3, 0), before)
 
 
 def test_noise_cannot_be_told_apart() -> None:
     rng = np.random.default_rng(0)
-    h, labels = rng.normal(size=(600, 4)).astype(np.float32), rng.integers(0, 4, 600)
-    splits = (h[:300], labels[:300], h[300:], labels[300:])
-    accuracy = linear_probe_accuracy(*splits, num_classes=4, config=EvaluateConfig(), seed=0, device=CPU)
-    assert 0.1 < accuracy < 0.45
+    h, labels = rng.normal(size=(900, 4)).astype(np.float32), rng.integers(0, 4, 900)
+    train, validation, test = (Labelled(h[part], labels[part]) for part in np.split(np.arange(900), 3))
+    found = probe(train, validation, 4).measure({"test": test})["test"]
+    assert 0.1 < found["linear_accuracy"] < 0.4
 
 
 def test_few_labels_take_as_many_of_each_class() -> None:
@@ -33,19 +110,36 @@ def test_few_labels_take_as_many_of_each_class() -> None:
     assert np.bincount(labels[chosen]).tolist() == [5, 5, 5, 2]
     assert len(set(chosen)) == len(chosen)
     assert len(choose_labelled(labels, None, seed=0)) == len(labels)
+    flags = np.eye(3, dtype=np.int64)[np.repeat(np.arange(3), 20)]
+    assert flags[choose_labelled(flags, 4, seed=0)].sum(0).tolist() == [4, 4, 4]
 
 
-def test_test_samples_are_scaled_by_what_the_training_samples_taught() -> None:
-    """Neither a common offset nor the scale of a dimension changes what is right."""
+def test_neither_offset_nor_scale_of_a_dimension_changes_what_is_right() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 600)
-    h = (np.eye(3)[labels] + 0.3 * rng.normal(size=(600, 3))).astype(np.float32)
+    h = np.eye(3)[labels] + 0.3 * rng.normal(size=(600, 3))
     accuracies = []
     for scale, offset in ((1.0, 0.0), (np.array([1e-3, 1.0, 1e3]), 50.0)):
-        moved = (h * scale + offset).astype(np.float32)
-        splits = (moved[:300], labels[:300], moved[300:], labels[300:])
-        accuracies.append(
-            linear_probe_accuracy(*splits, num_classes=3, config=EvaluateConfig(probe_epochs=20), seed=0, device=CPU)
-        )
+        moved = np.hstack([h * scale + offset, np.full((600, 1), 0.1)]).astype(np.float32)
+        train, validation, test = (Labelled(moved[part], labels[part]) for part in np.split(np.arange(600), 3))
+        accuracies.append(probe(train, validation, 3).measure({"test": test})["test"]["linear_accuracy"])
     assert accuracies[0] > 0.8
     assert accuracies[1] == pytest.approx(accuracies[0], abs=0.02)
+
+
+def test_several_labels_a_sample_have_a_mean_average_precision() -> None:
+    train, validation, test = digits(num_validation=400)
+    parts = [
+        Labelled(each.h, np.stack([each.labels % 2, each.labels > 4], axis=1)) for each in (train, validation, test)
+    ]
+    parts[0].labels[::3, 0] = -1
+    found = probe(parts[0], parts[1], 0).measure({"test": parts[2]}, budgets=(5, None), num_draws=2)["test"]
+    assert 0.6 < found["linear_mean_average_precision_5_per_class"] < found["linear_mean_average_precision"]
+    assert found["linear_mean_average_precision"] > 0.9
+
+
+def test_a_class_that_only_the_test_samples_have_is_no_error() -> None:
+    train, validation, test = digits(num_validation=400)
+    few = Labelled(train.h[train.labels < 2], train.labels[train.labels < 2])
+    found = probe(few, validation, 10).measure({"test": test})["test"]
+    assert found["linear_accuracy"] < 0.3

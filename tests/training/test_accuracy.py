@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 
 from clray.config import Config, override
 from clray.data.load import load_dataset
@@ -14,6 +16,7 @@ from clray.data.samples import Dataset
 from clray.data.validation import with_validation
 from clray.errors import TrainingError
 from clray.model.encoder import ContrastiveModel
+from clray.training import accuracy
 from clray.training.accuracy import evaluate, evaluate_untrained
 from clray.training.workers.process import LocalSession
 
@@ -43,10 +46,9 @@ def wrong(data: Dataset, part: str) -> Dataset:
 def test_validation_images_choose_and_the_test_images_are_looked_at_in_the_end_alone(config: Config) -> None:
     data = loaded(config)
     whole = measured(config, data, with_test=True)
-    assert measured(config, data, with_test=False).keys() == whole.keys() - {
-        "test/linear_accuracy",
-        "test/knn_accuracy",
-    }
+    on_test = {name for name in whole if name.startswith("test/")}
+    assert {"test/linear_accuracy", "test/linear_balanced_accuracy", "test/knn_accuracy"} <= on_test
+    assert measured(config, data, with_test=False).keys() == whole.keys() - on_test
     for part, spoiled, kept in (("validation", "eval", "test"), ("test", "test", "eval")):
         found = measured(config, wrong(data, part), with_test=True)
         assert found[f"{spoiled}/knn_accuracy"] < 0.3 < whole[f"{spoiled}/knn_accuracy"]
@@ -89,3 +91,33 @@ def test_a_model_that_gives_nan_is_not_evaluated(config: Config) -> None:
     session = LocalSession(Path(), None, lambda _: None, torch.device("cpu"))
     with pytest.raises(TrainingError, match="NaN or infinity"):
         evaluate(config, model, loaded(config), session, with_test=False)
+
+
+def _rank_of_two(rank: int, folder: str, config: Config) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    probes: list[int] = []
+    learn = accuracy.LinearProbe.measure
+    accuracy.LinearProbe.measure = lambda self, *a, **k: (probes.append(rank), learn(self, *a, **k))[1]
+    session = LocalSession(Path(), None, lambda _: None, torch.device("cpu"), rank=rank, world_size=2)
+    torch.manual_seed(0)
+    data = loaded(config)
+    model = ContrastiveModel(config, data.num_channels, 10)
+    shared = evaluate(config, model, data, session, with_test=True)
+    whole = {name: value for name, value in measured(config, data, with_test=True).items() if name != "eval/seconds"}
+    # Rank 0 measures for both, and then each by itself.
+    assert probes == ([0, 0] if rank == 0 else [1])
+    for name, value in whole.items():
+        assert shared[name] == pytest.approx(value, abs=1e-6), name
+    with torch.no_grad():
+        # One worker alone meets it; both hear of it.
+        next(model.encoder.parameters()).fill_(np.nan if rank == 1 else 0.1)
+    with pytest.raises(TrainingError, match="NaN or infinity"):
+        evaluate(config, model, data, session, with_test=False)
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_workers_measure_once_what_one_measures(config: Config, tmp_path: Path) -> None:
+    small = override(config, {"data.max_train_images": 120, "data.max_test_images": 40})
+    mp.spawn(_rank_of_two, (str(tmp_path), small), nprocs=2)

@@ -13,7 +13,8 @@ import clray
 from clray.config import Config, parse_config
 from clray.data.load import load_dataset
 from clray.errors import UserError
-from clray.evaluate.nearest_neighbors import nearest_neighbor_accuracy
+from clray.evaluate.labelled import Labelled
+from clray.evaluate.nearest_neighbors import nearest_neighbor_measures
 from clray.kmeans.refresh import LocalKMeans
 from clray.model.encoder import ContrastiveModel
 from clray.training.checkpoint import read_checkpoint
@@ -47,7 +48,7 @@ def config_of(folder: Path, **sections: dict) -> Config:
     }  # fmt: skip
     tree = {
         "data": data, "clusters": {"source": "labels"}, "train": {"num_epochs": 15, "global_batch_size": 256},
-        "encoder": {"hidden_dim": 128}, "evaluate": {"probe_epochs": 5},
+        "encoder": {"hidden_dim": 128},
     }  # fmt: skip
     return parse_config({**tree, **{name: {**tree.get(name, {}), **values} for name, values in sections.items()}})
 
@@ -66,8 +67,10 @@ def test_cl_infonce_with_labels_finds_what_nearest_neighbours_of_the_vectors_do_
     config = config_of(vectors, encoder={"name": encoder})
     metrics = trained(config, tmp_path)
     data = load_dataset(config.data)
-    splits = (data.train.images.vectors, data.train.labels, data.test.images.vectors, data.test.labels)
-    raw = nearest_neighbor_accuracy(*splits, num_neighbors=config.evaluate.num_neighbors)
+    parts = (Labelled(part.images.vectors, part.labels) for part in (data.train, data.test))
+    raw = nearest_neighbor_measures(
+        *parts, num_classes=data.num_classes, num_neighbors=config.evaluate.num_neighbors, device=torch.device("cpu")
+    )["knn_accuracy"]
     assert raw < 0.75
     assert metrics["eval/knn_accuracy"] > raw + 0.05
 

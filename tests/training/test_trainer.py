@@ -91,7 +91,7 @@ def without_times(metrics: list[Metrics]) -> list[Metrics]:
 
 
 def test_a_run_learns_and_reports_every_epoch(tiny_config: MakeConfig, tmp_path: Path) -> None:
-    config = tiny_config(train={"num_epochs": 6}, evaluate={"every_epochs": 3, "probe_epochs": 10})
+    config = tiny_config(train={"num_epochs": 6}, evaluate={"every_epochs": 3})
     metrics = train(config, load_dataset(config.data), tmp_path)
     assert [m["epoch"] for m in metrics] == [1, 2, 3, 4, 5, 6]
     assert ["eval/linear_accuracy" in m for m in metrics] == [False, False, True, False, False, True]

@@ -1,10 +1,12 @@
 """How a run is trained, measured and recorded."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import model_validator
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from clray.config.sections.values import (
+    LARGEST,
     Flag,
     Momentum,
     NonNegativeFloat,
@@ -76,21 +78,55 @@ class TrainConfig(Section):
         return self
 
 
+def _label_budgets(value: Any) -> Any:
+    """In one message, where a union would give one for each of its members."""
+    listed = value if isinstance(value, list | tuple) and value else [value]
+    is_list = listed is value
+    for each in listed:
+        is_count = isinstance(each, int) and not isinstance(each, bool) and 1 <= each <= LARGEST
+        if not (is_count or (each == "all" if is_list else each is None)):
+            raise PydanticCustomError(
+                "not_budgets", "must be a number of labels, at least 1, or a list of such as [1, 5, all]"
+            )
+    return value
+
+
+PROBE_KEYS = ("probe_epochs", "probe_learning_rate", "probe_batch_size")
+"""Of the probe by stochastic gradient descent that older configs set up."""
+
+
 class EvaluateConfig(Section):
     """Linear probe and k-nearest neighbours on the frozen representation h."""
 
     every_epochs: PositiveInt | None = None
     """Evaluate after every so many epochs; always after the last one."""
-    probe_epochs: PositiveInt = 100
-    """Epochs of the linear probe."""
-    probe_learning_rate: PositiveFloat = 0.3
-    """Of the linear probe, under SGD with cosine decay."""
-    probe_batch_size: PositiveInt = 128
-    """Of the linear probe."""
-    labels_per_class: PositiveInt | None = None
-    """Train the probe on this many labelled images of each class; all by default."""
+    labels_per_class: Annotated[
+        PositiveInt | tuple[PositiveInt | Literal["all"], ...] | None, BeforeValidator(_label_budgets)
+    ] = None
+    """Train the probe on this many labelled images of each class; all by default. Of a list, such as `[1, 5, 10, all]`,
+    each is measured, and `eval/linear_accuracy` is that of the largest."""
+    label_draws: PositiveInt = 5
+    """So many times the images of a number of labels are drawn; what is reported is the mean, beside the spread."""
+    probe_epochs: PositiveInt | None = Field(default=None, exclude=True)
+    """Ignored: the probe has no epochs, it is solved to its optimum."""
+    probe_learning_rate: PositiveFloat | None = Field(default=None, exclude=True)
+    """Ignored, as `probe_epochs`."""
+    probe_batch_size: PositiveInt | None = Field(default=None, exclude=True)
+    """Ignored, as `probe_epochs`."""
     num_neighbors: PositiveInt = 20
     """Neighbours that vote on an image's class."""
+
+    @property
+    def budgets(self) -> tuple[int | None, ...]:
+        """Labels of each class that a probe is trained on, None for all; each once."""
+        given = self.labels_per_class
+        listed = given if isinstance(given, tuple) else (given,)
+        return tuple(dict.fromkeys(None if each == "all" else each for each in listed))
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Keys that were set and no longer count."""
+        return tuple(f"evaluate.{name}" for name in PROBE_KEYS if getattr(self, name) is not None)
 
 
 class TrackingConfig(Section):

@@ -4,17 +4,19 @@ Training code reports to a Session and nothing else. Knows neither Ray nor MLflo
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from jaxtyping import Float
 
+from clray.errors import TrainingError
 from clray.kmeans.lloyd import Clustering
 from clray.training.checkpoint import Checkpoint
 from clray.training.metrics import Metrics
 
+T = TypeVar("T")
 OnReport = Callable[[Metrics], None]
 OnStep = Callable[[int, int], None]
 """Hears of the step that begins, from 0, and of the steps per epoch."""
@@ -105,6 +107,28 @@ def gather_on_first(value: Any, world_size: int) -> list[Any] | None:
     gathered: list[Any] | None = [None] * world_size if dist.get_rank() == 0 else None
     dist.gather_object(value, gathered, dst=0)
     return gathered
+
+
+def from_first(compute: Callable[[], T], world_size: int) -> T:
+    """What rank 0 computes, for all workers; every rank must call it, and the others wait.
+
+    Raises:
+        TrainingError: `compute` raised it; on all ranks alike, so that none waits for another.
+    """
+    found: T | None = None
+    problem: str | None = None
+    if world_size == 1:
+        return compute()
+    if dist.get_rank() == 0:
+        try:
+            found = compute()
+        except TrainingError as error:
+            problem = str(error)
+    sent: list[Any] = [found, problem]
+    dist.broadcast_object_list(sent, src=0)
+    if sent[1] is not None:
+        raise TrainingError(sent[1])
+    return cast(T, sent[0])
 
 
 def agree(flag: bool, session: Session) -> bool:
