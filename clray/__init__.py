@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from clray.kmeans.engine import ClusterResult, cluster
     from clray.kmeans.estimator import KMeans
     from clray.kmeans.lloyd import Clustering
+    from clray.report.look.looking import look
+    from clray.report.look.neighbours import Neighbour, neighbours
     from clray.runs import Run, SweepResult, sweep, train
     from clray.training.trained import Embeddings, TrainedEncoder, embed, load_encoder
 
@@ -30,6 +32,7 @@ __all__ = [
     "Config",
     "Embeddings",
     "KMeans",
+    "Neighbour",
     "Run",
     "SweepResult",
     "TrainedEncoder",
@@ -40,6 +43,8 @@ __all__ = [
     "embed",
     "load_config",
     "load_encoder",
+    "look",
+    "neighbours",
     "sweep",
     "train",
 ]
@@ -50,6 +55,7 @@ _LATE = {
     "assign": "clray.kmeans.assign",
     "ClusterResult": "clray.kmeans.engine",
     "Clustering": "clray.kmeans.lloyd",
+    "Neighbour": "clray.report.look.neighbours",
     "Run": "clray.runs",
     "SweepResult": "clray.runs",
     "Embeddings": "clray.training.trained",
@@ -57,6 +63,8 @@ _LATE = {
     "cluster": "clray.kmeans.engine",
     "embed": "clray.training.trained",
     "load_encoder": "clray.training.trained",
+    "look": "clray.report.look.looking",
+    "neighbours": "clray.report.look.neighbours",
     "sweep": "clray.runs",
     "train": "clray.runs",
 }

@@ -16,6 +16,7 @@ from clray.cli.config import config
 from clray.cli.data import clusters_app, data_app
 from clray.cli.doctor import doctor
 from clray.cli.init import init
+from clray.cli.look import look, neighbours
 from clray.cli.report import report, upload
 from clray.cli.statistics import statistics
 from clray.cli.status import show_sweeps
@@ -65,6 +66,8 @@ app.command()(evaluate)
 app.command()(export)
 app.command()(embed)
 app.command()(report)
+app.command()(look)
+app.command()(neighbours)
 app.command()(upload)
 app.command("status")(show_sweeps)
 app.command()(statistics)

@@ -9,6 +9,7 @@ from clray.config import Config, dump_yaml, flatten, override
 from clray.data.samples import Dataset
 from clray.report.answer import NO_TRIAL, Answer, answer_of, headline, sentences
 from clray.report.figures import granularity, plane
+from clray.report.look.page import draw_best
 from clray.report.markdown import escape
 from clray.report.page import write_page
 from clray.report.png import draw_granularity, draw_plane
@@ -22,6 +23,7 @@ from clray.track.runs import RunLogger, Tracker
 from clray.training.metrics import read_metrics
 
 RESULTS_FILE, BEST_FILE, PAGE_FILE = "results.json", "best.yaml", "report.html"
+CLUSTERS_FILE = "clusters.html"
 PICTURE_FILE, GRANULARITY_FILE = "information_plane.png", "granularity.png"
 
 
@@ -59,16 +61,14 @@ def conclude(
     sweep = as_sweep(scored, metric, folder, data)
     answer = answer_of(sweep, metric)
     said = (NO_TRIAL,) if answer is None else tuple(sentences(answer))
-    places = {"results": write_results(ranked, folder, timing, said)}
+    # A trial that was ended early stands at an earlier epoch: it is told of, but not compared.
+    finished = [record for record in scored if record.state == "finished"]
     best = None
     if answer is not None:
-        # A trial that was ended early stands at an earlier epoch: it is told of, but not compared.
-        finished = [record for record in scored if record.state == "finished"]
         best = next(record for record in finished if record.point.repeated_name == answer.best.point)
-        title = f"What clusters were worth: {folder.name}"
-        places["picture"] = draw_plane(plane([sweep], metric), folder / PICTURE_FILE, title)
-        places["granularity"] = draw_granularity(granularity([sweep], metric), folder / GRANULARITY_FILE)
-        places["report"] = write_page([sweep], folder / PAGE_FILE)
+    places = {"results": write_results(ranked, folder, timing, said, best)}
+    if answer is not None and best is not None:
+        places |= _draw(sweep, best, config, data, folder)
         places["best"] = _write_best(best, said[0], config, folder)
         _log_sweep(sweep, config, parent)
         _log_best(finished, best, answer, config, data, tracker, parent)
@@ -78,9 +78,16 @@ def conclude(
 
 
 def write_results(
-    ranked: list[TrialRecord], folder: Path, timing: dict[str, float], answer: tuple[str, ...] = ()
+    ranked: list[TrialRecord],
+    folder: Path,
+    timing: dict[str, float],
+    answer: tuple[str, ...] = (),
+    best: TrialRecord | None = None,
 ) -> Path:
-    """`results.json`: the answer, the trials in the order given, and where the time went, in seconds over trials."""
+    """`results.json`: the answer, the folder of the best trial, the trials, and where the time went.
+
+    The trials are in the order given; times are seconds, summed over them.
+    """
     names = ("train/seconds", "recluster/seconds", "eval/seconds")
     sums = dict.fromkeys(names, 0.0)
     for record in ranked:
@@ -89,7 +96,8 @@ def write_results(
                 sums[name] += metrics.get(name, 0.0)
     path = folder / RESULTS_FILE
     trials = [record.as_dict() for record in ranked]
-    tree = {"answer": list(answer), "trials": trials, "timing": {**timing, **sums}}
+    named = None if best is None else best.folder.name
+    tree = {"answer": list(answer), "best": named, "trials": trials, "timing": {**timing, **sums}}
     path.write_text(json.dumps(tree, indent=2), encoding="utf-8")
     return path
 
@@ -106,6 +114,22 @@ def as_sweep(records: list[TrialRecord], metric: str, folder: Path, data: Datase
     return Sweep(
         folder.name, trials, metric, len(data.train), len(data.test), num_validation, read_untrained(folder)
     )  # fmt: skip
+
+
+def _draw(sweep: Sweep, best: TrialRecord, config: Config, data: Dataset, folder: Path) -> dict[str, Path]:
+    """Pictures and pages of the sweep, and what `tracking.pages` asks for of its best trial."""
+    shown = plane([sweep], sweep.metric)
+    places = {
+        "picture": draw_plane(shown, folder / PICTURE_FILE, f"What clusters were worth: {folder.name}"),
+        "granularity": draw_granularity(granularity([sweep], sweep.metric), folder / GRANULARITY_FILE),
+    }
+    page = None
+    if config.tracking.pages != "none":
+        page = draw_best(best.folder, best.point.config, data, folder / CLUSTERS_FILE)
+    if page is not None:
+        places["clusters"] = page
+    places["report"] = write_page([sweep], folder / PAGE_FILE, clusters=None if page is None else page.name)
+    return places
 
 
 def _write_best(best: TrialRecord, answer: str, config: Config, folder: Path) -> Path:

@@ -140,6 +140,8 @@ class TrackingConfig(Section):
     """Which trials of a sweep are also kept as MLflow models, a few seconds each; a single run counts as the best."""
     pictures: Literal["all", "none"] = "all"
     """Clusters against labels, cluster sizes and a map of the embeddings, for each run."""
+    pages: Literal["best", "none"] = "best"
+    """`clusters.html`, a page of the clusters of a sweep's best trial; `clray look` makes one of any run."""
     system_metrics: Flag = False
     """Use of processor, memory and GPU on the machine of the command, on the sweep's or single run."""
     wait_seconds: NonNegativeFloat = 60.0

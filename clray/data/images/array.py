@@ -16,9 +16,14 @@ from clray.data.sampling import uniform_order
 
 @dataclass(frozen=True)
 class ArrayImages:
-    """Pixels, uint8 [N, C, H, W]."""
+    """Pixels, uint8 [N, C, H, W].
+
+    Attributes:
+        rows: the names of the images, where they were decoded from files or rows.
+    """
 
     pixels: np.ndarray
+    rows: Sequence[str] = ()
 
     @property
     def channels(self) -> int:
@@ -44,13 +49,13 @@ class ArrayImages:
         return len(self.pixels)
 
     def name(self, index: int) -> str:
-        return f"image {index}"
+        return self.rows[index] if self.rows else f"image {index}"
 
     def names(self) -> Sequence[str]:
-        return ()
+        return self.rows
 
     def select(self, indices: Int[np.ndarray, " m"]) -> "ArrayImages":
-        return ArrayImages(self.pixels[indices])
+        return ArrayImages(self.pixels[indices], [self.rows[i] for i in indices] if self.rows else ())
 
     def shards(self, world_size: int) -> list[np.ndarray]:
         return every_nth(len(self), world_size)

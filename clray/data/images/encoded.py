@@ -198,7 +198,9 @@ class EncodedImages(DecodedLater):
                 f"{self.name(int(good[odd]))}: the image is {other[1]}x{other[0]} pixels where the first is "
                 f"{first[1]}x{first[0]}. Bring them to one size with --set data.image_size={min(first)}"
             )
-        return Ready(ArrayImages(np.stack(decoded)), good if reasons else None, tuple(reasons))
+        return Ready(
+            ArrayImages(np.stack(decoded), [self.name(i) for i in good]), good if reasons else None, tuple(reasons)
+        )
 
 
 def as_places(files: Iterable[str | None]) -> pa.Array:
