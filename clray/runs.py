@@ -134,7 +134,8 @@ def train(
         from clray.training.workers.launch import launch, start_for_run
         from clray.training.workers.resources import needs_ray
 
-        check_against_data(config, data)
+        for note in check_against_data(config, data):
+            observer.note(note)
         claim_storage(config, folder, resume)
         clustering = None
         if not debug:
@@ -298,5 +299,6 @@ def _prepare_sweep(
     data = _load(config, observer)
     from clray.sweeps.tuner import check_points
 
-    check_points(plan.samples, data)
+    for note in check_points(plan.samples, data):
+        observer.note(note)
     return plan, folder, data

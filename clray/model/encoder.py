@@ -11,9 +11,13 @@ from torch.nn import functional as F
 
 from clray.config import Config
 from clray.config.sections import EncoderConfig
+from clray.config.sections.model import TIMM
 from clray.errors import UserError
 from clray.model.heads import build_head
 from clray.model.perceptron import UnitScale, build_mlp
+from clray.model.pixels import OnPixels
+from clray.model.timm_models import build_timm
+from clray.model.weights import resolved_encoder
 from clray.user_code import import_named
 
 
@@ -66,11 +70,31 @@ def _of_user(name: str, num_channels: int) -> tuple[nn.Module, int]:
 
 
 def build_encoder(config: EncoderConfig, num_channels: int) -> tuple[nn.Module, int]:
-    """A module from float images [B, C, H, W] to h [B, dim], and dim; of vectors [B, C, 1, 1] where it takes these.
+    """A module from float images [B, C, H, W] in 0..1 to h [B, dim], and dim; or from vectors [B, C, 1, 1] where it
+    takes these. Its weights are random.
+
+    Args:
+        config: with `mean`, `std` and `image_size` where the encoder needs them; see `resolved_encoder`.
 
     Raises:
-        UserError: a function of the user's that cannot be imported or returns something else.
+        UserError: a function of the user's that cannot be imported or returns something else; an unknown timm model.
     """
+    if config.mean is None or config.std is None:
+        return _backbone(config, num_channels)
+    channels = 3 if num_channels == 1 else num_channels
+    backbone, dim = _backbone(config, channels)
+    mean, std = (_of_channels(numbers, channels) for numbers in (config.mean, config.std))
+    return OnPixels(backbone, mean, std, config.image_size or 0), dim
+
+
+def _of_channels(numbers: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """One number for each channel: those of the config, or their mean where the channels are others."""
+    return numbers if len(numbers) == channels else (sum(numbers) / len(numbers),) * channels
+
+
+def _backbone(config: EncoderConfig, num_channels: int) -> tuple[nn.Module, int]:
+    if config.name.startswith(TIMM):
+        return build_timm(config.name, num_channels=num_channels, image_size=config.image_size or 0)
     if ":" in config.name:
         return _of_user(config.name, num_channels)
     if config.name == "none":
@@ -80,7 +104,7 @@ def build_encoder(config: EncoderConfig, num_channels: int) -> tuple[nn.Module, 
     if config.name == "small_cnn":
         return _small_cnn(config.width, num_channels)
     if config.name == "vit_s16":
-        return _vit_small(config.image_size, num_channels)
+        return _vit_small(config.image_size or 224, num_channels)
     return _resnet(config.name, num_channels, config.small_image_stem)
 
 
@@ -104,7 +128,9 @@ class ContrastiveModel(nn.Module):
     def __init__(self, config: Config, num_channels: int, num_clusters: int) -> None:
         """Args: the config's encoder, head and objective decide what is built; `num_clusters` sizes a classifier."""
         super().__init__()
-        self.encoder, self.representation_dim = build_encoder(config.encoder, num_channels)
+        self.encoder, self.representation_dim = build_encoder(resolved_encoder(config), num_channels)
+        self.is_frozen = False
+        self._trainable: list[nn.Parameter] = []
         self.classifies = config.objective.is_classification
         has_head = not self.classifies
         if config.encoder.name == "none":
@@ -125,13 +151,30 @@ class ContrastiveModel(nn.Module):
     def forward(self, images: Float[Tensor, "n channels height width"]) -> Outputs:
         images = images.contiguous(memory_format=torch.channels_last)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=uses_bfloat16(self.precision, images.device)):
-            h = self.encoder(images)
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
+                h = self.encoder(images)
             z = self.head(h)
             second = None if self.second is None else self.second(h)
         h, z, second = h.float(), F.normalize(z.float(), dim=1), None if second is None else second.float()
         if second is not None and not self.classifies:
             second = F.normalize(second, dim=1)
         return Outputs(h, z, second)
+
+    def train(self, mode: bool = True) -> "ContrastiveModel":
+        """As any module; a frozen encoder stays in evaluation mode, so that its batch-norm statistics stay too."""
+        super().train(mode)
+        if self.is_frozen:
+            self.encoder.eval()
+        return self
+
+    def freeze_encoder(self, frozen: bool) -> None:
+        """Leave the encoder as it is, or train it again, from the next forward pass on."""
+        if frozen and not self.is_frozen:
+            self._trainable = [each for each in self.encoder.parameters() if each.requires_grad]
+        self.is_frozen = frozen
+        for parameter in self._trainable:
+            parameter.requires_grad_(not frozen)
+        self.train(self.training)
 
 
 def uses_bfloat16(precision: str, device: torch.device) -> bool:

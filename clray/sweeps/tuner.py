@@ -44,13 +44,19 @@ class Display(Protocol):
     def update(self, record: TrialRecord) -> None: ...
 
 
-def check_points(points: list[SweepPoint], data: Dataset) -> None:
-    """Raise UserError naming the first trial that cannot be run on these data."""
+def check_points(points: list[SweepPoint], data: Dataset) -> list[str]:
+    """What the user should know of the trials' starts, each once.
+
+    Raises:
+        UserError: names the first trial that cannot be run on these data.
+    """
+    notes: dict[str, None] = {}
     for point in points:
         try:
-            check_against_data(point.config, data)
+            notes |= dict.fromkeys(check_against_data(point.config, data))
         except UserError as error:
             raise UserError(f"trial {point.name}: {error}") from None
+    return list(notes)
 
 
 def start_for_sweep(config: Config, points: list[SweepPoint], data: Dataset, *, verbose: bool) -> int:

@@ -20,6 +20,7 @@ from clray.seeding import derive_seed
 from clray.training.checkpoint import Checkpoint
 from clray.training.export import load_model
 from clray.training.metrics import Metrics
+from clray.training.state import fresh_model
 from clray.training.workers.port import Session, agree, from_first, gather_on_first
 from clray.training.workers.process import LocalSession, default_device
 
@@ -100,9 +101,7 @@ def evaluate_checkpoint(checkpoint: Checkpoint, config: Config, data: Dataset) -
 def evaluate_untrained(config: Config, data: Dataset) -> Metrics:
     """Accuracy of the encoder that a run with this config starts from."""
     session = LocalSession(Path(), None, lambda _: None, default_device())
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(config.seed, "weights"))
-        model = ContrastiveModel(config, data.num_channels, config.clusters.num_clusters)
+    model = fresh_model(config, data.num_channels, config.clusters.num_clusters)
     return evaluate(config, model.to(session.device), data, session, with_test=True)
 
 

@@ -9,14 +9,16 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
-from clray.config import Config
-from clray.config.sections import DataConfig
+from clray.config import Config, override
+from clray.config.sections import DataConfig, EncoderConfig
 from clray.data.loaders import ordered_batches
 from clray.data.samples import Samples
 from clray.errors import UserError
 from clray.model.encoder import ContrastiveModel
 from clray.model.features import EMBEDDING_BATCH_SIZE, compute_features
+from clray.model.pixels import OnPixels, backbone_of
 from clray.training.checkpoint import Checkpoint
 from clray.training.workers.process import default_device
 
@@ -29,6 +31,7 @@ def load_model(checkpoint: Checkpoint, config: Config) -> ContrastiveModel:
     """
     try:
         num_channels, num_clusters = checkpoint["num_channels"], checkpoint["num_clusters"][0]
+        config = _with_pixels_of(checkpoint, config)
         if type(num_channels) is not int or type(num_clusters) is not int or min(num_channels, num_clusters) < 1:
             raise ValueError("expected counts of channels and clusters")
         with torch.device("meta"):  # nothing is allocated for a size that the weights do not have
@@ -45,6 +48,24 @@ def load_model(checkpoint: Checkpoint, config: Config) -> ContrastiveModel:
     return model
 
 
+def _pixels(settings: EncoderConfig, encoder: nn.Module) -> str:
+    """What whoever feeds the exported weights does to pixels first."""
+    if not isinstance(encoder, OnPixels):
+        return "0..1, not normalised"
+    mean, std = (list(each.flatten().tolist()) for each in (encoder.mean, encoder.std))
+    scaled = f", scaled to {settings.image_size}" if settings.image_size else ""
+    return f"0..1, normalised by mean {mean} and deviation {std}{scaled}"
+
+
+def _with_pixels_of(checkpoint: Checkpoint, config: Config) -> Config:
+    """The config with the pixels of the run's weights, which its checkpoints hold and its own config may not."""
+    kept = checkpoint.get("config", {}).get("encoder", {})
+    known = {
+        key: kept[key] for key in ("mean", "std", "image_size") if key in kept and getattr(config.encoder, key) is None
+    }
+    return override(config, {f"encoder.{key}": value for key, value in known.items()})
+
+
 def _load(model: ContrastiveModel, weights: dict[str, Any]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that copying to the meta device does nothing
@@ -56,16 +77,20 @@ def export_encoder(checkpoint: Checkpoint, config: Config, path: Path) -> dict[s
 
     The metadata say how to build the encoder and feed it: `encoder` (the config's section), `num_channels`,
     `representation_dim`, `image_size` (null where it was that of the images) and `pixels`. The names of a ResNet's
-    weights are torchvision's.
+    weights are torchvision's, those of a `timm/` model timm's. Where weights were given, `pixels` says how they are
+    normalised and scaled.
     """
     model = load_model(checkpoint, config)
-    weights = {name: value.contiguous() for name, value in model.encoder.state_dict().items()}
+    weights = {name: value.contiguous() for name, value in backbone_of(model.encoder).state_dict().items()}
+    settings = _with_pixels_of(checkpoint, config).encoder
     metadata = {
-        "encoder": config.encoder.model_dump_json(),
+        "encoder": settings.model_dump_json(),
         "num_channels": str(checkpoint["num_channels"]),
         "representation_dim": str(model.representation_dim),
         "image_size": json.dumps(config.data.image_size),
-        "pixels": "none: vectors of any scale" if config.data.name == "embeddings" else "0..1, not normalised",
+        "pixels": "none: vectors of any scale"
+        if config.data.name == "embeddings"
+        else _pixels(settings, model.encoder),
         "objective": config.objective.model_dump_json(),
         "epoch": str(checkpoint["epoch"]),
     }

@@ -19,6 +19,7 @@ from clray.config import Config
 from clray.config.sections import TrainConfig
 from clray.errors import UserError
 from clray.model.encoder import ContrastiveModel
+from clray.model.weights import load_weights, resolved_encoder
 from clray.redaction import hide_in_tree
 from clray.seeding import derive_seed
 from clray.training.bank import EmbeddingBank
@@ -126,6 +127,29 @@ class TrainState:
             group["initial_lr"], group["lr"] = rate, rate * factor
 
 
+def with_pixels(config: Config) -> Config:
+    """The config that a run keeps: with the pixels of its weights, so that its checkpoints need these no more.
+
+    Raises:
+        UserError: as `resolved_encoder`.
+    """
+    return config.model_copy(update={"encoder": resolved_encoder(config)})
+
+
+def fresh_model(config: Config, num_channels: int, num_clusters: int) -> ContrastiveModel:
+    """The model that a run starts from, on the CPU; what is random of it depends on the run seed alone.
+
+    Raises:
+        UserError: weights that cannot be used.
+    """
+    config = with_pixels(config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(config.seed, "weights"))
+        model = ContrastiveModel(config, num_channels, num_clusters)
+    load_weights(model.encoder, config.encoder)
+    return model
+
+
 def create_state(
     config: Config,
     *,
@@ -136,16 +160,14 @@ def create_state(
     shard: np.ndarray,
     world_size: int = 1,
 ) -> TrainState:
-    """A fresh state; the initial weights depend on the run seed alone. `shard` holds this worker's dataset indices."""
+    """A fresh state; `shard` holds this worker's dataset indices."""
     is_kmeans = config.clusters.source == "kmeans"
     num_clusters = config.clusters.num_clusters if is_kmeans else assignments[0].num_clusters
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(config.seed, "weights"))
-        model = ContrastiveModel(config, num_channels, num_clusters)
+    model = fresh_model(config, num_channels, num_clusters)
     if config.train.sync_batch_norm and world_size > 1 and device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     model = model.to(device)
-    optimizer = build_optimizer(model, config.train)
+    optimizer = build_optimizer(model, config.train, config.encoder)
     schedule = build_schedule(optimizer, config.train, math.ceil(steps_per_epoch / config.train.accumulate_batches))
     bank = None
     if is_kmeans and config.recluster.embeddings == "bank":
@@ -153,6 +175,12 @@ def create_state(
     return TrainState(
         model, build_objective(config.objective, model), optimizer, schedule, assignments, steps_per_epoch, bank
     )
+
+
+def freeze_encoder(state: TrainState, frozen: bool) -> None:
+    """Leave the encoder as it is, or train it again; the momentum encoder too, where the objective has one."""
+    for model in (state.model, state.objective.embedding_model(state.model)):
+        model.freeze_encoder(frozen)
 
 
 def wrap_for_workers(model: ContrastiveModel, config: TrainConfig, world_size: int, device: torch.device) -> nn.Module:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from clray.clusters.assignment import ClusterAssignment
 from clray.clusters.known import known_clusters
@@ -15,7 +16,6 @@ from clray.data.loaders import num_steps, shard_indices, training_batches
 from clray.data.samples import Dataset, Samples
 from clray.data.sampling import cluster_order, draw_partners
 from clray.errors import UserError
-from clray.model.encoder import build_encoder
 from clray.seeding import derive_seed
 from clray.training.accuracy import evaluate
 from clray.training.bank import merge_banks
@@ -24,12 +24,17 @@ from clray.training.cluster_metrics import ClusterMetrics
 from clray.training.epoch import EpochMeter, mean_state, train_steps
 from clray.training.metrics import Metrics
 from clray.training.recluster import Reclusterer, ids_on_device
-from clray.training.state import create_state, share_buffers, wrap_for_workers
+from clray.training.start import check_start
+from clray.training.state import create_state, freeze_encoder, share_buffers, with_pixels, wrap_for_workers
 from clray.training.workers.port import Session, gather, gather_on_first
 
 
-def check_against_data(config: Config, data: Dataset) -> None:
-    """Raise UserError for settings that these data rule out; costs nothing and comes before Ray starts."""
+def check_against_data(config: Config, data: Dataset) -> tuple[str, ...]:
+    """What the user should know of a run's start; comes before Ray starts.
+
+    Raises:
+        UserError: settings that these data rule out, or weights that do not fit.
+    """
     num_images = len(data.train)
     most = max(config.clusters.counts)
     if config.clusters.source == "kmeans" and most > num_images:
@@ -45,20 +50,22 @@ def check_against_data(config: Config, data: Dataset) -> None:
     if data.train.images.is_sequential:
         _check_streamed(config, data)
     _check_image_size(config, data)
-    build_encoder(config.encoder, data.num_channels)
+    notes = check_start(config, data)
     for assignment in start_clusters(config, data):
         if config.objective.is_classification and assignment.num_clusters < 2:
             raise UserError(
                 f"objective.name={config.objective.name}: all {num_images} training images are in one cluster, so that "
                 "there is nothing to predict; choose other clusters"
             )
+    return notes
 
 
 def _check_image_size(config: Config, data: Dataset) -> None:
     """A vision transformer has as many positions as its images have patches."""
     height, width = _size_of(data.train)
-    wanted = config.encoder.image_size
-    if config.encoder.name == "vit_s16" and (height, width) != (wanted, wanted):
+    wanted = config.encoder.image_size or 224
+    is_scaled = config.encoder.weights is not None or config.encoder.mean is not None
+    if config.encoder.name == "vit_s16" and not is_scaled and (height, width) != (wanted, wanted):
         raise UserError(
             f"encoder.image_size={wanted}, but the images are {width}x{height} pixels; set data.image_size and "
             "encoder.image_size to the same multiple of 16"
@@ -111,6 +118,7 @@ class _Run:
 
     def __init__(self, config: Config, data: Dataset, session: Session) -> None:
         """Starts afresh, or where the session's checkpoint stands."""
+        config = with_pixels(config)
         self.config, self.data, self.session = config, data, session
         self.shards = shard_indices(data.train, session.world_size)
         self.state = create_state(
@@ -126,13 +134,14 @@ class _Run:
         self.cluster_metrics = ClusterMetrics(data.train.labels, session)
         self.meter = EpochMeter()
         session.restore(self._load)
-        self.model = wrap_for_workers(self.state.model, config.train, session.world_size, session.device)
+        self.model = self._wrapped()
         self.augmentation = build_augmentation(config.augmentation, _size_of(data.train)[1], data.num_channels)
         self.cluster_ids = ids_on_device(self.state.assignments, session.device)
 
     def train_epoch(self) -> Metrics:
         """Train what is left of the epoch; returns its metrics."""
         state = self.state
+        self._freeze_or_thaw()
         # Before the order of the epoch is drawn, as it may follow the clusters.
         self._refresh_clusters()
         if state.step_in_epoch == 0:
@@ -159,6 +168,17 @@ class _Run:
         }
         state.epoch, state.step_in_epoch, self.meter = state.epoch + 1, 0, EpochMeter()
         return {"epoch": state.epoch, **metrics}
+
+    def _freeze_or_thaw(self) -> None:
+        frozen = self.state.epoch < self.config.encoder.frozen_epochs
+        if frozen != self.state.model.is_frozen:
+            freeze_encoder(self.state, frozen)
+            # DDP exchanges the gradients of what was trained when it was made.
+            self.model = self._wrapped()
+
+    def _wrapped(self) -> nn.Module:
+        session = self.session
+        return wrap_for_workers(self.state.model, self.config.train, session.world_size, session.device)
 
     def _load(self, checkpoint: Checkpoint) -> None:
         self.state.load_checkpoint(checkpoint)

@@ -33,7 +33,6 @@ def test_the_page_is_generated_from_the_sections() -> None:
         ("augmentation.min_crop_scale", "number, above 0, at most 1", "0.4"),
         ("train.num_epochs", "whole number, at least 1", "10"),
         ("data.image_size", "whole number, at least 4, at most 16384, or null", "null"),
-        ("encoder.image_size", "whole number, a multiple of 16, at least 16, at most 16384", "224"),
         ("train.optimizer", "one of `sgd`, `adamw`, `lars`", "adamw"),
         ("kmeans.warm_start", "true or false", "true"),
         ("clusters.granularities", "list of whole numbers, at least 0, or null", "null"),

@@ -1,8 +1,10 @@
 import pytest
 import torch
+from torch import nn
 
-from clray.config.sections import TrainConfig
-from clray.training.optim import build_optimizer, build_schedule, forget
+from clray.config.sections import EncoderConfig, TrainConfig
+from clray.model.encoder import build_encoder
+from clray.training.optim import build_optimizer, build_schedule, forget, parameter_groups
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
@@ -43,3 +45,55 @@ def test_a_parameter_drawn_anew_is_stepped_as_if_it_were_the_first_time(optimize
     from_scratch.step()
     torch.testing.assert_close(old, fresh)
     assert not torch.allclose(other - with_memory, old - drawn, rtol=0.05)
+
+
+VIT_START = ("class_token", "conv_proj", "encoder.pos", "cls_token", "reg_token", "pos_embed", "patch_embed")
+
+
+def rates_of(encoder: dict, train: dict | None = None, name: str = "small_cnn") -> dict[str, tuple[float, float]]:
+    """Learning rate and decay of each parameter of a model."""
+    settings = EncoderConfig.model_validate({"name": name, **encoder})
+    model = nn.ModuleDict({"encoder": build_encoder(settings, 3)[0], "head": nn.Linear(2, 2)})
+    groups = parameter_groups(model, TrainConfig(learning_rate=1.0, weight_decay=0.5, **(train or {})), settings)
+    found = {id(each): (group["lr"], group["weight_decay"]) for group in groups for each in group["params"]}
+    assert len(found) == len(list(model.parameters())) == sum(len(group["params"]) for group in groups)
+    return {name: found[id(each)] for name, each in model.named_parameters()}
+
+
+def test_without_settings_of_the_encoder_there_is_one_group() -> None:
+    model = nn.ModuleDict({"encoder": nn.Linear(3, 3), "head": nn.Linear(2, 2)})
+    (group,) = parameter_groups(model, TrainConfig(), EncoderConfig())
+    assert group["params"] == list(model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("weights", "decay_biases", "decays"),
+    [(None, None, True), ("w.pt", None, False), ("w.pt", True, True), (None, False, False)],
+)
+def test_biases_and_norms_decay_where_weights_are_random_or_the_config_says_so(
+    weights: str | None, decay_biases: bool | None, decays: bool
+) -> None:
+    found = rates_of({"weights": weights}, {"decay_biases": decay_biases})
+    for name, (_, decay) in found.items():
+        is_matrix = name in ("encoder.0.weight", "encoder.4.weight", "encoder.8.weight", "head.weight")
+        assert decay == (0.5 if is_matrix or decays else 0), name
+
+
+@pytest.mark.parametrize(
+    ("name", "layers"),
+    [
+        ("small_cnn", (("0.", "1."), ("4.", "5."), ("8.", "9."))),
+        ("resnet18", (("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",), ("layer4",))),
+        ("vit_s16", (VIT_START, *((f"encoder.layers.encoder_layer_{i}.",) for i in range(12)))),
+        ("timm/test_vit", (VIT_START, *((f"blocks.{i}.",) for i in range(6)))),
+    ],
+)  # fmt: skip
+def test_the_rate_falls_from_layer_to_layer(name: str, layers: tuple[tuple[str, ...], ...]) -> None:
+    if name.startswith("timm/"):
+        pytest.importorskip("timm")
+    found = rates_of({"layer_decay": 0.5, "learning_rate_factor": 0.1}, name=name)
+    assert found.pop("head.weight")[0] == found.pop("head.bias")[0] == 1
+    for parameter, (rate, _) in found.items():
+        own = [i for i, starts in enumerate(layers) if parameter.removeprefix("encoder.").startswith(starts)]
+        layer = own[0] if own else len(layers) - 1  # the norm behind the last block
+        assert rate == pytest.approx(0.1 * 0.5 ** (len(layers) - layer)), parameter

@@ -1,12 +1,16 @@
 """What is trained: the encoder, its projection head and the objective."""
 
+import re
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from clray.config.sections.values import (
     Flag,
     Momentum,
+    NonNegativeFloat,
+    NonNegativeInt,
     Number,
     PositiveFloat,
     PositiveInt,
@@ -19,30 +23,82 @@ from clray.config.sections.values import (
 OF_VECTORS = ("mlp", "none")
 """Encoders of embeddings."""
 ENCODERS = ("small_cnn", "resnet18", "resnet34", "resnet50", "vit_s16", *OF_VECTORS)
+TIMM = "timm/"
+"""Starts the name of an encoder that timm builds."""
+TIMM_MODEL = r"^timm/[A-Za-z0-9_.-]+$"
+PRETRAINED = "pretrained"
 
 
 class EncoderConfig(Section):
-    """The backbone whose output h is the representation."""
+    """The backbone whose output h is the representation, and the weights that it starts from."""
 
-    name: Annotated[Text, or_own(*ENCODERS)] = "small_cnn"
-    """`small_cnn`, `resnet18`, `resnet34`, `resnet50`, `vit_s16`, or with `allow_user_modules` the user's own
-    `module:function`, which is called with the number of channels and returns a module from images to h, and the
-    dimension of h. For `data.name: embeddings` it is `mlp`, a perceptron, or `none`: the head alone is trained then,
-    and its output is h."""
+    name: Annotated[Text, or_own(*ENCODERS, also=TIMM_MODEL)] = "small_cnn"
+    """`small_cnn`, `resnet18`, `resnet34`, `resnet50`, `vit_s16`, any model of timm (`timm/convnext_tiny`), or with
+    `allow_user_modules` the user's own `module:function`, which is called with the number of channels and returns a
+    module from images to h, and the dimension of h. For `data.name: embeddings` it is `mlp`, a perceptron, or `none`:
+    the head alone is trained then, and its output is h."""
+    weights: Text | None = None
+    """What to start from; random weights by default. `pretrained` fetches those of timm from its hub. Otherwise a
+    file (`.safetensors`, or `.pt`, `.pth`, `.bin` with a `state_dict`), a folder as on the Hugging Face hub, an
+    encoder that `clray export` wrote, or the folder or checkpoint of a run."""
     width: PositiveInt = 32
     """Channels of the first layer of `small_cnn`."""
     hidden_dim: PositiveInt = 512
     """Of `mlp`: units of its hidden layer, and dimension of h."""
     small_image_stem: Flag = True
     """For ResNets: a 3x3 first convolution without pooling, as usual for images up to 64 pixels."""
-    image_size: Annotated[int, Field(ge=16, le=16384, multiple_of=16), Number] = 224
-    """For `vit_s16`, which has a position for each patch of 16x16 pixels: height and width of the images."""
+    image_size: Annotated[int, Field(ge=0, le=16384), Number] | None = None
+    """Height and width that images are scaled to before they enter `timm/` models and encoders with `weights`; 0 leaves
+    them as they are. By default `data.image_size`, or else the size of the weights. `vit_s16` without weights takes
+    images of this size alone, by default 224."""
+    mean: tuple[NonNegativeFloat, ...] | None = None
+    """Subtracted from pixels in 0..1, one number or one for each of 3 channels; by default that of the weights."""
+    std: tuple[PositiveFloat, ...] | None = None
+    """Divides the pixels after `mean` is subtracted; by default that of the weights."""
+    frozen_epochs: NonNegativeInt = 0
+    """First epochs that train the heads alone; the encoder, its batch-norm statistics included, stays as it is."""
+    learning_rate_factor: PositiveFloat = 1.0
+    """The encoder's learning rate, as a multiple of `train.learning_rate`."""
+    layer_decay: Annotated[float, Field(gt=0, le=1), Number] = 1.0
+    """The learning rate falls by this factor from each layer of the encoder to the one below it. A layer is a block of
+    a vision transformer, or a stage of a convolutional network."""
+
+    @field_validator("weights")
+    @classmethod
+    def _from_here(cls, value: str | None) -> str | None:
+        """A relative path starts where the command runs, wherever its workers do."""
+        return value if value in (None, PRETRAINED) else str(Path(str(value)).absolute())
 
     @model_validator(mode="after")
     def _is_known(self) -> "EncoderConfig":
-        if self.name not in ENCODERS and ":" not in self.name:
+        if self.name.startswith(TIMM):
+            if not re.match(TIMM_MODEL, self.name):
+                raise ValueError(f"name must be timm/ and the name of a model, as timm/resnet50; got {self.name!r}")
+        elif self.name not in ENCODERS and ":" not in self.name:
             known = ", ".join(ENCODERS)
-            raise ValueError(f"name must be one of {known}, or module:function of your own; got {self.name!r}")
+            raise ValueError(
+                f"name must be one of {known}, timm/MODEL, or module:function of your own; got {self.name!r}"
+            )
+        if self.name == "none" and (self.weights is not None or self.frozen_epochs):
+            raise ValueError("name=none trains the head alone; leave out encoder.weights and encoder.frozen_epochs")
+        if self.weights == PRETRAINED and not self.name.startswith(TIMM):
+            raise ValueError(
+                f"weights=pretrained are those of timm; set encoder.name=timm/MODEL, such as timm/resnet18 "
+                f"(it is {self.name}), or name a file of weights"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_right_sizes(self) -> "EncoderConfig":
+        size = self.image_size
+        if self.name == "vit_s16" and size is not None and (size < 16 or size % 16):
+            raise ValueError(f"image_size must be a multiple of 16, the size of a patch of vit_s16; got {size}")
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std belong together; set both or neither")
+        for key in ("mean", "std"):
+            numbers = getattr(self, key)
+            if numbers is not None and len(numbers) not in (1, 3):
+                raise ValueError(f"{key} must hold one number, or one for each of 3 channels; got {list(numbers)}")
         return self
 
 

@@ -38,6 +38,9 @@ class TrainConfig(Section):
     """At the end of the warm-up."""
     weight_decay: NonNegativeFloat = 1e-4
     """Of the optimizer."""
+    decay_biases: Flag | None = None
+    """Whether `weight_decay` also shrinks biases and the parameters of norms; by default only where training starts
+    from random weights."""
     momentum: Momentum = 0.9
     """For `sgd` (Nesterov) and `lars`."""
     warmup_epochs: NonNegativeInt = 0

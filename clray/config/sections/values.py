@@ -55,9 +55,11 @@ Colour = Annotated[str, AfterValidator(_text), AfterValidator(_colour)]
 Flag = Annotated[bool, Strict()]
 
 
-def or_own(*names: str) -> WithJsonSchema:
-    """For editors: one of these names, or `module:name` of the user's own."""
-    return WithJsonSchema({"anyOf": [{"type": "string", "enum": list(names)}, {"type": "string", "pattern": ".:."}]})
+def or_own(*names: str, also: str | None = None) -> WithJsonSchema:
+    """For editors: one of these names, `module:name` of the user's own, or what the pattern `also` finds."""
+    patterns = [".:."] if also is None else [".:.", also]
+    kinds = [{"type": "string", "enum": list(names)}, *({"type": "string", "pattern": each} for each in patterns)]
+    return WithJsonSchema({"anyOf": kinds})
 
 
 class Section(BaseModel):
