@@ -37,6 +37,12 @@ Assignments = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A data.* key, such as data.image_size=64.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
+BITS = {
+    "H(Z)": "entropy_bits",
+    "I(Z;T)": "mutual_information_bits",
+    "H(Z|T)": "conditional_entropy_bits",
+    "H(T|Z)": "label_conditional_entropy_bits",
+}
 Threads = Annotated[int, typer.Option(min=1, help="Threads that decode images.")]
 
 
@@ -157,24 +163,18 @@ def build_clusters(
         else:
             assert tree is not None, "checked above"
             found = builds.build_hierarchy_clusters(train.labels, names, tree, numbers)
-        builds.write_clusters(output, found, [names[code] for code in train.labels])
+        builds.write_clusters(output, found, [names[code] if code >= 0 else None for code in train.labels])
     for note in known.notes:
         print_note(note)
     if as_json:
-        print_json(
-            [{"number": each.number, "attributes": each.attributes, **each.statistics.as_metrics()} for each in found]
-        )
+        print_json([{"number": each.number, "attributes": each.attributes, **each.metrics} for each in found])
         return
     heading = "attributes" if source == "attributes" else "level"
-    names_of = ("clusters", "H(Z)", "I(Z;T)", "H(Z|T)", "H(T|Z)")
-    table = compact_table((heading, "right"), *((name, "right") for name in names_of))
+    shown = {heading: name for heading, name in BITS.items() if f"clusters/{name}" in found[0].metrics}
+    table = compact_table((heading, "right"), ("clusters", "right"), *((name, "right") for name in shown))
     for each in found:
-        numbers_of = each.statistics
-        bits = (
-            numbers_of.entropy_bits, numbers_of.mutual_information_bits, numbers_of.conditional_entropy_bits,
-            numbers_of.label_conditional_entropy_bits,
-        )  # fmt: skip
-        table.add_row(str(each.number), str(each.assignment.num_clusters), *(f"{value:.4f}" for value in bits))
+        bits = [f"{each.metrics[f'clusters/{name}']:.4f}" for name in shown.values()]
+        table.add_row(str(each.number), str(each.assignment.num_clusters), *bits)
     out.print(table)
     if source == "attributes":
         for rank, (name, entropy) in enumerate(found[-1].attributes, start=1):

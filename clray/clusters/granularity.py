@@ -11,9 +11,9 @@ from jaxtyping import Int
 
 from clray.clusters.assignment import ClusterAssignment
 from clray.clusters.hierarchy import hierarchy_clusters, read_tree
-from clray.clusters.known import attribute_clusters, rank_attributes
+from clray.clusters.known import attribute_clusters, rank_attributes, require_labels
 from clray.clusters.saved import ASSIGNMENTS_FILE, SUMMARY_FILE, granularity_folder
-from clray.clusters.statistics import ClusterStatistics, cluster_statistics
+from clray.clusters.statistics import cluster_metrics
 from clray.errors import UserError
 from clray.folder_lock import folder_locked, holds_nothing
 
@@ -26,12 +26,13 @@ class Granularity:
 
     Attributes:
         number: how many attributes, or the level of a hierarchy.
+        metrics: what can be known of the clusters, as `cluster_metrics` gives it.
         attributes: those taken, in the order of falling entropy, with their entropies in bits.
     """
 
     number: int
     assignment: ClusterAssignment
-    statistics: ClusterStatistics
+    metrics: dict[str, float]
     attributes: tuple[tuple[str, float], ...] = ()
 
 
@@ -49,29 +50,33 @@ def build_attribute_clusters(
     found = []
     for count in counts:
         assignment = attribute_clusters(attributes, count)
-        statistics = cluster_statistics(assignment.ids, labels, assignment.num_clusters)
-        found.append(Granularity(count, assignment, statistics, tuple(ranked[:count])))
+        metrics = cluster_metrics(assignment.ids, labels, assignment.num_clusters)
+        found.append(Granularity(count, assignment, metrics, tuple(ranked[:count])))
     return found
 
 
 def build_hierarchy_clusters(
     labels: Int[np.ndarray, " n"], names: tuple[str, ...], tree: Path, levels: list[int]
 ) -> list[Granularity]:
-    """The ancestors of the classes in a tree at each of `levels`; raises UserError as `hierarchy_clusters`."""
+    """The ancestors of the classes in a tree at each of `levels`.
+
+    Raises:
+        UserError: a label is missing, or as `hierarchy_clusters`.
+    """
+    require_labels("hierarchy", labels)
     parents = read_tree(tree)
     found = []
     for level in levels:
         assignment = hierarchy_clusters(labels, names, parents, level)
-        found.append(
-            Granularity(level, assignment, cluster_statistics(assignment.ids, labels, assignment.num_clusters))
-        )
+        found.append(Granularity(level, assignment, cluster_metrics(assignment.ids, labels, assignment.num_clusters)))
     return found
 
 
-def write_clusters(folder: Path, found: list[Granularity], labels: Sequence[str]) -> None:
+def write_clusters(folder: Path, found: list[Granularity], labels: Sequence[str | None]) -> None:
     """Write the assignments where `clusters.source: clustering` finds them, and as a table for `clray statistics`.
 
-    The table has a row per sample, its `label`, and a column `label_gran_K` per granularity, the authors' name for it.
+    The table has a row per sample, its `label` where it has one, and a column `label_gran_K` per granularity, the
+    authors' name for it.
 
     Raises:
         UserError: the folder is not empty.
@@ -82,7 +87,7 @@ def write_clusters(folder: Path, found: list[Granularity], labels: Sequence[str]
         _write(folder, found, labels)
 
 
-def _write(folder: Path, found: list[Granularity], labels: Sequence[str]) -> None:
+def _write(folder: Path, found: list[Granularity], labels: Sequence[str | None]) -> None:
     # Granularities with equally many clusters are the same clusters: more attributes only split them.
     different = {each.assignment.num_clusters: each for each in found}
     for num_clusters, each in different.items():
@@ -96,7 +101,7 @@ def _write(folder: Path, found: list[Granularity], labels: Sequence[str]) -> Non
             "num_clusters": num_clusters,
             "granularity": each.number,
             "attributes": dict(each.attributes),
-            **each.statistics.as_metrics(),
+            **each.metrics,
         }
         for num_clusters, each in different.items()
     ]

@@ -54,16 +54,18 @@ def known_clusters(
     """The assignments a run starts with, one per granularity; k-means starts from instance clusters.
 
     Args:
-        labels, columns: as codes.
+        labels, columns: as codes; -1 is the label of an image that has none.
         names: what the codes of a column stand for; None is the label.
         seed: of the run, for synthetic clusters.
 
     Raises:
-        UserError: a column that is not there, more attributes than there are, a clustering of other samples, or a tree
-            that does not hold the classes.
+        UserError: labels or a column that are not there, more attributes than there are, a clustering of other samples,
+            or a tree that does not hold the classes.
     """
     if ":" in config.source:
         return (_of_user(config.source, labels=labels, columns=columns, names=names, seed=seed),)
+    if config.source in ("labels", "synthetic") or (config.source == "hierarchy" and config.column is None):
+        require_labels(config.source, labels)
     if config.source == "labels":
         return (value_clusters(labels, "labels"),)
     if config.source == "column":
@@ -91,6 +93,19 @@ def known_clusters(
     if config.source == "clustering":
         return tuple(_saved_clusters(config, num_clusters, len(labels)) for num_clusters in config.counts)
     return (instance_clusters(len(labels)),)
+
+
+def require_labels(source: str, labels: Int[np.ndarray, " n"]) -> None:
+    """Raise UserError where an image has none, so that clusters of this source cannot be made."""
+    num_without = int((labels < 0).sum())
+    if num_without:
+        which = "none of them has one" if num_without == len(labels) else f"{num_without} of {len(labels)} have none"
+        by_column = ", or name the tree's nodes with clusters.column" if source == "hierarchy" else ""
+        raise UserError(
+            f"clusters.source={source} needs a label of every training image, and {which}. Name their column with "
+            "data.label_column, or take clusters that need no labels, such as kmeans, attributes or instance"
+            f"{by_column}"
+        )
 
 
 def _of_user(

@@ -13,14 +13,26 @@ from clray.clusters.chance import adjusted_rand_index, expected_information_bits
 
 
 @dataclass(frozen=True)
-class ClusterStatistics:
-    """Information and balance of an assignment; all entropies in bits."""
+class Balance:
+    """What is known of an assignment without labels."""
 
     num_clusters: int
     """K, counting empty clusters."""
     num_nonempty: int
     entropy_bits: float
     """H(Z)"""
+    imbalance_factor: float
+    """K sum(size^2) / N^2 (as FAISS): 1 for equal clusters, K when one holds everything."""
+
+    def as_metrics(self) -> dict[str, float]:
+        """The values by their metric names, `clusters/...`."""
+        return {f"clusters/{name}": float(value) for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class ClusterStatistics(Balance):
+    """Information and balance of an assignment; all entropies in bits."""
+
     label_entropy_bits: float
     """H(T)"""
     mutual_information_bits: float
@@ -39,12 +51,6 @@ class ClusterStatistics:
     """Adjusted Rand index: agreement over pairs of samples, 1 for the labels, 0 at random."""
     purity: float
     """Share of samples whose label is the most frequent one of their cluster."""
-    imbalance_factor: float
-    """K sum(size^2) / N^2 (as FAISS): 1 for equal clusters, K when one holds everything."""
-
-    def as_metrics(self) -> dict[str, float]:
-        """The values by their metric names, `clusters/...`."""
-        return {f"clusters/{name}": float(value) for name, value in asdict(self).items()}
 
 
 def entropy_bits(ids: Int[np.ndarray, " n"]) -> float:
@@ -56,6 +62,40 @@ def _entropy(counts: np.ndarray) -> float:
     # Sorted, so that the same counts in another order give the same value to the last bit.
     frequencies = np.sort(counts) / counts.sum()
     return float(max(0.0, -(frequencies * np.log2(frequencies)).sum()))
+
+
+def cluster_metrics(
+    cluster_ids: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"], num_clusters: int | None = None
+) -> dict[str, float]:
+    """What can be known of clusters, by metric names; what the labels do not tell is left out.
+
+    Size and balance are those of all samples. Information is counted over the samples that have a label, with the H(Z)
+    of these; where they are not all, `clusters/num_labelled` says how many they are.
+
+    Args:
+        cluster_ids: Z, one per sample.
+        labels: T, one per sample, negative where there is none.
+        num_clusters: as for `cluster_statistics`.
+    """
+    labelled = labels >= 0
+    balance = cluster_balance(cluster_ids, num_clusters).as_metrics()
+    if not labelled.any():
+        return balance
+    found = cluster_statistics(cluster_ids[labelled], labels[labelled], num_clusters).as_metrics()
+    partly = {} if labelled.all() else {"clusters/num_labelled": float(labelled.sum())}
+    return {**found, **partly, **balance}
+
+
+def cluster_balance(cluster_ids: Int[np.ndarray, " n"], num_clusters: int | None = None) -> Balance:
+    """Of clusters Z alone; arguments and errors as for `cluster_statistics`."""
+    if len(cluster_ids) == 0:
+        raise ValueError("need at least one cluster id")
+    return _balance(_count(cluster_ids)[1], num_clusters)
+
+
+def _balance(sizes: np.ndarray, num_clusters: int | None) -> Balance:
+    n, k = sizes.sum(), num_clusters or len(sizes)
+    return Balance(k, len(sizes), _entropy(sizes), float(k * np.square(sizes.astype(np.float64)).sum() / n**2))
 
 
 def cluster_statistics(
@@ -80,12 +120,10 @@ def cluster_statistics(
     h_z, h_t, h_zt = _entropy(sizes), _entropy(label_counts), _entropy(counts)
     mutual = min(max(0.0, h_z + h_t - h_zt), h_z, h_t)
     largest = np.maximum.reduceat(counts, table.indptr[:-1])
-    n, k = len(labels), num_clusters or len(sizes)
+    n = len(labels)
     chance = expected_information_bits(sizes, label_counts)
     return ClusterStatistics(
-        num_clusters=k,
-        num_nonempty=len(sizes),
-        entropy_bits=h_z,
+        **asdict(_balance(sizes, num_clusters)),
         label_entropy_bits=h_t,
         mutual_information_bits=mutual,
         conditional_entropy_bits=h_z - mutual,
@@ -95,7 +133,6 @@ def cluster_statistics(
         ami=_adjusted(mutual, h_z, h_t, chance),
         ari=adjusted_rand_index(counts, sizes, label_counts),
         purity=float(largest.sum() / n),
-        imbalance_factor=float(k * np.square(sizes.astype(np.float64)).sum() / n**2),
     )
 
 

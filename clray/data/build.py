@@ -93,7 +93,8 @@ def _write(
             rows = np.arange(start, min(start + ROWS_PER_FILE, len(split.labels)))
             num_kept += path.exists()
             if not path.exists():
-                _write_part(split.select(rows), path, config.image_size, num_threads)
+                has_labels = bool(split.labels.notna().any())
+                _write_part(split.select(rows), path, config.image_size, num_threads, has_labels=has_labels)
             metadata = pq.read_metadata(path)
             counts[name] += metadata.num_rows
             bad += [(name, *each) for each in json.loads(metadata.metadata[BAD_KEY])]
@@ -142,7 +143,7 @@ def _settled(made_from: dict[str, str]) -> dict[str, object]:
     return {**made_from, "settings": {**defaults, **json.loads(made_from["settings"])}}
 
 
-def _write_part(part: Split, path: Path, size: int | None, num_threads: int) -> None:
+def _write_part(part: Split, path: Path, size: int | None, num_threads: int, *, has_labels: bool) -> None:
     encode = partial(_encode, part.images, size)
     with ThreadPoolExecutor(num_threads) as pool:
         images = list(pool.map(encode, range(len(part.labels))))
@@ -153,7 +154,7 @@ def _write_part(part: Split, path: Path, size: int | None, num_threads: int) -> 
     table = pa.table(
         {
             "image": pa.array(structs, pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
-            "label": _as_arrow(kept.labels),
+            **({"label": _as_arrow(kept.labels)} if has_labels else {}),
             **{name: _as_arrow(values) for name, values in kept.columns.items() if name not in ("image", "label")},
         }
     ).replace_schema_metadata({BAD_KEY: json.dumps(bad)})

@@ -3,8 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+from jaxtyping import Int
+
 from clray.config.sections import DataConfig
 from clray.data.images.port import OnCount
+from clray.data.readers.columns import encode_labels, joined, notes_on_classes
 from clray.data.readers.published import SOURCES
 from clray.data.readers.registry import READERS, read_data
 from clray.data.readers.split import Split
@@ -58,14 +62,16 @@ def check_data(config: DataConfig, *, num_threads: int = 4, on_image: OnImage | 
     train, test = read_data(config.model_copy(update={"on_bad_image": "skip"}))
     parts = [("training images", train)] + ([] if test is None else [("test images", test)])
     total = sum(len(part.labels) for _, part in parts)
-    labels = {label for _, part in parts for label in part.labels.dropna()}
+    codes, names = encode_labels(joined(*(part.labels for _, part in parts)))
+    num_unlabelled = int((codes < 0).sum())
     source = SOURCES.get(config.name)
     # A list of the user's own has as many classes as it has.
     num_classes = source.num_classes if source and config.classes_path is None else None
     findings = [
         Finding("images", total, source.num_images if source else None),
         *(Finding(name, len(part.labels)) for name, part in parts),
-        Finding("classes", len(labels), num_classes),
+        Finding("classes", len(names), num_classes),
+        *([Finding("images without a label", num_unlabelled)] if num_unlabelled else []),
         Finding("attributes", len(train.columns), source.num_attributes if source else None),
     ]
     problems = list(dict.fromkeys(reason for _, part in parts for reason in part.skipped))
@@ -73,7 +79,7 @@ def check_data(config: DataConfig, *, num_threads: int = 4, on_image: OnImage | 
     for _, part in parts:
         problems += part.images.bad(num_threads, _counting(on_image, done, total))
         done += len(part.labels)
-    notes = (*dict.fromkeys(note for _, part in parts for note in part.notes), *_notes(train, test))
+    notes = (*dict.fromkeys(note for _, part in parts for note in part.notes), *_notes(train, codes, names))
     is_whole = not problems and all(each.is_right for each in findings)
     obtained = source.obtained if source and not is_whole else None
     return DataReport(tuple(findings), len(problems), tuple(problems[:MAX_PROBLEMS]), notes, obtained)
@@ -83,14 +89,9 @@ def _counting(on_image: OnImage | None, before: int, total: int) -> OnCount | No
     return None if on_image is None else lambda count: on_image(before + count, total)
 
 
-def _notes(train: Split, test: Split | None) -> list[str]:
-    counts = train.labels.value_counts()
-    notes = []
-    if (counts == 1).any():
-        notes.append(f"{int((counts == 1).sum())} classes have a single training image; the first: {counts.idxmin()}")
-    unseen = sorted(set(map(str, () if test is None else test.labels.dropna())) - set(map(str, counts.index)))
-    if unseen:
-        notes.append(f"{len(unseen)} classes have test images only; the first: {unseen[0]}")
+def _notes(train: Split, codes: Int[np.ndarray, " n"], names: tuple[str, ...]) -> list[str]:
+    """Args: `codes` of the labels of the training images, and then of the test images."""
+    notes = notes_on_classes(codes, len(train.labels), names)
     missing = {name: int(values.isna().sum()) for name, values in train.columns.items() if values.isna().any()}
     if missing:
         worst = max(missing, key=lambda name: missing[name])

@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from sklearn.model_selection import train_test_split
 
 from clray.config.sections import DataConfig
 from clray.data.attributes import encode_attributes
 from clray.data.images.port import Images
-from clray.data.readers.columns import encode_names, joined
+from clray.data.readers.columns import encode_labels, joined, notes_on_classes
 from clray.data.readers.embeddings import holds_vectors_only
 from clray.data.readers.places import fitting, is_pattern
 from clray.data.readers.registry import READERS, read_data
@@ -31,7 +32,7 @@ def load_dataset(config: DataConfig) -> Dataset:
     """Read, check and split the data set.
 
     Raises:
-        UserError: a missing file or column, an undecodable image, or labels of a single class.
+        UserError: a missing file or column, or an undecodable image.
     """
     train, test = _chosen(config)
     train, undecoded_train = _decode(train, config)
@@ -68,11 +69,7 @@ def read_splits(config: DataConfig) -> tuple[Split, Split]:
 
 
 def load_images(config: DataConfig) -> Samples:
-    """All images of `train_path`, undivided, with labels as codes.
-
-    Raises:
-        UserError: as `load_dataset`, but that one class is enough.
-    """
+    """All images of `train_path`, undivided, with labels as codes; raises UserError as `load_dataset`."""
     data, _ = READERS[config.name](config)
     data = _subset(data, config.max_train_images, config.split_seed, "train")
     names = data.images.names() or tuple(map(str, range(len(data.labels))))
@@ -82,7 +79,7 @@ def load_images(config: DataConfig) -> Samples:
         raise UserError(
             f"data: {len(skipped)} images cannot be read, and rows would no longer be images; the first: {skipped[0]}"
         )
-    return Samples(data.images, encode_names(data.labels)[0], {}, names)
+    return Samples(data.images, encode_labels(data.labels)[0], {}, names)
 
 
 def kind_of(path: Path) -> str:
@@ -100,9 +97,9 @@ def kind_of(path: Path) -> str:
         is_folder and any(each for at in ("*", "*/*") for each in path.glob(f"{at}.parquet"))
     ):
         return "embeddings" if holds_vectors_only(path) else "parquet"
-    if is_folder and any(child.is_dir() for child in path.iterdir()):
+    if is_folder:
         return "imagefolder"
-    raise UserError(f"{path}: expected a .parquet file, a folder of them, a .csv, or a folder of class folders")
+    raise UserError(f"{path}: expected a .parquet file, a folder of them, a .csv, or a folder of images")
 
 
 def reading_of(config: DataConfig, path: Path) -> DataConfig:
@@ -131,8 +128,12 @@ def _is_there(config: DataConfig, key: str, path: str) -> bool:
 
 
 def _hold_out(data: Split, config: DataConfig) -> tuple[Split, Split]:
-    """Split off the test images by a fixed seed, in the proportions of the classes where each has two members."""
-    counts = data.labels.value_counts()
+    """Split off the test images by a fixed seed, in the proportions of the classes where each has two members.
+
+    The images without a label are divided as those of a class.
+    """
+    classes = encode_labels(data.labels)[0]
+    counts = np.unique(classes, return_counts=True)[1]
     fits = counts.min() >= 2 and len(counts) <= min(config.test_fraction, 1 - config.test_fraction) * len(data.labels)
     if len(data.labels) < 2:
         raise UserError("data: at least 2 images are needed to hold some out for testing; got 1")
@@ -141,7 +142,7 @@ def _hold_out(data: Split, config: DataConfig) -> tuple[Split, Split]:
             np.arange(len(data.labels)),
             test_size=config.test_fraction,
             random_state=config.split_seed,
-            stratify=data.labels if fits else None,
+            stratify=classes if fits else None,
         )
     except ValueError as error:
         raise UserError(f"data.test_fraction={config.test_fraction}: {error}") from error
@@ -165,25 +166,37 @@ def _decode(data: Split, config: DataConfig) -> tuple[Split, tuple[str, ...]]:
 def _encode(train: Split, test: Split, config: DataConfig, skipped: tuple[str, ...]) -> Dataset:
     """Remap labels and attributes to codes that agree between train and test."""
     boundary = len(train.labels)
-    labels, label_names = encode_names(joined(train.labels, test.labels))
-    num_train_classes = len(np.unique(labels[:boundary]))
-    if num_train_classes < 2:
-        raise UserError(
-            f"data.label_column ({config.label_column or 'the labels'}): at least 2 classes are needed among the "
-            f"training images; all {boundary} have the label {train.labels.iloc[0]}"
-        )
+    labels, label_names, label_notes = _as_codes(joined(train.labels, test.labels), boundary)
     encoded = encode_attributes(train.columns, config)
     columns = {name: codes for name, (codes, _) in encoded.items()}
     _require_one_shape(train.images, test.images)
     return Dataset(
         Samples(train.images, labels[:boundary], columns),
         Samples(test.images, labels[boundary:], {}),
-        num_classes=int(labels.max()) + 1,
+        num_classes=len(label_names),
         num_channels=train.images.channels,
         names={None: label_names, **{name: names for name, (_, names) in encoded.items()}},
         skipped=skipped,
-        notes=(*dict.fromkeys((*train.notes, *test.notes)), *_notes_on_classes(labels, boundary, label_names)),
+        notes=(*dict.fromkeys((*train.notes, *test.notes)), *label_notes),
     )
+
+
+def _as_codes(values: pd.Series, num_train: int) -> tuple[np.ndarray, tuple[str, ...], list[str]]:
+    """Labels of the training images and then the others as codes, what they stand for, and notes on them.
+
+    Labels of a single class say nothing about the images, which count as those without.
+    """
+    labels, names = encode_labels(values)
+    found = np.unique(labels[:num_train])
+    num_without, num_classes = int((labels[:num_train] < 0).sum()), int((found >= 0).sum())
+    if num_without == num_train:
+        return np.full_like(labels, -1), (), ["the images have no labels: what needs them is left out"]
+    if num_classes == 1:
+        only = names[int(found[-1])]
+        what = f"all labelled training images have the label {only}, which says nothing about them"
+        return np.full_like(labels, -1), (), [f"{what}: what needs labels is left out"]
+    notes = [f"{num_without} of {num_train} training images have no label"] if num_without else []
+    return labels, names, [*notes, *notes_on_classes(labels, num_train, names)]
 
 
 def _require_one_shape(train: Images, test: Images) -> None:
@@ -198,14 +211,3 @@ def _require_one_shape(train: Images, test: Images) -> None:
             f"data: the training images are {train.size[1]}x{train.size[0]} pixels and the test images "
             f"{test.size[1]}x{test.size[0]}; set data.image_size"
         )
-
-
-def _notes_on_classes(labels: np.ndarray, boundary: int, names: tuple[str, ...]) -> list[str]:
-    """Classes that nothing can be learned or said about."""
-    trained = np.bincount(labels[:boundary], minlength=len(names))
-    unseen, single = np.flatnonzero(trained == 0), np.flatnonzero(trained == 1)
-    return [
-        f"{len(found)} of {len(names)} classes {what}; the first: {names[found[0]]}"
-        for found, what in ((unseen, "have test images only"), (single, "have a single training image"))
-        if len(found)
-    ]

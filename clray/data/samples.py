@@ -15,7 +15,7 @@ class Samples:
 
     Attributes:
         images: decoded, or to be decoded while training, in memory or in their files.
-        labels: downstream labels T, int32 [N] in 0..num_classes-1.
+        labels: downstream labels T, int32 [N] in 0..num_classes-1; -1 where an image has none.
         columns: attributes as codes, each int32 [N].
         names: of the images, such as their files; empty where nobody asked for them.
     """
@@ -27,6 +27,11 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def labelled(self) -> Int[np.ndarray, " m"]:
+        """Numbers of the images that have a label."""
+        return np.flatnonzero(self.labels >= 0)
 
     def select(self, indices: Int[np.ndarray, " m"]) -> "Samples":
         """The samples at `indices`, in that order."""
@@ -40,6 +45,7 @@ class Dataset:
     """Training and test images.
 
     Attributes:
+        num_classes: 0 where no image has a label.
         validation: held out of training to choose by; None where the test images choose.
         names: what the codes of a column stand for; None is the label.
         skipped: the reasons of the images left out under `data.on_bad_image: skip`.

@@ -19,7 +19,7 @@ from clray.interrupts import uninterrupted
 from clray.kmeans.shards.actors import shard_group
 from clray.ray_runtime.cluster import require_room, room, start_ray, warn_of_unused_gpus
 from clray.ray_runtime.room import NOTHING, Bundle, Group
-from clray.report.pictures import CLUSTERS_FILE, PATH_FILE
+from clray.report.pictures import PICTURE_FILES
 from clray.sweeps.book import TrialBook
 from clray.sweeps.schedulers import Judge, build_scheduler
 from clray.sweeps.search_space import SweepPlan, SweepPoint
@@ -247,7 +247,7 @@ class _Reporter(Callback):
         if record.reason is not None:
             tags["reason"] = record.reason
         logger.set_tags(**tags)
-        for name in (PATH_FILE, CLUSTERS_FILE):
+        for name in PICTURE_FILES:
             if (record.folder / name).exists():
                 logger.log_file(record.folder / name)
 

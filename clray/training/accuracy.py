@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from clray.clusters.statistics import cluster_statistics
+from clray.clusters.statistics import cluster_metrics
 from clray.config import Config
 from clray.data.loaders import ordered_batches, shard_indices
 from clray.data.samples import Dataset, Samples
@@ -94,7 +94,7 @@ def evaluate_checkpoint(checkpoint: Checkpoint, config: Config, data: Dataset) -
     }
     ids = checkpoint["cluster_ids"][0].numpy()
     if len(ids) == len(data.train):
-        metrics |= cluster_statistics(ids, data.train.labels, checkpoint["num_clusters"][0]).as_metrics()
+        metrics |= cluster_metrics(ids, data.train.labels, checkpoint["num_clusters"][0])
     return metrics
 
 

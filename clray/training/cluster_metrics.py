@@ -3,7 +3,7 @@
 import numpy as np
 
 from clray.clusters.assignment import ClusterAssignment
-from clray.clusters.statistics import cluster_statistics
+from clray.clusters.statistics import cluster_metrics
 from clray.training.metrics import Metrics
 from clray.training.workers.port import Session, gather_objects
 
@@ -28,6 +28,6 @@ class ClusterMetrics:
 
     def _count(self, assignment: ClusterAssignment) -> Metrics:
         return {
-            **cluster_statistics(assignment.ids, self.labels, assignment.num_clusters).as_metrics(),
+            **cluster_metrics(assignment.ids, self.labels, assignment.num_clusters),
             "clusters/largest_fraction": float(assignment.sizes.max() / len(assignment)),
         }

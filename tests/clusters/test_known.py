@@ -102,3 +102,16 @@ def test_clusters_by_a_function_of_the_users() -> None:
             ClustersConfig(source=f"{__name__}:too_few"),
             labels=np.zeros(4, np.int64), columns={}, names={None: ("a",)}, seed=0,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", [{"source": "labels"}, {"source": "synthetic"},
+                                      {"source": "hierarchy", "tree": "nowhere.yaml"}])  # fmt: skip
+@pytest.mark.parametrize(("labels", "which"), [
+    (np.full(40, -1), "none of them has one"), (np.where(LABELS == 3, -1, LABELS), "8 of 40 have none"),
+])  # fmt: skip
+def test_clusters_from_labels_need_a_label_of_every_image(
+    settings: dict[str, str], labels: np.ndarray, which: str
+) -> None:
+    config = ClustersConfig(**settings)
+    with pytest.raises(UserError, match=rf"clusters\.source={config.source} needs a label .*{which}"):
+        known_clusters(config, labels=labels, columns=ATTRIBUTES, names={None: ()}, seed=0)

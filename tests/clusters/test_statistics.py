@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn import metrics
 
-from clray.clusters.statistics import cluster_statistics, entropy_bits
+from clray.clusters.statistics import cluster_metrics, cluster_statistics, entropy_bits
 
 
 @settings(deadline=None, max_examples=50)
@@ -103,3 +103,22 @@ def test_far_negative_and_narrow_ids_count_the_same(pair: tuple[np.ndarray, np.n
     for moved in (z * 10**12 - 5, (z * 5).astype(np.int32), z.astype(np.int8)):
         for name, value in cluster_statistics(moved, t).as_metrics().items():
             assert value == pytest.approx(found.as_metrics()[name], abs=1e-12)
+
+
+@given(st.integers(1, 60).flatmap(lambda n: st.tuples(*(arrays(np.int64, n, elements=st.integers(0, 7)),) * 2)))
+def test_what_labels_do_not_tell_is_left_out(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    z, t = pair
+    whole = cluster_statistics(z, t).as_metrics()
+    assert cluster_metrics(z, t) == whole
+    nothing = cluster_metrics(z, np.full(len(z), -1))
+    assert nothing.keys() == {f"clusters/{name}" for name in BALANCE}
+    assert nothing.items() <= whole.items()
+    hidden = np.where(np.arange(len(t)) % 3 == 1, -1, t)
+    found, known = cluster_metrics(z, hidden), hidden >= 0
+    assert nothing.items() <= found.items()
+    told = cluster_statistics(z[known], t[known]).as_metrics()
+    assert all(found[name] == value for name, value in told.items() if name not in nothing)
+    assert found.get("clusters/num_labelled", len(z)) == known.sum()
+
+
+BALANCE = ("num_clusters", "num_nonempty", "entropy_bits", "imbalance_factor")

@@ -68,11 +68,11 @@ def test_a_build_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.Mo
     config = published("cub200", tmp_path / "root")
     write_part, calls = build._write_part, []
 
-    def stop_at_the_third(*arguments: object) -> None:
+    def stop_at_the_third(*arguments: object, **named: object) -> None:
         calls.append(arguments)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        write_part(*arguments)
+        write_part(*arguments, **named)
 
     monkeypatch.setattr(build, "_write_part", stop_at_the_third)
     with pytest.raises(KeyboardInterrupt):

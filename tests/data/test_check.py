@@ -57,8 +57,8 @@ def test_lone_classes_and_classes_only_tested_are_noted(tmp_path: Path) -> None:
     report = check_data(DataConfig(name="csv", **paths))
     assert report.is_whole
     assert report.notes == (
-        "1 classes have a single training image; the first: 1",
-        "1 classes have test images only; the first: 3",
+        "1 of 4 classes have test images only; the first: 3",
+        "1 of 4 classes have a single training image; the first: 1",
         "1 attributes are missing for some images, most often colour (1); a missing value is a value of its own",
     )
 

@@ -52,10 +52,10 @@ def test_skipping_bad_images_counts_and_reports_them(tmp_path: Path) -> None:
     assert "row 7" in data.skipped[0]
 
 
-def test_labels_of_one_class_are_refused(tmp_path: Path) -> None:
-    config = write_parquet(tmp_path / "t.parquet", [png(i) for i in range(8)], [3] * 8)
-    with pytest.raises(UserError, match=r"data\.label_column .*at least 2 classes .*all 6 have the label 3"):
-        load_dataset(config)
+def test_labels_of_one_class_say_nothing_and_count_as_none(tmp_path: Path) -> None:
+    data = load_dataset(write_parquet(tmp_path / "t.parquet", [png(i) for i in range(8)], [3] * 8))
+    assert (data.num_classes, data.names[None], set(data.train.labels)) == (0, (), {-1})
+    assert "all labelled training images have the label 3" in data.notes[0]
 
 
 def test_images_of_different_sizes_need_an_image_size(tmp_path: Path) -> None:

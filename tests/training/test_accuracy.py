@@ -121,3 +121,31 @@ def _rank_of_two(rank: int, folder: str, config: Config) -> None:
 def test_two_workers_measure_once_what_one_measures(config: Config, tmp_path: Path) -> None:
     small = override(config, {"data.max_train_images": 120, "data.max_test_images": 40})
     mp.spawn(_rank_of_two, (str(tmp_path), small), nprocs=2)
+
+
+def without_labels(data: Dataset, part: str, rows: object = slice(None)) -> Dataset:
+    images = getattr(data, part)
+    labels = images.labels.copy()
+    labels[rows] = -1
+    return replace(data, **{part: replace(images, labels=labels)})
+
+
+def test_what_labels_do_not_tell_is_left_out(config: Config) -> None:
+    data = loaded(config)
+    assert measured(config, without_labels(data, "train"), with_test=True).keys() == {"eval/seconds"}
+    found = measured(config, without_labels(data, "validation"), with_test=True)
+    assert {name.partition("/")[0] for name in found} == {"eval", "test"}
+    assert "eval/linear_accuracy" not in found
+
+
+def test_unlabelled_images_take_no_part(config: Config) -> None:
+    """Neither in teaching nor in being judged: the same as without these images."""
+    data = loaded(config)
+    for part in ("train", "test"):
+        images = getattr(data, part)
+        rows = np.arange(len(images)) % 3 == 0
+        fewer = replace(data, **{part: images.select(np.flatnonzero(~rows))})
+        hidden, left_out = (
+            measured(config, each, with_test=True) for each in (without_labels(data, part, rows), fewer)
+        )
+        assert {**hidden, "eval/seconds": 0} == pytest.approx({**left_out, "eval/seconds": 0}, abs=0.02)

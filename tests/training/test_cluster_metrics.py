@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from clray.clusters.assignment import ClusterAssignment
-from clray.clusters.statistics import cluster_statistics
-from clray.training import cluster_metrics
+from clray.clusters.statistics import cluster_metrics
+from clray.training import cluster_metrics as module
 from clray.training.cluster_metrics import ClusterMetrics
 
 LABELS = np.arange(60) % 5
@@ -20,9 +20,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
 
     def count(ids: np.ndarray, *rest: object) -> object:
         seen.append(ids)
-        return cluster_statistics(ids, *rest)
+        return cluster_metrics(ids, *rest)
 
-    monkeypatch.setattr(cluster_metrics, "cluster_statistics", count)
+    monkeypatch.setattr(module, "cluster_metrics", count)
     return seen
 
 
@@ -32,7 +32,7 @@ def test_an_assignment_is_counted_once_however_many_epochs_it_serves(counted: li
     found = [metrics.of(assignments[number]) for number in (0, 0, 0, 1, 1)]
     assert len(counted) == 2
     for number, each in zip((0, 0, 0, 1, 1), found, strict=True):
-        assert each["clusters/nmi"] == cluster_statistics(assignments[number].ids, LABELS, 6).nmi
+        assert each["clusters/nmi"] == cluster_metrics(assignments[number].ids, LABELS, 6)["clusters/nmi"]
     assert found[0]["clusters/largest_fraction"] == 15 / 60
 
 
@@ -45,7 +45,7 @@ def test_other_workers_take_the_count_of_rank_0(
         sent.append(own)
         return [{"clusters/nmi": 0.25}, *[{}] * (world_size - 1)]
 
-    monkeypatch.setattr(cluster_metrics, "gather_objects", gather)
+    monkeypatch.setattr(module, "gather_objects", gather)
     metrics = ClusterMetrics(LABELS, SimpleNamespace(rank=1, world_size=3))
     assignment = ClusterAssignment(LABELS, 5, "labels")
     assert metrics.of(assignment) == metrics.of(assignment) == {"clusters/nmi": 0.25}

@@ -29,7 +29,8 @@ class ClustersConfig(Section):
     `attributes`, the values of a `column`, a level of a `hierarchy` of the classes, `synthetic` ones made from the
     labels, a `clustering` saved by `clray cluster`, or `kmeans` of the embeddings while training. With
     `allow_user_modules` also the user's own `module:function`, called with the training images' `labels`, `columns` and
-    `names`, and the run's `seed`; it returns an integer for each image."""
+    `names`, and the run's `seed`; it returns an integer for each image. `labels`, `synthetic` and `hierarchy` without
+    `column` need a label of every training image (a function is given -1 for one that is missing)."""
     num_clusters: TwoOrMore = 10
     """K of k-means, or the granularity of a saved clustering."""
     granularities: tuple[NonNegativeInt, ...] | None = None

@@ -9,6 +9,8 @@ import pyarrow as pa
 
 INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 """A whole number as Python writes it, small enough for int64: `007`, `+1` and 20-digit ids stay text."""
+MINUS_ONE, ONE = frozenset(("-1", "-1.0")), frozenset(("1", "1.0"))
+"""How -1 and 1 stand in a column of labels."""
 INDEX_NAME = re.compile(r"|Unnamed: [0-9]+|__index_level_[0-9]+__")
 """The names under which pandas leaves its row numbers in a file."""
 
@@ -102,8 +104,36 @@ def encode_names(values: pd.Series) -> tuple[np.ndarray, tuple[str, ...]]:
     return codes.astype(np.int32), tuple("nan" if pd.isna(value) else str(value) for value in distinct)
 
 
+def encode_labels(values: pd.Series) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels as codes, int32 [N], and the values they stand for; a missing one is -1.
+
+    Missing is what is null, NaN, an empty text, or -1, but for labels that are -1 and 1, which are two classes.
+    """
+    texts = values.map(str, na_action="ignore")
+    is_known = (values.notna() & (texts != "")).to_numpy(bool)
+    is_minus_one = texts.isin(MINUS_ONE).to_numpy(bool)
+    others = set(texts[is_known & ~is_minus_one])
+    if not others or not others <= ONE:
+        is_known = is_known & ~is_minus_one
+    codes = np.full(len(values), -1, np.int32)
+    codes[is_known], names = encode_names(values[is_known])
+    return codes, names
+
+
+def notes_on_classes(labels: np.ndarray, num_train: int, names: tuple[str, ...]) -> list[str]:
+    """Classes that nothing can be learned or said about; `labels` are codes, those of the training images first."""
+    train = labels[:num_train]
+    trained = np.bincount(train[train >= 0], minlength=len(names))
+    unseen, single = np.flatnonzero(trained == 0), np.flatnonzero(trained == 1)
+    return [
+        f"{len(found)} of {len(names)} classes {what}; the first: {names[found[0]]}"
+        for found, what in ((unseen, "have test images only"), (single, "have a single training image"))
+        if len(found)
+    ]
+
+
 def joined(*parts: pd.Series) -> pd.Series:
     """One column after the other; where one holds text and another numbers, all as text, so that 1 is `1`."""
-    if len({pd.api.types.is_numeric_dtype(part.dtype) for part in parts if len(part)}) > 1:
+    if len({pd.api.types.is_numeric_dtype(part.dtype) for part in parts if part.notna().any()}) > 1:
         parts = tuple(part.map(str, na_action="ignore").astype(object) for part in parts)
     return pd.concat(parts, ignore_index=True)

@@ -14,7 +14,7 @@ from clray.data.images.decode import PixelRules
 from clray.data.images.encoded import EncodedImages
 from clray.data.readers.columns import from_texts, is_index
 from clray.data.readers.places import is_inside, require_columns, require_file
-from clray.data.readers.split import Split
+from clray.data.readers.split import Split, no_labels
 from clray.errors import UserError
 
 MAX_NAMED = 5
@@ -77,7 +77,8 @@ def read_csv(path: Path, config: DataConfig) -> Split:
     """
     table = read_metadata_csv(path)
     label_column = config.label_column or "class"
-    require_columns(path, list(table.columns), {config.path_column, label_column})
+    # The column that nobody asked for may be missing: the images have no labels then.
+    require_columns(path, list(table.columns), {config.path_column, config.label_column or config.path_column})
     root = Path(config.image_root) if config.image_root else path.parent
     names = path_texts(table[config.path_column])
     files = [find_image(root, name) for name in names]
@@ -102,7 +103,8 @@ def read_csv(path: Path, config: DataConfig) -> Split:
     columns = {str(name): table[name] for name in table.columns if name not in (config.path_column, label_column)}
     skipped = tuple(f"{path}: {reason}" for reason in problems.values())
     images = EncodedImages.of_files((files[row] for row in kept), PixelRules.of(config), rows)
-    return Split(images, table[label_column], columns, skipped=skipped)
+    labels = table[label_column] if label_column in table.columns else no_labels(len(table))
+    return Split(images, labels, columns, skipped=skipped)
 
 
 def path_texts(values: pd.Series) -> list[str]:

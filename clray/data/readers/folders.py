@@ -16,7 +16,7 @@ from clray.data.images.decode import PixelRules
 from clray.data.images.encoded import EncodedImages
 from clray.data.readers.csv_tables import path_texts, read_metadata_csv
 from clray.data.readers.places import SplitName, is_hidden, is_inside, part_of, require_columns
-from clray.data.readers.split import Split
+from clray.data.readers.split import Split, no_labels
 from clray.errors import UserError
 
 SUFFIXES = frozenset(
@@ -29,7 +29,7 @@ FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM")
 
 
 def read_folder(root: Path, config: DataConfig, part: SplitName) -> Split:
-    """The images below a folder, with the name of their topmost folder as label.
+    """The images below a folder, with the name of their topmost folder as label; without folders they have none.
 
     Args:
         part: where the folder holds `train/` and `val/` or `test/`, the one that is taken.
@@ -38,7 +38,7 @@ def read_folder(root: Path, config: DataConfig, part: SplitName) -> Split:
         UserError: no folder of images, a link that leaves the root, or a broken one (where these are not skipped).
     """
     if not root.is_dir():
-        raise UserError(f"{root}: expected a folder of class folders; it is none")
+        raise UserError(f"{root}: expected a folder of images; it is none")
     top, left_out = _top_folder(root, part)
     found = _walk(root, top)
     if found.outside:
@@ -48,20 +48,17 @@ def read_folder(root: Path, config: DataConfig, part: SplitName) -> Split:
                         "it, or leave such images out with --set data.on_bad_image=skip")  # fmt: skip
     prefix = len(top.relative_to(root).parts)
     in_class = [name for name in found.images if len(Path(name).parts) > prefix + 1]
-    if not in_class:
-        raise UserError(
-            f"{top}: expected a folder for each class with images in it; found {len(found.images)} images beside no "
-            f"class folder, and {found.describe() or 'nothing else'}"
-        )
-    names = sorted(in_class, key=lambda name: _order(name, prefix))
-    labels = pd.Series([Path(name).parts[prefix] for name in names], dtype=object)
+    if not found.images:
+        raise UserError(f"{top}: expected images; found {found.describe() or 'nothing'}")
+    names = sorted(in_class, key=lambda name: _order(name, prefix)) or sorted(found.images)
+    labels = (
+        pd.Series([Path(name).parts[prefix] for name in names], dtype=object) if in_class else no_labels(len(names))
+    )
     columns = {} if config.attributes_path is None else _attributes_of(names, config)
     notes = [*left_out, *found.notes(root)]
-    if len(in_class) < len(found.images):
+    if len(names) < len(found.images):
         beside = next(name for name in found.images if len(Path(name).parts) == prefix + 1)
-        notes.append(
-            f"{root}: left out {len(found.images) - len(in_class)} images in no class folder, such as {beside}"
-        )
+        notes.append(f"{root}: left out {len(found.images) - len(names)} images in no class folder, such as {beside}")
     empty = sorted({name for name in _folders(top) if name not in set(labels)})
     if empty:
         notes.append(f"{top}: {len(empty)} class folders hold no image; the first: {empty[0]}")

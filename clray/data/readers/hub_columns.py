@@ -59,12 +59,13 @@ def label_column(schemas: list[pa.Schema], wanted: str | None) -> str | None:
     return usual[0] if usual else of_classes[0] if len(of_classes) == 1 else None
 
 
-def note_on(path: Path, images: str, labels: str, config: DataConfig) -> list[str]:
+def note_on(path: Path, images: str, labels: str | None, config: DataConfig) -> list[str]:
     """What was found, where it was not asked for and is not what is usual."""
     is_found = (config.image_column is None and images != "image") or (
-        config.label_column is None and labels != "label"
+        config.label_column is None and labels not in ("label", None)
     )
-    return [f"{path}: images are read from column {images}, and labels from {labels}"] if is_found else []
+    of_labels = "" if labels is None else f", and labels from {labels}"
+    return [f"{path}: images are read from column {images}{of_labels}"] if is_found else []
 
 
 def classes_of(schemas: list[pa.Schema]) -> list[Names]:

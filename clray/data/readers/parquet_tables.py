@@ -19,7 +19,7 @@ from clray.data.readers.columns import as_plain, from_arrow, is_index, plain_typ
 from clray.data.readers.hub_columns import classes_of, with_names
 from clray.data.readers.places import SplitName, base_of, is_inside, is_pattern, require_columns
 from clray.data.readers.shards import PARQUET, shards_of
-from clray.data.readers.split import Split
+from clray.data.readers.split import Split, no_labels
 from clray.errors import UserError
 
 
@@ -44,27 +44,32 @@ def read_parquet(path: Path, config: DataConfig, part: SplitName | None = None) 
     image_column = hub_columns.image_column(files, schemas, config.image_column)
     columns = []
     for file, schema in zip(files, schemas, strict=True):
-        require_columns(file, schema.names, {image_column, label_column})
+        # The column that nobody asked for may be missing: the images have no labels then.
+        require_columns(file, schema.names, {image_column, config.label_column or image_column})
         columns.append(_image_field(file, image_column, schema.field(image_column).type))
-        _require_one_value(file, schema.field(label_column))
+        if label_column in schema.names:
+            _require_one_value(file, schema.field(label_column))
+    has_labels = any(label_column in schema.names for schema in schemas)
     names, index_notes = _described(schemas, keep=label_column)
     names = [name for name in names if name != image_column]
-    table, missing_notes = _read_plain(path, files, schemas, list(dict.fromkeys([*names, label_column])))
-    if table.num_rows == 0:
-        raise UserError(f"{path}: the table has no rows")
+    read = dict.fromkeys([*names, label_column] if has_labels else names)
+    table, missing_notes = _read_plain(path, files, schemas, list(read))
     with _readable(path):
         groups = find_row_groups(files, columns)
-        labels = from_arrow(table[label_column])
+        num_rows = sum(group.num_rows for group in groups)
+        if num_rows == 0:
+            raise UserError(f"{path}: the table has no rows")
+        labels = from_arrow(table[label_column]) if has_labels else no_labels(num_rows)
         attributes = {name: from_arrow(table[name]) for name in names if name != label_column}
     images: EncodedImages | StreamedImages
     path_notes: list[str] = []
     if sum(group.num_bytes for group in groups) > config.memory_limit_mib * 2**20:
         _require_small_groups(groups, config)
-        rows = np.arange(table.num_rows)
+        rows = np.arange(num_rows)
         images = StreamedImages(groups, rows, PixelRules.of(config))
     else:
         images, path_notes = _read_images(path, files, image_column, config)
-    found = hub_columns.note_on(path, image_column, label_column, config)
+    found = hub_columns.note_on(path, image_column, label_column if has_labels else None, config)
     return Split(images, labels, attributes, (*found, *index_notes, *missing_notes, *path_notes))
 
 

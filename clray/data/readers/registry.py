@@ -20,7 +20,7 @@ from clray.data.readers.parquet_tables import read_parquet
 from clray.data.readers.places import SplitName
 from clray.data.readers.published import read_catalog
 from clray.data.readers.shards import PARQUET, has_test_shards, unused_shards
-from clray.data.readers.split import Split, labelled
+from clray.data.readers.split import Split
 from clray.errors import UserError
 
 Reader = Callable[[DataConfig], tuple[Split, Split | None]]
@@ -119,15 +119,14 @@ READERS: dict[str, Reader] = {
 
 
 def read_data(config: DataConfig) -> tuple[Split, Split | None]:
-    """The labelled samples of the data set that `data.name` names, and its test samples where it has a part for them.
+    """The samples of the data set that `data.name` names, and its test samples where it has a part for them.
 
     Raises:
-        UserError: what the reader raises, or images without a label, as `labelled`.
+        UserError: what the reader raises.
     """
     train, test = READERS[config.name](config)
-    return _ready(train, config), None if test is None else _ready(test, config)
+    return _with_notes(train), None if test is None else _with_notes(test)
 
 
-def _ready(split: Split, config: DataConfig) -> Split:
-    split = labelled(split, config)
+def _with_notes(split: Split) -> Split:
     return replace(split, notes=(*split.notes, *split.images.notes()))

@@ -105,10 +105,18 @@ def test_what_is_no_image_is_counted_and_named(tmp_path: Path) -> None:
     assert "1 class folders hold no image; the first: empty" in empty
 
 
-def test_a_folder_without_class_folders_says_what_it_holds(tmp_path: Path) -> None:
-    for i in range(4):
+def test_images_in_no_class_folder_have_no_labels(tmp_path: Path) -> None:
+    for i in range(8):
         (tmp_path / f"{i}.png").write_bytes(png(i))
-    with pytest.raises(UserError, match="expected a folder for each class with images in it; found 4 images beside"):
+    data = load(tmp_path)
+    assert len(data.train) + len(data.test) == 8
+    assert (data.num_classes, data.names[None]) == (0, ())
+    assert set(data.train.labels) == set(data.test.labels) == {-1}
+
+
+def test_a_folder_without_images_says_what_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("none")
+    with pytest.raises(UserError, match=r"expected images; found 1 \.txt"):
         load(tmp_path)
 
 
