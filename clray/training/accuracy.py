@@ -8,9 +8,11 @@ import torch
 
 from clray.clusters.statistics import cluster_metrics
 from clray.config import Config
+from clray.data.augmentation import build_augmentation, draw_views
 from clray.data.loaders import ordered_batches, shard_indices
 from clray.data.samples import Dataset, Samples
 from clray.errors import TrainingError
+from clray.evaluate.label_free import MAX_PAIRED, MAX_SAMPLES, label_free_measures
 from clray.evaluate.labelled import Labelled
 from clray.evaluate.linear_probe import LinearProbe
 from clray.evaluate.nearest_neighbors import nearest_neighbor_measures
@@ -34,6 +36,8 @@ def evaluate(
     `with_test` alone, for a run that ends. Without validation images both are measured on the test images. What the
     labels do not tell is left out.
 
+    `eval/rankme`, `eval/stability` and the like need no labels: they are measured on training images.
+
     Each worker embeds its own images; the rows go to rank 0, which measures while the others wait.
     """
     start = time.perf_counter()
@@ -44,11 +48,12 @@ def evaluate(
 
     def measure() -> Metrics:
         labelled = {name: _labelled(rows, parts[name].labels) for name, rows in h.items() if rows is not None}
-        return _measure(config, labelled, data.num_classes, session.device)
+        accuracies = _measure(config, labelled, data.num_classes, session.device)
+        return accuracies | _label_free(config, model, data, h["train"], session)
 
     found = from_first(measure, session.world_size)
     if data.validation is None:
-        found |= {name.replace("test/", "eval/", 1): value for name, value in found.items()}
+        found |= {name.replace("test/", "eval/", 1): value for name, value in found.items() if name.startswith("test/")}
     shown = ("eval/", "test/") if with_test else ("eval/",)
     metrics = {name: value for name, value in found.items() if name.startswith(shown)}
     return {**metrics, "eval/seconds": time.perf_counter() - start}
@@ -76,6 +81,39 @@ def _measure(config: Config, parts: dict[str, Labelled], num_classes: int, devic
         )
         found |= {f"{name}/{key}": value for key, value in (linear[name] | by_neighbors).items()}
     return found
+
+
+def _label_free(
+    config: Config, model: ContrastiveModel, data: Dataset, train_h: np.ndarray | None, session: Session
+) -> Metrics:
+    """What is known of the representation without labels, on rank 0."""
+    assert train_h is not None, "the rows are on rank 0"
+    seed = derive_seed(config.seed, "label-free") % 2**32
+    rows = np.random.default_rng(seed).permutation(len(train_h))[:MAX_SAMPLES]
+    views = _two_views(config, model, data, session, seed)
+    return {f"eval/{name}": value for name, value in label_free_measures(train_h[rows], views, seed=seed).items()}
+
+
+def _two_views(
+    config: Config, model: ContrastiveModel, data: Dataset, session: Session, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """h of two random views of some of this worker's training images."""
+    own = shard_indices(data.train, session.world_size)[session.rank]
+    # Of images that are read in order the first are cheap, of others those that stand for all.
+    stride = 1 if data.train.images.is_sequential else max(1, len(own) // MAX_PAIRED)
+    own = own[::stride][:MAX_PAIRED]
+    size = data.train.images.size
+    assert size is not None, "load_dataset requires image_size for data decoded while training"
+    augmentation = build_augmentation(config.augmentation, size[1], data.num_channels)
+    batches = ordered_batches(data.train, own, batch_size=EMBEDDING_BATCH_SIZE, config=config.data)
+    with torch.random.fork_rng([session.device] if session.device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        pairs = [(draw_views(augmentation, images.to(session.device), 2), rows) for images, rows in batches]
+    first, second = (
+        compute_features(model, [(views[number], rows) for views, rows in pairs], session.device)[0]
+        for number in range(2)
+    )
+    return first, second
 
 
 def _labelled(h: np.ndarray, labels: np.ndarray) -> Labelled:

@@ -1,6 +1,7 @@
 """The metrics of a run, an epoch a line, in its folder."""
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,6 @@ from clray.errors import UserError
 from clray.json_lines import append_line, read_lines, write_lines
 
 METRICS_FILE = "metrics.jsonl"
-BEST_METRIC = "eval/linear_accuracy"
 Metrics = dict[str, float]
 log = logging.getLogger(__name__)
 
@@ -46,10 +46,10 @@ def last_metrics(folder: Path) -> Metrics:
     return metrics[-1]
 
 
-def is_best(folder: Path) -> bool:
-    """Whether the last epoch in `metrics.jsonl` was evaluated and is better than those before it."""
-    scores = [metrics.get(BEST_METRIC, -1.0) for metrics in read_metrics(folder)]
-    return bool(scores) and scores[-1] > max(scores[:-1], default=-1.0)
+def is_best(folder: Path, metric: str) -> bool:
+    """Whether the last epoch in `metrics.jsonl` was evaluated and is better, by `metric`, than those before it."""
+    scores = [metrics.get(metric, -math.inf) for metrics in read_metrics(folder)]
+    return bool(scores) and scores[-1] > max(scores[:-1], default=-math.inf)
 
 
 def truncate_metrics(folder: Path, num_epochs: int) -> None:

@@ -107,6 +107,8 @@ def _rank_of_two(rank: int, folder: str, config: Config) -> None:
     whole = {name: value for name, value in measured(config, data, with_test=True).items() if name != "eval/seconds"}
     # Rank 0 measures for both, and then each by itself.
     assert probes == ([0, 0] if rank == 0 else [1])
+    # The views are of the images of rank 0.
+    assert 0 < shared["eval/alignment"] != whole.pop("eval/alignment") > 0
     for name, value in whole.items():
         assert shared[name] == pytest.approx(value, abs=1e-6), name
     with torch.no_grad():
@@ -123,6 +125,10 @@ def test_two_workers_measure_once_what_one_measures(config: Config, tmp_path: Pa
     mp.spawn(_rank_of_two, (str(tmp_path), small), nprocs=2)
 
 
+def told_by_labels(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if "accuracy" in name}
+
+
 def without_labels(data: Dataset, part: str, rows: object = slice(None)) -> Dataset:
     images = getattr(data, part)
     labels = images.labels.copy()
@@ -132,7 +138,7 @@ def without_labels(data: Dataset, part: str, rows: object = slice(None)) -> Data
 
 def test_what_labels_do_not_tell_is_left_out(config: Config) -> None:
     data = loaded(config)
-    assert measured(config, without_labels(data, "train"), with_test=True).keys() == {"eval/seconds"}
+    assert not told_by_labels(measured(config, without_labels(data, "train"), with_test=True))
     found = measured(config, without_labels(data, "validation"), with_test=True)
     assert {name.partition("/")[0] for name in found} == {"eval", "test"}
     assert "eval/linear_accuracy" not in found
@@ -148,4 +154,18 @@ def test_unlabelled_images_take_no_part(config: Config) -> None:
         hidden, left_out = (
             measured(config, each, with_test=True) for each in (without_labels(data, part, rows), fewer)
         )
-        assert {**hidden, "eval/seconds": 0} == pytest.approx({**left_out, "eval/seconds": 0}, abs=0.02)
+        assert told_by_labels(hidden) == pytest.approx(told_by_labels(left_out), abs=0.02)
+
+
+def test_what_needs_no_labels_is_measured_and_draws_nothing_from_the_generator_of_training(config: Config) -> None:
+    data = loaded(config)
+    session = LocalSession(Path(), None, lambda _: None, torch.device("cpu"))
+    torch.manual_seed(0)
+    model = ContrastiveModel(config, data.num_channels, 10)
+    before = torch.get_rng_state()
+    found = evaluate(config, model, data, session, with_test=True)
+    assert torch.equal(torch.get_rng_state(), before)
+    names = ("rankme", "alignment", "uniformity", "silhouette", "stability", "confident_fraction")
+    assert {f"eval/{name}" for name in names} <= found.keys()
+    assert not {f"test/{name}" for name in names} & found.keys()
+    assert 0 < found["eval/alignment"] < 4

@@ -45,9 +45,20 @@ def test_two_hundred_damaged_files_give_the_epochs_that_are_whole(tmp_path: Path
         (tmp_path / METRICS_FILE).write_bytes(content)
         assert len(read_metrics(tmp_path)) >= content.count(b"\n") - 2
         append_metrics(tmp_path, {"epoch": 21, "eval/linear_accuracy": 0.9})
-        assert is_best(tmp_path)
+        assert is_best(tmp_path, "eval/linear_accuracy")
         truncate_metrics(tmp_path, 10)
         assert all(metrics["epoch"] <= 10 for metrics in read_metrics(tmp_path))
+
+
+def test_the_best_epoch_is_that_of_the_metric_and_an_epoch_without_it_is_not(tmp_path: Path) -> None:
+    """Measures below zero count as well as accuracies."""
+    found = []
+    for epoch, (linear, neighbours) in enumerate([(0.5, -3.0), (0.4, -2.0), (0.6, -2.5)]):
+        append_metrics(tmp_path, {"epoch": epoch + 1, "eval/linear_accuracy": linear, "eval/other": neighbours})
+        found.append((is_best(tmp_path, "eval/linear_accuracy"), is_best(tmp_path, "eval/other")))
+    assert found == [(True, True), (False, True), (True, False)]
+    append_metrics(tmp_path, {"epoch": 4})
+    assert not is_best(tmp_path, "eval/linear_accuracy")
 
 
 def test_a_run_that_is_over_and_has_lost_its_metrics_says_so(tmp_path: Path) -> None:

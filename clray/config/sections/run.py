@@ -62,7 +62,7 @@ class TrainConfig(Section):
     checkpoint_every_steps: PositiveInt | None = None
     """Further checkpoints within an epoch, every so many steps."""
     num_checkpoints: PositiveInt = 2
-    """The newest so many are kept, beside the best by linear accuracy."""
+    """The newest so many are kept, beside the best by `sweep.metric`."""
     storage_path: Text | None = None
     """Where checkpoints and results go besides the output folder, and come from where that is lost: a folder that all
     nodes see, or `s3://bucket/runs` and the like."""

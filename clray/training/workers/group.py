@@ -114,8 +114,11 @@ def _train_worker(arguments: dict[str, Any]) -> None:
 class _ReportCallback(ray.train.UserCallback):
     """Runs in Ray Train's controller: keeps worker 0's metrics, equal on all, in the run's files, and sends them on."""
 
-    def __init__(self, folder: Path, storage: Storage | None, address: Address, trunk: Trunk | None) -> None:
-        self.folder, self.storage, self.address, self.trunk = folder, storage, address, trunk
+    def __init__(
+        self, folder: Path, metric: str, storage: Storage | None, address: Address, trunk: Trunk | None
+    ) -> None:
+        """Args: `metric` tells which epoch is the best."""
+        self.folder, self.metric, self.storage, self.address, self.trunk = folder, metric, storage, address, trunk
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:  # noqa: ARG002
         if not metrics[0]:
@@ -131,7 +134,7 @@ class _ReportCallback(ray.train.UserCallback):
             with checkpoint.as_directory() as source:
                 if self.storage is not None:
                     shutil.copyfile(Path(source) / CHECKPOINT_FILE, self.folder / CHECKPOINT_FILE)
-                if is_best(self.folder):
+                if is_best(self.folder, self.metric):
                     keep_best(self.folder, Path(source) / CHECKPOINT_FILE)
                 if self.trunk is not None and metrics[0]["epoch"] == self.trunk.num_epochs:
                     self.trunk.keep(self.folder, Path(source) / CHECKPOINT_FILE)
@@ -202,7 +205,7 @@ def _trainer(
                 max_failures=train.max_failures, controller_failure_limit=3
             ),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=train.num_checkpoints),
-            callbacks=[_ReportCallback(folder, storage, address, trunk)],  # type: ignore[list-item]
+            callbacks=[_ReportCallback(folder, config.sweep.metric, storage, address, trunk)],  # type: ignore[list-item]
         ),
     )
 

@@ -37,7 +37,7 @@ class LocalSession:
     def report(self, metrics: Metrics, checkpoint: Checkpoint | None) -> None:
         append_metrics(self.folder, metrics)
         self.save(checkpoint)
-        if checkpoint is not None and is_best(self.folder):
+        if checkpoint is not None and is_best(self.folder, checkpoint["config"]["sweep"]["metric"]):
             keep_best(self.folder, self.folder / CHECKPOINT_FILE)
             self._upload(BEST_FILE)
         self._upload(METRICS_FILE)
