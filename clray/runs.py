@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from clray.sweeps.dry_run import Estimate
     from clray.sweeps.search_space import SweepPlan
     from clray.sweeps.trials import TrialRecord
+    from clray.training.start import StartClusters
 
 
 @dataclass(frozen=True)
@@ -130,11 +131,12 @@ def train(
         data = _load(config, observer)
         from clray.training.folder import claim_storage
         from clray.training.metrics import last_metrics, read_metrics
-        from clray.training.trainer import check_against_data
+        from clray.training.start import prepare
         from clray.training.workers.launch import launch, start_for_run
         from clray.training.workers.resources import needs_ray
 
-        for note in check_against_data(config, data):
+        start = prepare(config, data)
+        for note in start.notes:
             observer.note(note)
         claim_storage(config, folder, resume)
         clustering = None
@@ -155,7 +157,7 @@ def train(
 
         with observer.training(config, None):
             launch(
-                config, data, folder, service=clustering, on_report=on_report, on_step=observer.step, debug=debug
+                config, data, folder, start, service=clustering, on_report=on_report, on_step=observer.step, debug=debug
             )  # fmt: skip
         log_result(logger, folder, config, data)
         keep(config, folder)
@@ -193,7 +195,7 @@ def sweep(
     require_modules(config)
     observer = observer or _observer(progress)
     with observer.preparing("preparing data, MLflow store and Ray"):
-        plan, folder, data = _prepare_sweep(config, source, name, resume, observer)
+        plan, folder, data, clusters = _prepare_sweep(config, source, name, resume, observer)
         from clray.sweeps.summary import conclude
         from clray.sweeps.trials import rank_records
         from clray.sweeps.tuner import run_sweep, start_for_sweep
@@ -208,7 +210,7 @@ def sweep(
         timing["start_up_seconds"] = time.monotonic() - started
         watch = Watch(folder.name, plan.num_trials, config.sweep.metric)
         with observer.training(config, plan.num_trials):
-            records, parent = run_sweep(running, plan, data, folder, num_at_once, tracker, observer, watch)
+            records, parent = run_sweep(running, plan, data, folder, num_at_once, tracker, observer, watch, clusters)
         timing["wall_seconds"] = time.monotonic() - started
         timing["trials_seconds"] = timing["wall_seconds"] - timing["start_up_seconds"]
         ranked = rank_records(records, config)
@@ -239,7 +241,7 @@ def estimate_sweep(
     config = read_with_objects(source, overrides)
     observer = observer or Observer()
     with observer.preparing("preparing data and Ray, and timing steps"):
-        plan, _, data = _prepare_sweep(config, source, None, False, observer)
+        plan, _, data, _ = _prepare_sweep(config, source, None, False, observer)
         from clray.sweeps.dry_run import estimate
         from clray.sweeps.tuner import start_for_sweep
 
@@ -291,14 +293,15 @@ def _load(config: Config, observer: Observer) -> "Dataset":
 
 def _prepare_sweep(
     config: Config, source: Source, name: str | None, resume: bool, observer: Observer
-) -> "tuple[SweepPlan, Path, Dataset]":
+) -> "tuple[SweepPlan, Path, Dataset, StartClusters]":
     from clray.sweeps.search_space import plan_sweep
 
     plan = plan_sweep(config)
     folder = _choose_folder(config, source, name, resume, observer)
     data = _load(config, observer)
-    from clray.sweeps.tuner import check_points
+    from clray.sweeps.check import check_points
 
-    for note in check_points(plan.samples, data):
+    clusters, notes = check_points(plan.samples, data)
+    for note in notes:
         observer.note(note)
-    return plan, folder, data
+    return plan, folder, data, clusters

@@ -23,6 +23,7 @@ from clray.sweeps.trials import storage_name
 from clray.training.accuracy import evaluate_untrained
 from clray.training.checkpoint import CHECKPOINT_FILE
 from clray.training.metrics import Metrics, last_metrics, read_metrics
+from clray.training.start import Start, StartClusters, clusters_key
 from clray.training.storage import Storage, storage_of
 from clray.training.trunk import Trunk
 from clray.training.workers.group import error_line
@@ -41,6 +42,7 @@ def train_trial(
     config: Config,
     folder: Path,
     data: list[Any],
+    clusters: list[Any],
     service: Any | None,
     trunks: dict[int, Trunk],
 ) -> None:
@@ -51,6 +53,7 @@ def train_trial(
         config: of the sweep, without its search space.
         folder: of the sweep.
         data: the reference of the data set, in a list so that it travels as one.
+        clusters: the same for `StartClusters`.
         service: the k-means service, where clusters come from there.
         trunks: the epochs that trials share, by the number of each.
     """
@@ -76,7 +79,7 @@ def train_trial(
         if trunk is not None and trunk.start(folder):
             _report_shared(folder)
         num_known = len(read_metrics(folder))
-        _train(config, folder, data, service, storage, trunk)
+        _train(config, folder, data, _start(config, clusters), service, storage, trunk)
         if len(read_metrics(folder)) == num_known:  # it was killed after its last epoch
             draw_wanted(folder, config, ray.get(data[0]))
             _report_again(folder)
@@ -124,10 +127,18 @@ def _report_shared(folder: Path) -> None:
         tune.report({**metrics, COST: cost})
 
 
+def _start(config: Config, clusters: list[Any]) -> Start | None:
+    """What the driver has built for the trial; None where a searcher made it up since."""
+    known: StartClusters = ray.get(clusters[0])
+    found = known.get(clusters_key(config))
+    return None if found is None else Start(found)
+
+
 def _train(
     config: Config,
     folder: Path,
     data: list[Any],
+    start: Start | None,
     service: Any | None,
     storage: Storage | None,
     trunk: Trunk | None,
@@ -149,7 +160,8 @@ def _train(
             tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(kept))
 
     launch(
-        config, images, folder, service=service, on_report=on_report, storage=storage, reference=data[0], trunk=trunk
+        config, images, folder, start, service=service, on_report=on_report, storage=storage, reference=data[0],
+        trunk=trunk,
     )  # fmt: skip
 
 

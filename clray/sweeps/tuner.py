@@ -14,7 +14,6 @@ from ray.tune.experiment import Trial
 
 from clray.config import Config, override
 from clray.data.samples import Dataset
-from clray.errors import UserError
 from clray.interrupts import uninterrupted
 from clray.kmeans.shards.actors import shard_group
 from clray.ray_runtime.cluster import require_room, room, start_ray, warn_of_unused_gpus
@@ -30,8 +29,8 @@ from clray.sweeps.trunks import TRUNKS_FOLDER
 from clray.sweeps.watching import Watch
 from clray.track.runs import RunLogger, Tracker
 from clray.training.health import warn_of_collapse
+from clray.training.start import StartClusters
 from clray.training.storage import keep_results
-from clray.training.trainer import check_against_data
 from clray.training.workers.launch import start_service
 from clray.training.workers.resources import worker_group
 
@@ -42,21 +41,6 @@ class Display(Protocol):
     """Shows the trials while they run."""
 
     def update(self, record: TrialRecord) -> None: ...
-
-
-def check_points(points: list[SweepPoint], data: Dataset) -> list[str]:
-    """What the user should know of the trials' starts, each once.
-
-    Raises:
-        UserError: names the first trial that cannot be run on these data.
-    """
-    notes: dict[str, None] = {}
-    for point in points:
-        try:
-            notes |= dict.fromkeys(check_against_data(point.config, data))
-        except UserError as error:
-            raise UserError(f"trial {point.name}: {error}") from None
-    return list(notes)
 
 
 def start_for_sweep(config: Config, points: list[SweepPoint], data: Dataset, *, verbose: bool) -> int:
@@ -116,12 +100,16 @@ def run_sweep(
     tracker: Tracker,
     display: Display,
     watch: Watch | None = None,
+    clusters: StartClusters | None = None,
 ) -> tuple[list[TrialRecord], RunLogger]:
     """Run every trial; a failing one does not end the sweep, unless `sweep.fail_fast`.
 
     Finished trials are not run again, and those whose folder holds a checkpoint resume there, so a sweep that
     was interrupted is resumed by running it again. `start_for_sweep` comes first. Returns the trials and the open
     MLflow run of the sweep.
+
+    Args:
+        clusters: as `check_points` gives them.
     """
     book = TrialBook(config, plan, folder)
     searcher = BookSearcher(book, build_searcher(config, plan, folder))
@@ -131,6 +119,7 @@ def run_sweep(
     has_shards = any(point.config.clusters.source == "kmeans" for point in plan.samples)
     trainable = tune.with_parameters(
         train_trial, config=override(config, {"search_space": []}), folder=folder, data=[ray.put(data)],
+        clusters=[ray.put(clusters or {})],
         service=start_service(config.kmeans) if has_shards else None, trunks=book.trunks,
     )  # fmt: skip
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"

@@ -20,9 +20,9 @@ from clray.model.encoder import ContrastiveModel
 from clray.model.features import EMBEDDING_BATCH_SIZE, compute_features
 from clray.seeding import derive_seed
 from clray.training.checkpoint import Checkpoint
+from clray.training.encoder_start import fresh_model
 from clray.training.export import load_model
 from clray.training.metrics import Metrics
-from clray.training.state import fresh_model
 from clray.training.workers.port import Session, agree, from_first, gather_on_first
 from clray.training.workers.process import LocalSession, default_device
 

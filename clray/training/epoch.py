@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from clray.data.augmentation import draw_views
+from clray.data.images.port import Batch
 from clray.errors import TrainingError
 from clray.training.state import TrainState
 
@@ -67,60 +68,58 @@ def mean_state(states: list[dict[str, Any]]) -> dict[str, Any]:
     return {**first, **means}
 
 
-def train_steps(
-    model: nn.Module,
-    state: TrainState,
-    batches: Iterable[tuple[Tensor, Tensor]],
-    meter: EpochMeter,
-    *,
-    augmentation: nn.Module,
-    cluster_ids: Callable[[], Tensor],
-    accumulate_batches: int,
-    device: torch.device,
-    before_step: Callable[[], None],
-    after_step: Callable[[], None],
-) -> None:
-    """Train on every batch once, from where `state` stands.
-
-    Args:
-        model: the state's, possibly wrapped for several workers.
-        batches: uint8 images and their dataset indices.
-        cluster_ids: the clusters of each sample of the data set, int32 [granularities, N], on the device.
-        accumulate_batches: batches whose gradients are averaged before the optimizer steps; at the end of an epoch
-            the last of them may be fewer.
-        before_step, after_step: called around each batch; the first may change the clusters and seeds the randomness.
-    """
-    model.train()
+def waited_for(batches: Iterable[Batch], meter: EpochMeter) -> Iterator[Batch]:
+    """The batches, with the time that each was waited for."""
     iterator = iter(batches)
     while True:
-        waiting_since = time.perf_counter()
+        since = time.perf_counter()
         batch = next(iterator, None)
         if batch is None:
             return
-        meter.data_wait_seconds += time.perf_counter() - waiting_since
-        before_step()
-        start = time.perf_counter()
-        images, indices = (each.to(device, non_blocking=True) for each in batch)
-        views = draw_views(augmentation, images, state.objective.num_views)
-        group = group_of_step(state.step_in_epoch, state.steps_per_epoch, accumulate_batches)
-        is_last_part = state.step_in_epoch + 1 == group.stop
-        with nullcontext() if is_last_part else _without_exchange(model):
-            value = state.objective(model, views, indices, cluster_ids())
-            (value.loss / len(group)).backward()
-        if is_last_part:
-            state.optimizer.step()
-            state.optimizer.zero_grad(set_to_none=True)
-            state.schedule.step()
-        if state.bank is not None:
-            state.bank.update(indices, value.embeddings)
-        meter.losses.append(value.loss.detach())
-        meter.positives.append(value.num_positives)
-        meter.spread = 1 - value.embeddings.mean(dim=0).square().sum()
-        # The second image of a pair stands where another objective has a second view.
-        meter.num_samples += len(images) // (2 if state.objective.draws_pairs else 1)
-        meter.seconds += time.perf_counter() - start
-        state.step_in_epoch += 1
-        after_step()
+        meter.data_wait_seconds += time.perf_counter() - since
+        yield batch
+
+
+def train_step(
+    model: nn.Module,
+    state: TrainState,
+    batch: Batch,
+    meter: EpochMeter,
+    *,
+    augmentation: nn.Module,
+    cluster_ids: Tensor,
+    accumulate_batches: int,
+) -> None:
+    """Train on a batch, the next of the epoch.
+
+    Args:
+        model: the state's, possibly wrapped for several workers.
+        batch: uint8 images and their dataset indices.
+        cluster_ids: the clusters of each sample of the data set, int32 [granularities, N], on the device.
+        accumulate_batches: batches whose gradients are averaged before the optimizer steps; at the end of an epoch
+            the last of them may be fewer.
+    """
+    start = time.perf_counter()
+    images, indices = (each.to(cluster_ids.device, non_blocking=True) for each in batch)
+    views = draw_views(augmentation, images, state.objective.num_views)
+    group = group_of_step(state.step_in_epoch, state.steps_per_epoch, accumulate_batches)
+    is_last_part = state.step_in_epoch + 1 == group.stop
+    with nullcontext() if is_last_part else _without_exchange(model):
+        value = state.objective(model, views, indices, cluster_ids)
+        (value.loss / len(group)).backward()
+    if is_last_part:
+        state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)
+        state.schedule.step()
+    if state.bank is not None:
+        state.bank.update(indices, value.embeddings)
+    meter.losses.append(value.loss.detach())
+    meter.positives.append(value.num_positives)
+    meter.spread = 1 - value.embeddings.mean(dim=0).square().sum()
+    # The second image of a pair stands where another objective has a second view.
+    meter.num_samples += len(images) // (2 if state.objective.draws_pairs else 1)
+    meter.seconds += time.perf_counter() - start
+    state.step_in_epoch += 1
 
 
 def group_of_step(step: int, steps_per_epoch: int, accumulate_batches: int) -> range:

@@ -1,44 +1,92 @@
-"""What a run starts from: an encoder that can be built and fed, and weights that fit it."""
+"""What a run starts from, built once and handed to where it trains: its first clusters and its model."""
 
-import torch
+from dataclasses import dataclass
 
+import numpy as np
+
+from clray.clusters.assignment import ClusterAssignment
+from clray.clusters.known import known_clusters
 from clray.config import Config
 from clray.data.samples import Dataset
-from clray.errors import UserError
-from clray.model.encoder import build_encoder
-from clray.model.weights import load_weights
-from clray.training.state import with_pixels
+from clray.model.encoder import ContrastiveModel
+from clray.training.check import check_against_data, check_classes, pixel_size
+from clray.training.encoder_start import check_encoder, is_plain, matched_model, start_notes, with_pixels
+from clray.training.objectives.rehearsal import rehearse
+
+StartClusters = dict[str, tuple[ClusterAssignment, ...]]
+"""What trials start with, by `clusters_key`."""
 
 
-def check_start(config: Config, data: Dataset) -> tuple[str, ...]:
-    """Build the encoder, and where weights are given load them and embed an image; returns notes for the user.
+@dataclass(frozen=True)
+class Start:
+    """What a run starts from.
+
+    Attributes:
+        assignments: clusters of the training images, one for each granularity.
+        model: on the CPU, trained in place; None where the process that trains it builds it.
+        notes: what the user should know of it.
+    """
+
+    assignments: tuple[ClusterAssignment, ...]
+    model: ContrastiveModel | None = None
+    notes: tuple[str, ...] = ()
+
+
+def prepare(config: Config, data: Dataset) -> Start:
+    """The start of a single run, with everything that these data and the user's own code rule out refused.
 
     Raises:
-        UserError: the encoder cannot be built or does not take the images; weights that cannot be used.
+        UserError: as `check_against_data` and `check_code`; clusters that the data do not have.
     """
-    config = with_pixels(config)
-    encoder, dim = build_encoder(config.encoder, data.num_channels)
-    match = load_weights(encoder, config.encoder)
-    settings, size = config.encoder, data.train.images.size
-    if settings.mean is not None and size is not None:
-        try:
-            with torch.no_grad():
-                h = encoder.eval()(torch.zeros(1, data.num_channels, *size))
-        except Exception as error:  # whatever a model's code says of a size that does not suit it
-            raise UserError(
-                f"encoder.name={settings.name}: cannot embed images of {size[1]}x{size[0]} pixels "
-                f"({' '.join(str(error).split())[:200]}); set encoder.image_size"
-            ) from error
-        if h.shape != (1, dim):
-            raise UserError(f"encoder.name={settings.name}: gives {list(h.shape)} for one image, not [1, {dim}]")
-    notes = []
-    if match is not None:
-        scaled = f"scaled to {settings.image_size} pixels" if settings.image_size else "not scaled"
-        shown = (", ".join(f"{each:.3g}" for each in numbers or ()) for numbers in (settings.mean, settings.std))
-        notes += [str(match), "images enter the encoder {}, with mean {} and deviation {}".format(scaled, *shown)]
-    if match is None and config.clusters.source == "kmeans" and config.recluster.warmup_epochs == 0:
-        notes.append(
-            "recluster.warmup_epochs=0 with random weights: the first clusters follow colours and coarse shapes; "
-            "encoder.weights gives better ones"
-        )
-    return tuple(notes)
+    check_against_data(config, data)
+    assignments = start_clusters(config, data)
+    check_classes(config, assignments)
+    if config.train.num_workers > 1:
+        return Start(assignments, None, check_code(config, data, assignments))
+    model, match = matched_model(config, data.num_channels, num_classes(config, assignments))
+    rehearse_own_objective(config, data, assignments, model)
+    return Start(assignments, model, check_encoder(with_pixels(config), data, model, match))
+
+
+def check_code(config: Config, data: Dataset, assignments: tuple[ClusterAssignment, ...]) -> tuple[str, ...]:
+    """What the user should know of a start that other processes build, after a try where only that tells.
+
+    Raises:
+        UserError: an encoder, its weights or an objective that cannot be used.
+    """
+    if is_plain(config) and not config.objective.is_own:
+        return start_notes(config, None)
+    model, match = matched_model(config, data.num_channels, num_classes(config, assignments))
+    rehearse_own_objective(config, data, assignments, model)
+    return check_encoder(with_pixels(config), data, model, match)
+
+
+def start_clusters(config: Config, data: Dataset) -> tuple[ClusterAssignment, ...]:
+    """The assignments the run starts with."""
+    train = data.train
+    return known_clusters(
+        config.clusters, labels=train.labels, columns=train.columns, names=data.names, seed=config.seed
+    )
+
+
+def clusters_key(config: Config) -> str:
+    """Equal for runs on the same data that start with the same clusters."""
+    clusters = config.clusters
+    if clusters.source == "kmeans":  # each image its own, whatever follows
+        return "instance"
+    is_random = clusters.source == "synthetic" or ":" in clusters.source
+    return f"{clusters.model_dump_json()} {config.seed if is_random else ''}"
+
+
+def num_classes(config: Config, assignments: tuple[ClusterAssignment, ...]) -> int:
+    """What a classifier of the clusters tells apart: those of k-means, which come later, or those at the start."""
+    return config.clusters.num_clusters if config.clusters.source == "kmeans" else assignments[0].num_clusters
+
+
+def rehearse_own_objective(
+    config: Config, data: Dataset, assignments: tuple[ClusterAssignment, ...], model: ContrastiveModel
+) -> None:
+    """Raise UserError where the user's objective fails on a few random images; nothing for clray's own."""
+    if config.objective.is_own:
+        ids = np.stack([each.ids for each in assignments])
+        rehearse(config, model, (data.num_channels, *pixel_size(data.train)), ids)

@@ -19,14 +19,14 @@ from clray.config import Config
 from clray.config.sections import TrainConfig
 from clray.errors import UserError
 from clray.model.encoder import ContrastiveModel
-from clray.model.weights import load_weights, resolved_encoder
 from clray.redaction import hide_in_tree
-from clray.seeding import derive_seed
 from clray.training.bank import EmbeddingBank
 from clray.training.checkpoint import Checkpoint
+from clray.training.encoder_start import fresh_model
 from clray.training.objectives.build import build_objective
 from clray.training.objectives.port import Objective
 from clray.training.optim import build_optimizer, build_schedule
+from clray.training.start import Start, num_classes
 
 
 @dataclass
@@ -70,7 +70,7 @@ class TrainState:
             "epoch": self.epoch,
             "step_in_epoch": self.step_in_epoch,
             "clustered_step": self.clustered_step,
-            "order_ids": None if self.order_ids is None else torch.from_numpy(self.order_ids),
+            "order_ids": None if self.order_ids is None else torch.tensor(self.order_ids),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
@@ -127,54 +127,30 @@ class TrainState:
             group["initial_lr"], group["lr"] = rate, rate * factor
 
 
-def with_pixels(config: Config) -> Config:
-    """The config that a run keeps: with the pixels of its weights, so that its checkpoints need these no more.
-
-    Raises:
-        UserError: as `resolved_encoder`.
-    """
-    return config.model_copy(update={"encoder": resolved_encoder(config)})
-
-
-def fresh_model(config: Config, num_channels: int, num_clusters: int) -> ContrastiveModel:
-    """The model that a run starts from, on the CPU; what is random of it depends on the run seed alone.
-
-    Raises:
-        UserError: weights that cannot be used.
-    """
-    config = with_pixels(config)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(config.seed, "weights"))
-        model = ContrastiveModel(config, num_channels, num_clusters)
-    load_weights(model.encoder, config.encoder)
-    return model
-
-
 def create_state(
     config: Config,
     *,
     num_channels: int,
     steps_per_epoch: int,
-    assignments: tuple[ClusterAssignment, ...],
+    start: Start,
     device: torch.device,
     shard: np.ndarray,
     world_size: int = 1,
 ) -> TrainState:
     """A fresh state; `shard` holds this worker's dataset indices."""
-    is_kmeans = config.clusters.source == "kmeans"
-    num_clusters = config.clusters.num_clusters if is_kmeans else assignments[0].num_clusters
-    model = fresh_model(config, num_channels, num_clusters)
+    model = start.model
+    if model is None:
+        model = fresh_model(config, num_channels, num_classes(config, start.assignments))
     if config.train.sync_batch_norm and world_size > 1 and device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     model = model.to(device)
     optimizer = build_optimizer(model, config.train, config.encoder)
     schedule = build_schedule(optimizer, config.train, math.ceil(steps_per_epoch / config.train.accumulate_batches))
     bank = None
-    if is_kmeans and config.recluster.embeddings == "bank":
+    if config.clusters.source == "kmeans" and config.recluster.embeddings == "bank":
         bank = EmbeddingBank(shard, model.embedding_dim, device, momentum=config.recluster.bank_momentum)
-    return TrainState(
-        model, build_objective(config.objective, model), optimizer, schedule, assignments, steps_per_epoch, bank
-    )
+    objective = build_objective(config.objective, model)
+    return TrainState(model, objective, optimizer, schedule, start.assignments, steps_per_epoch, bank)
 
 
 def freeze_encoder(state: TrainState, frozen: bool) -> None:

@@ -28,7 +28,7 @@ from clray.data.loaders import ordered_batches
 from clray.data.samples import Dataset
 from clray.model.features import compute_features
 from clray.training.accuracy import evaluate_untrained
-from clray.training.state import fresh_model
+from clray.training.encoder_start import fresh_model
 
 ENCODER, PACKAGED = "timm/tf_efficientnet_lite0", "efficientnet-lite0-57934424.pth"
 COUNTS = (10, 50, 100)

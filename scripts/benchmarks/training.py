@@ -27,8 +27,8 @@ from clray.data.loaders import training_batches
 from clray.data.samples import Dataset
 from clray.ray_runtime.cluster import start_ray
 from clray.training.metrics import read_metrics
+from clray.training.start import Start, start_clusters
 from clray.training.state import create_state
-from clray.training.trainer import start_clusters
 from clray.training.workers.launch import launch
 
 
@@ -50,7 +50,7 @@ def clray_steps(config: Config, data: Dataset, device: torch.device) -> Iterator
         config,
         num_channels=data.num_channels,
         steps_per_epoch=1,
-        assignments=start_clusters(config, data),
+        start=Start(start_clusters(config, data)),
         device=device,
         shard=np.arange(len(data.train)),
     )

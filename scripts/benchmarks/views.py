@@ -23,8 +23,8 @@ from clray.config import Config, parse_config
 from clray.config.sections import AugmentationConfig
 from clray.data.augmentation import build_augmentation, draw_views, to_float
 from clray.data.load import load_dataset
+from clray.training.start import Start, start_clusters
 from clray.training.state import create_state
-from clray.training.trainer import start_clusters
 
 
 def by_kornia(name: str, size: int) -> Callable[[Tensor], Tensor]:
@@ -78,7 +78,7 @@ def digits_step(views: Callable[[Tensor], Tensor], batch: int) -> Callable[[], N
         config,
         num_channels=1,
         steps_per_epoch=1,
-        assignments=start_clusters(config, data),
+        start=Start(start_clusters(config, data)),
         device=torch.device("cpu"),
         shard=np.arange(len(data.train)),
     )

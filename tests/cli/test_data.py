@@ -15,7 +15,7 @@ from clray.config import parse_assignment, parse_config, with_overrides
 from clray.config.sections import DataConfig
 from clray.data.load import load_dataset
 from clray.data.validation import with_validation
-from clray.training.trainer import start_clusters
+from clray.training.start import start_clusters
 from tests.conftest import png
 from tests.data.readers.published.layouts import write_cub, write_wider
 

@@ -19,7 +19,7 @@ from clray.data.load import load_dataset
 from clray.data.validation import with_validation
 from clray.errors import UserError
 from clray.sweeps.search_space import plan_sweep
-from clray.training.trainer import check_against_data
+from clray.training.start import prepare
 from tests.conftest import REPOSITORY, png
 
 
@@ -51,8 +51,8 @@ def runs(path: Path) -> Config:
     config = load_config(path)
     data = with_validation(load_dataset(config.data), config.data)
     for point in plan_sweep(config).points:
-        check_against_data(point.config, data)
-    check_against_data(config, data)
+        prepare(point.config, data)
+    prepare(config, data)
     return config
 
 

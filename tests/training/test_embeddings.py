@@ -19,7 +19,8 @@ from clray.kmeans.refresh import LocalKMeans
 from clray.model.encoder import ContrastiveModel
 from clray.training.checkpoint import read_checkpoint
 from clray.training.export import export_encoder
-from clray.training.trainer import check_against_data, run
+from clray.training.start import prepare
+from clray.training.trainer import run
 from clray.training.workers.process import LocalSession
 
 NUM_TRAIN = 1300
@@ -55,7 +56,7 @@ def config_of(folder: Path, **sections: dict) -> Config:
 
 def trained(config: Config, folder: Path) -> dict[str, float]:
     data = load_dataset(config.data)
-    check_against_data(config, data)
+    prepare(config, data)
     session = LocalSession(folder, LocalKMeans(config.kmeans), lambda _: None, torch.device("cpu"))
     return run(config, data, session)
 

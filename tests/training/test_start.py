@@ -16,9 +16,9 @@ from clray.model.pixels import OnPixels
 from clray.track.models import write_model
 from clray.training.accuracy import evaluate_untrained
 from clray.training.checkpoint import read_checkpoint, write_checkpoint
+from clray.training.encoder_start import fresh_model
 from clray.training.export import load_model
-from clray.training.start import check_start
-from clray.training.state import fresh_model
+from clray.training.start import prepare
 from tests.training.test_checkpoint import CHECKPOINT
 from tests.training.test_trainer import train, without_times
 
@@ -103,12 +103,12 @@ def test_what_a_run_starts_from_is_what_is_evaluated_untrained(
 def test_the_user_hears_what_matched_and_what_the_first_clusters_are(
     tiny_config: MakeConfig, data: Dataset, weights: Path
 ) -> None:
-    matched, pixels = check_start(tiny_config(encoder={"weights": str(weights), **PIXELS}), data)
+    matched, pixels = prepare(tiny_config(encoder={"weights": str(weights), **PIXELS}), data).notes
     assert f"15 of 15 tensors of the encoder come from {weights}" in matched
     assert pixels == "images enter the encoder scaled to 12 pixels, with mean 0.3 and deviation 0.2"
-    (note,) = check_start(tiny_config(recluster={"warmup_epochs": 0}), data)
+    (note,) = prepare(tiny_config(recluster={"warmup_epochs": 0}), data).notes
     assert "first clusters follow colours" in note
-    assert check_start(tiny_config(), data) == ()
+    assert prepare(tiny_config(), data).notes == ()
 
 
 def test_with_weights_the_first_epoch_trains_on_clusters_of_the_start(
@@ -127,10 +127,10 @@ def test_a_size_that_the_model_does_not_take_is_refused_before_the_run(
     pytest.importorskip("timm")
     config = tiny_config(encoder={"name": "timm/test_vit", "image_size": size})
     if size == 16:
-        assert check_start(config, data) == ()
+        assert prepare(config, data).notes == ()
     else:
         with pytest.raises(UserError, match=r"encoder\.name=timm/test_vit: cannot"):
-            check_start(config, data)
+            prepare(config, data)
 
 
 @pytest.mark.slow

@@ -30,7 +30,8 @@ from clray.training.checkpoint import read_checkpoint, write_checkpoint
 from clray.training.metrics import Metrics, read_metrics
 from clray.training.objectives.port import Objective, StepValue
 from clray.training.recluster import Reclusterer
-from clray.training.trainer import check_against_data, run, start_clusters
+from clray.training.start import Start, prepare, start_clusters
+from clray.training.trainer import run
 from clray.training.workers.process import LocalSession
 
 CPU = torch.device("cpu")
@@ -170,7 +171,7 @@ def test_every_objective_trains_and_resumes(tiny_config: MakeConfig, tmp_path: P
     sections["train"] = {**sections.get("train", {}), "num_epochs": 5, "checkpoint_every_epochs": 1}
     config = tiny_config(**sections)
     data = load_dataset(config.data)
-    check_against_data(config, data)
+    prepare(config, data)
     whole = train(config, data, tmp_path / "whole")
     assert_every_weight_moved(config, data, tmp_path / "whole")
     train(config, data, tmp_path / "cut", stop_after=3)
@@ -184,7 +185,7 @@ def fresh_state(config: Config, data: Dataset) -> state.TrainState:
         config,
         num_channels=data.num_channels,
         steps_per_epoch=3,
-        assignments=start_clusters(config, data),
+        start=Start(start_clusters(config, data)),
         device=CPU,
         shard=np.arange(len(data.train)),
     )
@@ -211,7 +212,7 @@ def test_nothing_can_be_predicted_of_one_cluster(tiny_config: MakeConfig) -> Non
     clusters = {"source": "synthetic", "num_merged": 1}
     config = tiny_config(objective={"name": "cluster-prediction"}, clusters=clusters)
     with pytest.raises(UserError, match="all 96 training images are in one cluster"):
-        check_against_data(config, load_dataset(config.data))
+        prepare(config, load_dataset(config.data))
 
 
 def test_the_run_seed_decides_everything(tiny_config: MakeConfig, tmp_path: Path) -> None:
@@ -267,7 +268,7 @@ def test_a_checkpoint_evaluates_to_what_the_run_reported(tiny_config: MakeConfig
 def test_more_clusters_than_training_images_are_refused(tiny_config: MakeConfig) -> None:
     config = tiny_config(clusters={"num_clusters": 97})
     with pytest.raises(UserError, match=r"clusters\.num_clusters must be at most 96 .* got 97"):
-        check_against_data(config, load_dataset(config.data))
+        prepare(config, load_dataset(config.data))
 
 
 def test_a_checkpoint_of_other_data_is_refused(tiny_config: MakeConfig, tmp_path: Path) -> None:
@@ -433,7 +434,7 @@ def test_images_read_by_row_groups_train_and_resume_like_any_other(tiny_config: 
     )
     data = load_dataset(config.data)
     assert isinstance(data.train.images, StreamedImages)
-    check_against_data(config, data)
+    prepare(config, data)
     whole = train(config, data, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         run(config, data, LocalSession(tmp_path / "cut", cluster_here, lambda _: None, CPU, on_step=stop_at_step(8)))
@@ -458,10 +459,10 @@ def test_what_needs_images_from_anywhere_is_refused_for_streamed_data(tiny_confi
     groups = tuple(RowGroup(Path("t.parquet"), i, start, 48, 1, "image") for i, start in enumerate((0, 48)))
     images = StreamedImages(groups, np.arange(96), PixelRules(8))
     with pytest.raises(UserError, match="row groups"):
-        check_against_data(config, replace(data, train=replace(data.train, images=images)))
+        prepare(config, replace(data, train=replace(data.train, images=images)))
 
 
 def test_a_vision_transformer_is_refused_images_of_another_size(tiny_config: MakeConfig) -> None:
     config = tiny_config(encoder={"name": "vit_s16", "image_size": 32})
     with pytest.raises(UserError, match=r"encoder\.image_size=32, but the images are 8x8 pixels; set data\.image_size"):
-        check_against_data(config, load_dataset(config.data))
+        prepare(config, load_dataset(config.data))

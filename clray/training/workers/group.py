@@ -30,6 +30,7 @@ from clray.training.checkpoint import (
     write_checkpoint,
 )
 from clray.training.metrics import METRICS_FILE, Metrics, append_metrics, is_best, read_metrics, truncate_metrics
+from clray.training.start import Start
 from clray.training.storage import Storage
 from clray.training.trainer import run
 from clray.training.trunk import Trunk
@@ -102,9 +103,9 @@ def _files(newest: Any) -> Iterator[Path]:
 def _train_worker(arguments: dict[str, Any]) -> None:
     config: Config = arguments["config"]
     torch.set_num_threads(max(1, int(config.train.cpus_per_worker)))
-    session = GroupSession(arguments["service"], config.kmeans, arguments["run"], *arguments["start"])
+    session = GroupSession(arguments["service"], config.kmeans, arguments["run"], *arguments["checkpoint"])
     try:
-        run(config, ray.get(arguments["data"][0]), session)
+        run(config, ray.get(arguments["data"][0]), session, ray.get(arguments["start"][0]))
     except RuntimeError as error:
         if not is_timeout(error):
             raise
@@ -150,6 +151,7 @@ def train_in_group(
     service: Any | None,
     storage: Storage | None = None,
     trunk: Trunk | None = None,
+    start: Start | None = None,
 ) -> None:
     """Several workers under Ray Train with DDP (NCCL on GPUs, gloo on CPUs).
 
@@ -158,6 +160,7 @@ def train_in_group(
         folder: of the run; a group that finds its checkpoint there continues from it.
         on_report: hears of each epoch, in a thread of this process; after a restart also of those trained again.
         service: the k-means service, where clusters come from there.
+        start: the clusters that a fresh run starts from, where they are known already.
         storage: keeps the group's checkpoints in place of the folder.
         trunk: as for `clray.training.workers.launch.launch`.
 
@@ -168,7 +171,7 @@ def train_in_group(
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(2 * config.train.timeout_seconds + 10)
     try:
         with reports_heard(on_report) as address:
-            _trainer(config, data, service, folder, storage, address, trunk).fit()
+            _trainer(config, data, start, service, folder, storage, address, trunk).fit()
     except ray.train.TrainingFailedError as error:
         raise TrainingError(error_line(error)) from None
 
@@ -176,6 +179,7 @@ def train_in_group(
 def _trainer(
     config: Config,
     data: Any,
+    start: Start | None,
     service: Any | None,
     folder: Path,
     storage: Storage | None,
@@ -184,12 +188,19 @@ def _trainer(
 ) -> Any:
     train, each = config.train, worker_group(config, ray.get(data)).bundle
     file = folder / CHECKPOINT_FILE
-    start = [] if trunk is None or not file.exists() else [ray.put(file.read_bytes())]
+    checkpoint = [] if trunk is None or not file.exists() else [ray.put(file.read_bytes())]
     system, path = (None, str(folder.resolve())) if storage is None else storage.place
     return ray.train.torch.TorchTrainer(
         _train_worker,
         # Inside a list a reference travels as a reference.
-        train_loop_config={"config": config, "data": [data], "service": service, "run": str(folder), "start": start},
+        train_loop_config={
+            "config": config,
+            "data": [data],
+            "start": [ray.put(start)],
+            "checkpoint": checkpoint,
+            "service": service,
+            "run": str(folder),
+        },
         torch_config=ray.train.torch.TorchConfig(timeout_s=math.ceil(train.timeout_seconds)),
         scaling_config=ray.train.ScalingConfig(
             num_workers=train.num_workers,

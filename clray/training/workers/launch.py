@@ -15,6 +15,7 @@ from clray.kmeans.service import Attempt, KMeansClient, KMeansService
 from clray.kmeans.shards.actors import shard_group
 from clray.ray_runtime.cluster import require_labels, require_room, start_ray, warn_of_unused_gpus
 from clray.ray_runtime.room import NOTHING
+from clray.training.start import Start
 from clray.training.storage import Storage, storage_of
 from clray.training.trainer import run
 from clray.training.trunk import Trunk
@@ -54,6 +55,7 @@ def launch(
     config: Config,
     data: Dataset,
     folder: Path,
+    start: Start | None = None,
     *,
     service: Any | None,
     on_report: OnReport,
@@ -66,6 +68,7 @@ def launch(
     """Train one run to its end, here or in a worker group; continues from its checkpoint where there is one.
 
     Args:
+        start: what a fresh run starts from, where that is built already.
         service: the k-means service, where clusters come from there.
         on_report: hears of every epoch, in this process; after the restart of a group also of those trained again.
         on_step: hears of every step of a run in this process.
@@ -78,14 +81,14 @@ def launch(
         storage = storage_of(config, folder.name)
     if config.train.num_workers > 1:
         kept = ray.put(data) if reference is None else reference
-        train_in_group(config, kept, folder, on_report, service=service, storage=storage, trunk=trunk)
+        train_in_group(config, kept, folder, on_report, service=service, storage=storage, trunk=trunk, start=start)
         return
     cluster: Cluster | None = None
     if debug:
         cluster = LocalKMeans(config.kmeans)
     elif service is not None:
         cluster = KMeansClient(service, config.kmeans, Attempt(str(folder), uuid.uuid4().hex))
-    train_in_process(config, data, folder, on_report, cluster, storage, on_step, trunk)
+    train_in_process(config, data, folder, on_report, cluster, storage, on_step, trunk, start)
 
 
 def train_in_process(
@@ -97,7 +100,8 @@ def train_in_process(
     storage: Storage | None = None,
     on_step: OnStep | None = None,
     trunk: Trunk | None = None,
+    start: Start | None = None,
 ) -> None:
     """Train in this process; continues from the checkpoint in `folder` where there is one."""
     torch.set_num_threads(max(1, int(config.train.cpus_per_worker)))
-    run(config, data, LocalSession(folder, cluster, on_report, default_device(), on_step, storage, trunk))
+    run(config, data, LocalSession(folder, cluster, on_report, default_device(), on_step, storage, trunk), start)
