@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from clray.kmeans.engine import ClusterResult, cluster
     from clray.kmeans.estimator import KMeans
     from clray.kmeans.lloyd import Clustering
+    from clray.progress import Observer
     from clray.report.look.looking import look
     from clray.report.look.neighbours import Neighbour, neighbours
     from clray.runs import Run, SweepResult, sweep, train
+    from clray.training.objectives.port import EmbeddedBatch, Objective
     from clray.training.trained import Embeddings, TrainedEncoder, embed, load_encoder
 
 __all__ = [
@@ -30,9 +32,12 @@ __all__ = [
     "ClusterResult",
     "Clustering",
     "Config",
+    "EmbeddedBatch",
     "Embeddings",
     "KMeans",
     "Neighbour",
+    "Objective",
+    "Observer",
     "Run",
     "SweepResult",
     "TrainedEncoder",
@@ -56,6 +61,9 @@ _LATE = {
     "ClusterResult": "clray.kmeans.engine",
     "Clustering": "clray.kmeans.lloyd",
     "Neighbour": "clray.report.look.neighbours",
+    "EmbeddedBatch": "clray.training.objectives.port",
+    "Objective": "clray.training.objectives.port",
+    "Observer": "clray.progress",
     "Run": "clray.runs",
     "SweepResult": "clray.runs",
     "Embeddings": "clray.training.trained",

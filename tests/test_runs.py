@@ -48,13 +48,16 @@ def test_debugging_trains_in_this_process_and_thread_without_ray_to_the_same_wei
     tiny_yaml: Callable[..., Path], tmp_path: Path
 ) -> None:
     script = f"""
-import sys, threading, ray
+import sys, threading
 from clray import train
-from clray.training import epoch
+from clray.progress import Observer
 seen = set()
-steps = epoch.train_steps
-epoch.train_steps = lambda *a, **k: (seen.add(threading.current_thread().name), steps(*a, **k))[1]
-train({str(tiny_yaml())!r}, {{"output": {str(tmp_path)!r}}}, name="debugged", debug=True)
+class Seen(Observer):
+    def step(self, step, steps_per_epoch):
+        seen.add(threading.current_thread().name)
+train({str(tiny_yaml())!r}, {{"output": {str(tmp_path)!r}}}, name="debugged", debug=True, observer=Seen())
+assert seen == {{"MainThread"}}, seen
+import ray
 assert not ray.is_initialized()
 train({str(tiny_yaml())!r}, {{"output": {str(tmp_path)!r}}}, name="plain")
 assert ray.is_initialized()
@@ -112,11 +115,15 @@ def test_a_failing_observer_leaves_no_run_open(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_sweep_gives_a_table_and_its_best_trial(tmp_path: Path) -> None:
-    tree = {**TINY, "search_space": {"objective.temperature": {"grid_search": [0.1, 0.5]}}}
+    objectives = ["cl-infonce", "tests.training.own_objectives:Again"]
+    space = {"objective.temperature": {"grid_search": [0.1, 0.5]}, "objective.name": {"grid_search": objectives}}
+    tree = {**TINY, "allow_user_modules": True, "search_space": space}
     path = tmp_path / "sweep.yaml"
     path.write_text(yaml.safe_dump(tree), encoding="utf-8")
     result = sweep(path, {"output": str(tmp_path / "out")})
-    assert sorted(result.table["objective.temperature"]) == [0.1, 0.5]
+    assert sorted(result.table["objective.temperature"]) == [0.1, 0.1, 0.5, 0.5]
+    for _, same in result.table.groupby("objective.temperature"):
+        assert same["train/loss"].nunique() == 1, "an objective of the user's that does the same"
     assert result.table["eval/linear_accuracy"].is_monotonic_decreasing
     assert result.num_open == 0
     assert str(result.best) == result.table["folder"][0]
