@@ -15,7 +15,16 @@ if TYPE_CHECKING:
 
 
 class Observer:
-    """Hears of a run or sweep; a subclass does something about it. Every method may do nothing."""
+    """Hears of a run or sweep; a subclass does something about it. Every method may do nothing.
+
+    What a method raises ends the run or sweep as failed.
+
+    Example:
+        >>> class Losses(clray.Observer):
+        ...     def epoch(self, metrics):
+        ...         print(metrics["train/loss"])
+        >>> clray.train(config, observer=Losses())
+    """
 
     @contextmanager
     def preparing(self, _text: str) -> Iterator[None]:
