@@ -91,6 +91,8 @@ def kind_of(path: Path) -> str:
     is_folder = path.is_dir()
     if path.suffix == ".csv" and not is_folder:
         return "csv"
+    if path.suffix == ".tar" or (is_folder and any(path.glob("*.tar"))):
+        return "tar"
     if path.suffix == ".npy" or (is_folder and any(path.glob("*.npy"))):
         return "embeddings"
     if path.suffix == ".parquet" or (
@@ -123,7 +125,7 @@ def check_files(config: DataConfig) -> None:
 
 
 def _is_there(config: DataConfig, key: str, path: str) -> bool:
-    takes_patterns = config.name in ("parquet", "embeddings") and key in ("train_path", "test_path")
+    takes_patterns = config.name in ("parquet", "tar", "embeddings") and key in ("train_path", "test_path")
     return Path(path).exists() or (takes_patterns and is_pattern(path) and len(fitting(Path(path))) > 0)
 
 

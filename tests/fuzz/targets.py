@@ -1,6 +1,7 @@
 """What is given to each part of clray: one case drawn from a seeded generator, run in an empty folder."""
 
 import io
+import tarfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -206,6 +207,24 @@ def embeddings(random: Random, folder: Path) -> object:
     return load_dataset(parse_config({"data": data}).data)
 
 
+def tars(random: Random, folder: Path) -> object:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=random.choice((tarfile.PAX_FORMAT, tarfile.GNU_FORMAT))) as tar:
+        for n in range(random.randrange(1, 7)):
+            contents = {
+                "png": png(n % 2 + 1),
+                "cls": random.choice((b"0", b"1", b"a", b"", b"\xff")),
+                "json": random.choice((b"{}", b'{"a": 1}', b'{"a": [1, "b"]}', b'{"a": {}}', b"[]", b"{")),
+            }
+            for ending in random.sample(sorted(contents), random.choice((1, 2, 3, 3))):
+                info = tarfile.TarInfo(random.choice(("", "a/", "../", "/", "d" * 120 + "/")) + f"{n}.{ending}")
+                info.size = len(contents[ending])
+                tar.addfile(info, io.BytesIO(contents[ending]))
+    content = buffer.getvalue()[: random.choice((None, None, -9_000, 3_000))]
+    (folder / "x.tar").write_bytes(junk.damaged_bytes(random, content) if random.random() < 0.7 else content)
+    return load_dataset(data_config("tar", folder / "x.tar", random))
+
+
 def vectors(random: Random, folder: Path) -> object:
     generator = np.random.default_rng(random.randrange(2**32))
     shape = random.choice(((6, 3), (6, 3), (6, 3), (0, 3), (6, 0), (6,), (2, 3, 4), (1, 1), (20, 2)))
@@ -305,6 +324,7 @@ TARGETS: dict[str, tuple[Target, int]] = {
     "CSV": (csv_tables, 200),
     "Parquet": (parquet_tables, 200),
     "embeddings": (embeddings, 300),
+    "tar": (tars, 300),
     "vectors": (vectors, 300),
     "checkpoints": (checkpoints, 150),
     "trees of classes": (trees, 400),

@@ -29,17 +29,17 @@ class DataConfig(Section):
     """Which images, labels and attributes."""
 
     name: Literal[
-        "digits", "parquet", "csv", "embeddings", "cifar10", "cifar100", "fashion_mnist", "imagefolder", "zappos50k",
-        "cub200", "wider_attribute", "imagenet100",
+        "digits", "parquet", "csv", "tar", "embeddings", "cifar10", "cifar100", "fashion_mnist", "imagefolder",
+        "zappos50k", "cub200", "wider_attribute", "imagenet100",
     ] = "digits"  # fmt: skip
-    """`digits` is embedded (scikit-learn, 8x8). `parquet` and `csv` read the user's own tables, `embeddings`
-    vectors of another model (`.npy` or Parquet) in the place of images; `cifar10`, `cifar100`,
-    `fashion_mnist` and `imagefolder` come from torchvision; `zappos50k`, `cub200`, `wider_attribute` and `imagenet100`
-    are read from the files as they are published."""
+    """`digits` is embedded (scikit-learn, 8x8). `parquet`, `csv` and `tar` (WebDataset) read the user's own images, and
+    `embeddings` vectors of another model (`.npy` or Parquet) in their place; `cifar10`, `cifar100`, `fashion_mnist` and
+    `imagefolder` come from torchvision; `zappos50k`, `cub200`, `wider_attribute` and `imagenet100` are read from the
+    files as they are published."""
     train_path: Text | None = None
-    """Parquet file, folder of them or pattern (`data/train-*.parquet`), metadata CSV, or folder of class folders with
-    the training images; of a published data set its folder. In a folder, files or folders that are called `train` are
-    for training, those called `test` (or else `validation`) for testing."""
+    """Parquet or tar file, folder of them or pattern (`data/train-*.parquet`), metadata CSV, or folder of class folders
+    with the training images; of a published data set its folder. In a folder, files or folders that are called `train`
+    are for training, those called `test` (or else `validation`) for testing."""
     test_path: Text | None = None
     """The same for the test images; without it, and where `train_path` holds none, `test_fraction` of the training
     images is held out."""
@@ -61,14 +61,16 @@ class DataConfig(Section):
     num_bins: TwoOrMore = 4
     """Continuous attributes are cut into so many bins of equal frequency."""
     image_column: Text | None = None
-    """Column of the encoded images in Parquet; by default `image`, `img`, or the only one that holds images."""
+    """Column of the encoded images in Parquet; by default `image`, `img`, or the only one that holds images. In a tar
+    the ending of the images' names, where a sample has several."""
     vector_column: Text | None = None
     """Column of the vectors of `embeddings` in Parquet; by default the only one that holds lists of floats."""
     path_column: Text = "path"
     """Column of the images' files in a CSV."""
     label_column: Text | None = None
     """Column of the downstream labels T; by default `class` in CSV, and in Parquet `label`, `labels`, `class`,
-    `fine_label`, `target`, or the only one whose classes the file names."""
+    `fine_label`, `target`, or the only one whose classes the file names. In a tar `cls`, or else a field of the
+    records by these names."""
     image_size: Annotated[int, Field(ge=4, le=16384), Number] | None = None
     """Height and width in pixels after decoding; by default the size of the images, which must then agree."""
     max_pixel_value: PositiveFloat | None = None
@@ -101,7 +103,7 @@ class DataConfig(Section):
 
     @property
     def needs_path(self) -> bool:
-        return self.name in ("parquet", "csv", "embeddings", "imagefolder", *PUBLISHED)
+        return self.name in ("parquet", "csv", "tar", "embeddings", "imagefolder", *PUBLISHED)
 
     @model_validator(mode="after")
     def _has_path(self) -> "DataConfig":

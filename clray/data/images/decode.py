@@ -13,10 +13,11 @@ from PIL import ExifTags, Image, JpegImagePlugin, UnidentifiedImageError
 
 from clray.config.sections import DataConfig
 from clray.data.images.depth import Depth, depth_of, refusal_of
+from clray.data.images.file_part import FilePart
 from clray.errors import UserError
 
-Payload = bytes | Path
-"""An encoded image, or the file that holds one."""
+Payload = bytes | Path | FilePart
+"""An encoded image, or the file, or the part of one, that holds it."""
 DRAFT_FACTOR = 2
 """A JPEG is decoded at an eighth, a quarter or half of its size where that leaves so many times the pixels wanted."""
 TURNS = {
@@ -172,4 +173,6 @@ def deep_grey_range(payload: Payload, rules: PixelRules) -> tuple[float, float] 
 
 
 def _source(payload: Payload) -> io.BytesIO | Path:
-    return io.BytesIO(payload) if isinstance(payload, bytes) else payload
+    if isinstance(payload, Path):
+        return payload
+    return io.BytesIO(payload if isinstance(payload, bytes) else payload.read_bytes())

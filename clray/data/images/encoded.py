@@ -27,6 +27,7 @@ from clray.data.images.decode import (
     deep_grey_range,
     require_payload,
 )
+from clray.data.images.file_part import FilePart
 from clray.data.images.port import Batch, DecodedLater, OnCount, Ready, every_nth, require_image_size, save
 from clray.data.sampling import uniform_order
 from clray.errors import UserError
@@ -45,6 +46,7 @@ class EncodedImages(DecodedLater):
         rules: how they become pixels.
         encoded: their bytes, large_binary [N]; null where there are none, None where all are in files.
         files: the files that hold them where there are no bytes, large_binary [N]: names need not be UTF-8.
+        spans: the bytes of an image in its file, struct<offset, size> [N]; None where files hold one image each.
         reasons: why there is neither, large_string [N].
     """
 
@@ -52,6 +54,7 @@ class EncodedImages(DecodedLater):
     rules: PixelRules
     encoded: pa.Array | None = None
     files: pa.Array | None = None
+    spans: pa.Array | None = None
     reasons: pa.Array | None = None
 
     @classmethod
@@ -82,7 +85,8 @@ class EncodedImages(DecodedLater):
         if self.encoded is not None and (data := self.encoded[index].as_py()) is not None:
             return bytes(data)
         if self.files is not None and (file := self.files[index].as_py()) is not None:
-            return Path(os.fsdecode(file))
+            path = Path(os.fsdecode(file))
+            return path if self.spans is None else FilePart(path, **self.spans[index].as_py())
         reason = None if self.reasons is None else self.reasons[index].as_py()
         return NoImage(reason or "null")
 
@@ -108,6 +112,7 @@ class EncodedImages(DecodedLater):
             rows=self.rows.take(chosen),
             encoded=taken(self.encoded),
             files=taken(self.files),
+            spans=taken(self.spans),
             reasons=taken(self.reasons),
         )
 
@@ -153,7 +158,7 @@ class EncodedImages(DecodedLater):
         reached: dict[float, float] = {}
         for index in range(min(len(self), NUM_LOOKED_AT)):
             payload = self.payload(index)
-            if isinstance(payload, bytes | Path) and (found := deep_grey_range(payload, self.rules)) is not None:
+            if not isinstance(payload, NoImage) and (found := deep_grey_range(payload, self.rules)) is not None:
                 most, white = found
                 reached[white] = max(reached.get(white, 0), most)
         return [

@@ -1,7 +1,9 @@
 """Columns of tables as pandas series in which no two different values merge, and series as codes."""
 
+import json
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,8 @@ MINUS_ONE, ONE = frozenset(("-1", "-1.0")), frozenset(("1", "1.0"))
 """How -1 and 1 stand in a column of labels."""
 INDEX_NAME = re.compile(r"|Unnamed: [0-9]+|__index_level_[0-9]+__")
 """The names under which pandas leaves its row numbers in a file."""
+
+LEAST, MOST, WHOLE = -(2**63), 2**63 - 1, 2**53
 
 
 def is_index(name: str) -> bool:
@@ -41,6 +45,36 @@ def _is_fraction(text: str) -> bool:
     except ValueError:
         return False
     return repr(value) == text and np.isfinite(value)
+
+
+def from_json(values: Sequence[Any]) -> pd.Series | None:
+    """A column of JSON: numbers, truth values, texts, or lists of these; None where it holds objects.
+
+    Values of several kinds become texts, as JSON writes them; null and NaN are missing.
+    """
+    given = [value for value in values if value is not None and value == value]
+    parts = [part for value in given for part in (value if isinstance(value, list) else (value,))]
+    if any(isinstance(part, dict | list) for part in parts):
+        return None
+    if any(isinstance(value, list) for value in given):
+        return pd.Series(
+            [None if value is None or value != value else [*map(_json_text, value)] if isinstance(value, list)
+             else [_json_text(value)] for value in values], dtype=object
+        )  # fmt: skip
+    kinds = {type(value) for value in given}
+    is_missing = len(given) < len(values)
+    if kinds == {bool}:
+        return pd.Series(values, dtype="boolean" if is_missing else "bool")
+    if kinds == {int} and all(LEAST <= value <= MOST for value in given):
+        known = [None if value is None or value != value else value for value in values]
+        return pd.Series(known, dtype="Int64" if is_missing else "int64")
+    if kinds == {float} or (kinds == {int, float} and all(abs(value) <= WHOLE for value in given)):
+        return pd.Series([np.nan if value is None else value for value in values], dtype=np.float64)
+    return pd.Series([None if value is None or value != value else _json_text(value) for value in values], dtype=object)
+
+
+def _json_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType | None:

@@ -14,13 +14,16 @@ from sklearn.datasets import load_digits
 from clray.config.sections import PUBLISHED, DataConfig
 from clray.data.images.array import ArrayImages
 from clray.data.readers.csv_tables import read_csv
-from clray.data.readers.embeddings import ENDINGS, read_embeddings
+from clray.data.readers.embeddings import ENDINGS as VECTORS
+from clray.data.readers.embeddings import read_embeddings
 from clray.data.readers.folders import as_files, has_test_folder, read_folder
 from clray.data.readers.parquet_tables import read_parquet
 from clray.data.readers.places import SplitName
 from clray.data.readers.published import read_catalog
 from clray.data.readers.shards import PARQUET, has_test_shards, unused_shards
 from clray.data.readers.split import Split
+from clray.data.readers.tar_shards import ENDINGS as TAR
+from clray.data.readers.tar_shards import read_tar
 from clray.errors import UserError
 
 Reader = Callable[[DataConfig], tuple[Split, Split | None]]
@@ -108,7 +111,8 @@ def _read_published(config: DataConfig) -> tuple[Split, Split | None]:
 READERS: dict[str, Reader] = {
     "digits": _read_digits,
     "parquet": _in_shards(read_parquet, PARQUET),
-    "embeddings": _in_shards(read_embeddings, ENDINGS),
+    "embeddings": _in_shards(read_embeddings, VECTORS),
+    "tar": _in_shards(read_tar, TAR),
     "csv": _read_csv,
     "cifar10": _read_torchvision,
     "cifar100": _read_torchvision,
