@@ -56,9 +56,10 @@ def describe_data(data: str, root: Path | None, assignments: list[str] | None) -
     from clray.data.check import require_known
     from clray.data.load import check_files, kind_of
     from clray.data.readers.places import is_pattern
+    from clray.data.remote.address import Address
 
     path = Path(data)
-    if (path.exists() or is_pattern(path)) and root is None:
+    if (path.exists() or is_pattern(path) or Address.parse(data) is not None) and root is None:
         tree = {"data.name": kind_of(path), "data.train_path": data}
     else:
         require_known(data)

@@ -15,17 +15,14 @@ from clray.data.attributes import encode_attributes
 from clray.data.images.port import Images
 from clray.data.readers.columns import encode_labels, joined, notes_on_classes
 from clray.data.readers.embeddings import holds_vectors_only
-from clray.data.readers.places import fitting, is_pattern
-from clray.data.readers.registry import READERS, read_data
+from clray.data.readers.places import files_in, fitting, is_folder, is_pattern, require_exists
+from clray.data.readers.registry import read_all, read_data
 from clray.data.readers.split import Split
+from clray.data.remote.address import address_at
+from clray.data.remote.local import PATHS, place_of, with_places
 from clray.data.samples import Dataset, Samples
 from clray.errors import UserError
 from clray.seeding import derive_seed
-
-PATHS = (
-    "train_path", "test_path", "image_root", "attributes_path", "labels_path", "test_labels_path", "classes_path",
-)  # fmt: skip
-"""Keys of the config whose values are files or folders."""
 
 
 def load_dataset(config: DataConfig) -> Dataset:
@@ -70,7 +67,7 @@ def read_splits(config: DataConfig) -> tuple[Split, Split]:
 
 def load_images(config: DataConfig) -> Samples:
     """All images of `train_path`, undivided, with labels as codes; raises UserError as `load_dataset`."""
-    data, _ = READERS[config.name](config)
+    data, _ = read_all(config)
     data = _subset(data, config.max_train_images, config.split_seed, "train")
     names = data.images.names() or tuple(map(str, range(len(data.labels))))
     data, undecoded = _decode(data, config)
@@ -88,20 +85,33 @@ def kind_of(path: Path) -> str:
     Raises:
         UserError: none does.
     """
+    place = place_of(path)
+    if address_at(place) is not None:
+        return _kind_from_afar(path, place)
     is_folder = path.is_dir()
     if path.suffix == ".csv" and not is_folder:
         return "csv"
-    if path.suffix == ".tar" or (is_folder and any(path.glob("*.tar"))):
-        return "tar"
-    if path.suffix == ".npy" or (is_folder and any(path.glob("*.npy"))):
-        return "embeddings"
     if path.suffix == ".parquet" or (
         is_folder and any(each for at in ("*", "*/*") for each in path.glob(f"{at}.parquet"))
     ):
         return "embeddings" if holds_vectors_only(path) else "parquet"
+    for ending, kind in ((".tar", "tar"), (".npy", "embeddings")):
+        if path.suffix == ending or (is_folder and any(path.glob(f"*{ending}"))):
+            return kind
     if is_folder:
         return "imagefolder"
     raise UserError(f"{path}: expected a .parquet file, a folder of them, a .csv, or a folder of images")
+
+
+def _kind_from_afar(path: Path, place: Path) -> str:
+    """By the ending of the address, or of the files in its folder."""
+    kinds = {".parquet": "parquet", ".tar": "tar", ".npy": "embeddings", ".csv": "csv"}
+    if place.suffix in kinds:
+        return kinds[place.suffix]
+    endings = {file.suffix for file in files_in(place)} if is_folder(place) else set()
+    if not endings & kinds.keys():
+        raise UserError(f"{path}: expected {', '.join(kinds)} files")
+    return next(kind for ending, kind in kinds.items() if ending in endings)
 
 
 def reading_of(config: DataConfig, path: Path) -> DataConfig:
@@ -118,6 +128,7 @@ def reading_of(config: DataConfig, path: Path) -> DataConfig:
 
 def check_files(config: DataConfig) -> None:
     """Raise UserError where a path of the config does not exist; reads nothing."""
+    config = with_places(config)
     for key in PATHS:
         value = getattr(config, key)
         if config.needs_path and value is not None and not _is_there(config, key, value):
@@ -125,6 +136,9 @@ def check_files(config: DataConfig) -> None:
 
 
 def _is_there(config: DataConfig, key: str, path: str) -> bool:
+    if address_at(Path(path)) is not None:
+        require_exists(Path(path))
+        return True
     takes_patterns = config.name in ("parquet", "tar", "embeddings") and key in ("train_path", "test_path")
     return Path(path).exists() or (takes_patterns and is_pattern(path) and len(fitting(Path(path))) > 0)
 

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from clray.data.remote.cache import present
 from clray.errors import UserError
 
 FLOAT_LISTS = "a list or fixed-size list of float16, float32 or float64"
@@ -70,7 +71,7 @@ class NpyFile:
         return np.dtype(self.dtype).itemsize
 
     def blocks(self, start: int, stop: int, num_rows: int) -> Iterator[np.ndarray]:
-        with self._reading(), Path(self.path).open("rb") as file:
+        with self._reading(), present(Path(self.path)).open("rb") as file:
             file.seek(self.offset + start * self.dim * self.itemsize)
             for row in range(start, stop, num_rows):
                 count = (min(row + num_rows, stop) - row) * self.dim
@@ -101,7 +102,7 @@ class ParquetFile:
     @cached_property
     def _first_rows(self) -> np.ndarray:
         """First row of each row group, and the number of rows."""
-        metadata = pq.read_metadata(self.path)
+        metadata = pq.read_metadata(present(Path(self.path)))
         return np.cumsum([0, *(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))])
 
     def blocks(self, start: int, stop: int, num_rows: int) -> Iterator[np.ndarray]:
@@ -110,7 +111,7 @@ class ParquetFile:
         # Without pre-buffering pages are read as they are needed, so a large row group costs no more memory.
         with (
             _told_as_users_error(self.path, pa.ArrowException, OSError),
-            pq.ParquetFile(self.path, pre_buffer=False, buffer_size=1 << 20) as file,
+            pq.ParquetFile(present(Path(self.path)), pre_buffer=False, buffer_size=1 << 20) as file,
         ):
             for batch in file.iter_batches(
                 num_rows, row_groups=range(first, last + 1), columns=[self.column], use_threads=False
@@ -231,7 +232,7 @@ def _column_of_vectors(path: Path, schema: pa.Schema, column: str | None) -> str
 def check_is_file(path: Path) -> None:
     """Raise UserError unless the path is a file that can be read from any place; a pipe would wait for ever."""
     with _told_as_users_error(path, OSError, ValueError):
-        if not path.exists():
+        if not present(path).exists():
             raise UserError(f"{path}: no such file (current folder: {Path.cwd()})")
         if not path.is_file():
             kind = "a folder" if path.is_dir() else "a pipe, socket or device"

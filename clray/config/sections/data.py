@@ -93,6 +93,11 @@ class DataConfig(Section):
     """Whether an image that cannot be decoded stops the run, or is left out and counted."""
     download: Flag = False
     """Let torchvision download its data sets."""
+    cache_path: Text | None = None
+    """Folder that keeps files from `s3://`, `gs://`, `hf://` and `https://`, for all runs of this machine; by default
+    `clray` in the user's folder for caches."""
+    cache_limit_gib: PositiveFloat = 50.0
+    """Bound of that folder: the least recently used files go first, and come again where they are read again."""
     memory_limit_mib: PositiveInt = 4096
     """Decoded images up to this size are held in memory and shared; larger sets are decoded while training."""
     num_decoders: NonNegativeInt = 2

@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, JpegImagePlugin, UnidentifiedImageError
 
 from clray.config.sections import DataConfig
 from clray.data.images.depth import Depth, depth_of, refusal_of
-from clray.data.images.file_part import FilePart
+from clray.data.images.file_part import FilePart, there
 from clray.errors import UserError
 
 Payload = bytes | Path | FilePart
@@ -174,5 +174,5 @@ def deep_grey_range(payload: Payload, rules: PixelRules) -> tuple[float, float] 
 
 def _source(payload: Payload) -> io.BytesIO | Path:
     if isinstance(payload, Path):
-        return payload
+        return there(payload)
     return io.BytesIO(payload if isinstance(payload, bytes) else payload.read_bytes())

@@ -29,6 +29,7 @@ from clray.data.images.decode import (
 )
 from clray.data.images.file_part import FilePart
 from clray.data.images.port import Batch, DecodedLater, OnCount, Ready, every_nth, require_image_size, save
+from clray.data.remote.cache import present
 from clray.data.sampling import uniform_order
 from clray.errors import UserError
 
@@ -101,6 +102,13 @@ class EncodedImages(DecodedLater):
         """Image `index` as uint8 [3, H, W]; raises BadImageError naming its row."""
         return decode_payload(self.payload(index), self.name(index), self.rules)
 
+    def fetch(self, indices: Int[np.ndarray, " m"]) -> None:
+        """Have the files of these images on this machine, where they lie far away."""
+        if self.files is not None:
+            for file in self.files.take(pa.array(indices)).unique():
+                if (name := file.as_py()) is not None:
+                    present(Path(os.fsdecode(name)))
+
     def select(self, indices: Int[np.ndarray, " m"]) -> Self:
         chosen = pa.array(indices)
 
@@ -128,7 +136,7 @@ class EncodedImages(DecodedLater):
         """Decoded in a DataLoader's processes."""
         yield from DataLoader(
             _Decoder(self),
-            batch_sampler=[chunk.tolist() for chunk in chunks],
+            batch_sampler=_Fetched(self, chunks),
             num_workers=config.num_decoders,
             collate_fn=_collate,
         )
@@ -245,6 +253,21 @@ class _Decoder(torch.utils.data.Dataset[tuple[np.ndarray, int]]):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         return self.images.decode(index), index
+
+
+class _Fetched(Iterable[list[int]]):
+    """The rows of each batch, once their files are on this machine; asked by the process that the batches are for."""
+
+    def __init__(self, images: EncodedImages, chunks: list[np.ndarray]) -> None:
+        self.images, self.chunks = images, chunks
+
+    def __len__(self) -> int:
+        return len(self.chunks)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for chunk in self.chunks:
+            self.images.fetch(chunk)
+            yield chunk.tolist()
 
 
 def _collate(samples: list[tuple[np.ndarray, int]]) -> Batch:

@@ -17,6 +17,7 @@ from jaxtyping import Int
 from clray.config.sections import DataConfig
 from clray.data.images.decode import BadImageError, NoImage, PixelRules, decode_payload
 from clray.data.images.port import Batch, DecodedLater, OnCount, Ready, require_image_size
+from clray.data.remote.cache import present
 from clray.data.sampling import buffered_order
 from clray.errors import UserError
 
@@ -158,7 +159,7 @@ class _Reader:
             while len(self.kept) >= self.num_kept:
                 self.kept.popitem(last=False)
             group = groups[number]
-            with pq.ParquetFile(group.path) as file:
+            with pq.ParquetFile(present(group.path)) as file:
                 column = file.read_row_group(group.number, columns=[group.column])
             self.kept[number] = pa.concat_arrays([image_bytes(chunk) for chunk in column.column(0).chunks])
         self.kept.move_to_end(number)
@@ -190,7 +191,7 @@ def find_row_groups(files: list[Path], columns: list[str]) -> tuple[RowGroup, ..
     """The row groups of the files that hold rows; `columns` names the column of each file, or its field."""
     groups, start = [], 0
     for path, column in zip(files, columns, strict=True):
-        metadata, first = pq.read_metadata(path), start
+        metadata, first = pq.read_metadata(present(path)), start
         for number in range(metadata.num_row_groups):
             group = metadata.row_group(number)
             sizes = [

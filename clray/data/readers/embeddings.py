@@ -16,6 +16,7 @@ from clray.data.readers.parquet_tables import read_known
 from clray.data.readers.places import SplitName, require_file
 from clray.data.readers.shards import PARQUET, shards_of
 from clray.data.readers.split import Split, no_labels
+from clray.data.remote.cache import present
 from clray.data.vector_files import VectorFile, open_npy, open_parquet, to_float32, vector_columns
 from clray.errors import UserError
 
@@ -50,7 +51,7 @@ def read_embeddings(path: Path, config: DataConfig, part: SplitName | None = Non
 def holds_vectors_only(path: Path) -> bool:
     """Whether the first Parquet file of a path holds vectors and no images; False where it is damaged."""
     try:
-        schema = pq.read_schema(shards_of(path, None, PARQUET)[0])
+        schema = pq.read_schema(present(shards_of(path, None, PARQUET)[0]))
     except (UserError, pa.ArrowException, OSError):
         return False
     return bool(vector_columns(schema)) and not hub_columns.image_columns([schema])

@@ -20,6 +20,7 @@ from clray.data.readers.hub_columns import classes_of, with_names
 from clray.data.readers.places import SplitName, base_of, is_inside, is_pattern, require_columns
 from clray.data.readers.shards import PARQUET, shards_of
 from clray.data.readers.split import Split, no_labels
+from clray.data.remote.cache import present
 from clray.errors import UserError
 
 
@@ -86,7 +87,7 @@ def _readable(path: Path) -> Iterator[None]:
 
 def _schema(file: Path) -> pa.Schema:
     with _readable(file):
-        schema = pq.read_schema(file)
+        schema = pq.read_schema(present(file))
         repeated = sorted({name for name in schema.names if schema.names.count(name) > 1})
         if repeated:
             raise UserError(f"{file}: two columns are called {repeated[0]!r}; give each a name of its own")
@@ -129,12 +130,12 @@ def _read_plain(
     """These columns of all files, in their plain types; a file that lacks one has missing values there."""
     tables, lacking = [], dict.fromkeys(names, 0)
     for file, schema, own in zip(files, schemas, classes_of(schemas), strict=True):
-        present = [name for name in names if name in schema.names and plain_type(schema.field(name).type) is not None]
-        for name in set(names) - set(present):
+        there = [name for name in names if name in schema.names and plain_type(schema.field(name).type) is not None]
+        for name in set(names) - set(there):
             lacking[name] += 1
         with _readable(file):
-            table = dataset(file, format="parquet").to_table(columns=present)
-            plain = {name: as_plain(table[name]) for name in present}
+            table = dataset(present(file), format="parquet").to_table(columns=there)
+            plain = {name: as_plain(table[name]) for name in there}
         named = {
             name: with_names(column, own[name], f"{file}: column '{name}'") if name in own else column
             for name, column in plain.items()
@@ -192,7 +193,7 @@ def _read_images(
     rows: list[str] = []
     for file in files:
         with _readable(file):
-            column = dataset(file, format="parquet").to_table(columns=[image_column])[image_column]
+            column = dataset(present(file), format="parquet").to_table(columns=[image_column])[image_column]
             for chunk in column.chunks:
                 blobs.append(image_bytes(chunk))
                 places += image_paths(chunk)

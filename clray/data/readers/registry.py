@@ -24,6 +24,7 @@ from clray.data.readers.shards import PARQUET, has_test_shards, unused_shards
 from clray.data.readers.split import Split
 from clray.data.readers.tar_shards import ENDINGS as TAR
 from clray.data.readers.tar_shards import read_tar
+from clray.data.remote.local import with_places
 from clray.errors import UserError
 
 Reader = Callable[[DataConfig], tuple[Split, Split | None]]
@@ -122,13 +123,18 @@ READERS: dict[str, Reader] = {
 }
 
 
+def read_all(config: DataConfig) -> tuple[Split, Split | None]:
+    """As `read_data`, without the notes on pixels; the way in for data that lie far away, too."""
+    return READERS[config.name](with_places(config))
+
+
 def read_data(config: DataConfig) -> tuple[Split, Split | None]:
     """The samples of the data set that `data.name` names, and its test samples where it has a part for them.
 
     Raises:
         UserError: what the reader raises.
     """
-    train, test = READERS[config.name](config)
+    train, test = read_all(config)
     return _with_notes(train), None if test is None else _with_notes(test)
 
 

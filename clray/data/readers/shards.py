@@ -5,13 +5,16 @@ from pathlib import Path
 from clray.data.readers.places import (
     SplitName,
     base_of,
+    files_in,
     fitting,
+    is_folder,
     is_hidden,
     is_pattern,
     part_of,
     require_exists,
     require_file,
 )
+from clray.data.remote.local import fetch_places
 from clray.errors import UserError
 
 Files = dict[str | None, list[Path]]
@@ -28,16 +31,16 @@ def find_shards(path: Path, endings: tuple[str, ...]) -> Files:
     """
     require_exists(path)
     if is_pattern(path):
-        base, found = base_of(path), fitting(path)
-    elif path.is_dir():
-        base, found = path, [file for file in path.rglob("*") if file.name.endswith(endings)]
+        base, found = base_of(path), [file for file in fitting(path) if not file.is_dir()]
+    elif is_folder(path):
+        base, found = path, [file for file in files_in(path) if file.name.endswith(endings)]
     else:
         require_file(path)
         return {None: [path]}
     parts: Files = {}
     for file in sorted(found):
         name = file.relative_to(base)
-        if file.is_file() and not any(is_hidden(each) or each.startswith("_") for each in name.parts):
+        if not any(is_hidden(each) or each.startswith("_") for each in name.parts):
             parts.setdefault(part_of(str(name.with_suffix(""))), []).append(file)
     if not parts:
         raise UserError(f"{path}: holds no {' or '.join(endings)} file")
@@ -47,9 +50,17 @@ def find_shards(path: Path, endings: tuple[str, ...]) -> Files:
 def shards_of(path: Path, part: SplitName | None, endings: tuple[str, ...]) -> list[Path]:
     """The files of a part of the data set; all of them where the part is None, or their names tell none.
 
+    Files from far away are fetched, as far as the cache holds them.
+
     Raises:
         UserError: as `find_shards`; or the names tell the part of some files only, or of none for this part.
     """
+    files = _chosen(path, part, endings)
+    fetch_places(files)
+    return files
+
+
+def _chosen(path: Path, part: SplitName | None, endings: tuple[str, ...]) -> list[Path]:
     parts = find_shards(path, endings)
     if part is None or len(parts) == 1:
         return sorted(file for files in parts.values() for file in files)

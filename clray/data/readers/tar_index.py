@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clray.data.readers.places import is_hidden, require_file
+from clray.data.remote.cache import present
 from clray.errors import UserError
 
 BLOCK = tarfile.BLOCKSIZE
@@ -40,12 +41,12 @@ def read_index(path: Path) -> TarIndex:
     require_file(path)
     members, num_others = [], 0
     try:
-        with path.open("rb") as file:
+        with present(path).open("rb") as file:
             _refuse_compressed(path, file.read(6))
             file.seek(0)
             tar = tarfile.TarFile(fileobj=file, mode="r", errors="surrogateescape")
             while (info := tar.next()) is not None:
-                tar.members = []  # which it would keep all of
+                vars(tar)["members"] = []  # which would keep them all
                 is_data = info.isreg() and not info.issparse()
                 num_others += not is_data and not info.isdir()
                 if is_data and not any(map(is_hidden, info.name.split("/")[1:] or [info.name])):

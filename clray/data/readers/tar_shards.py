@@ -19,6 +19,7 @@ from clray.data.readers.places import SplitName
 from clray.data.readers.shards import shards_of
 from clray.data.readers.split import Split, no_labels
 from clray.data.readers.tar_index import Member, read_index
+from clray.data.remote.cache import present
 from clray.errors import UserError
 
 ENDINGS = (".tar",)
@@ -79,7 +80,7 @@ def _read_shard(file: Path, config: DataConfig, found: _Samples) -> None:
         if ending.lower() in parts:
             raise UserError(f"{file}: holds {member.name} twice; give each sample a key of its own")
         parts[ending.lower()] = member
-    with file.open("rb") as opened:
+    with present(file).open("rb") as opened:
         for key, parts in samples.items():
             _add_sample(file, opened, key, parts, config, found)
     if index.num_others:
