@@ -29,7 +29,7 @@ TINY = {
     "train": {"num_epochs": 3, "global_batch_size": 32, "cpus_per_worker": 0.5},
     "evaluate": {"num_neighbors": 5},
     # Drawing and writing models takes longer than such a run; tests of these ask for them.
-    "tracking": {"pictures": "none", "models": "none"},
+    "tracking": {"pictures": "none", "models": "none", "pages": "none"},
 }
 ALL_ARTIFACTS = {"tracking": {}}
 

@@ -12,6 +12,7 @@ import yaml
 
 from clray.cli.checkpoint import embed
 from clray.errors import UserError
+from clray.report.look.opened import open_run
 from tests.cli.test_app import GRID, runs_in
 from tests.conftest import ALL_ARTIFACTS, TINY, png
 from tests.data.test_load import write_parquet
@@ -42,6 +43,8 @@ def test_a_sweep_goes_on_past_a_failing_trial_and_ranks_the_others(swept: tuple[
     assert accuracies == sorted(accuracies, reverse=True)
     assert results["trials"][4]["error"].startswith("the loss is nan in epoch 1, worker 0, step")
     assert (output / "s" / "information_plane.png").stat().st_size > 10_000
+    assert 'href="clusters.html"' in (output / "s" / "report.html").read_text()
+    assert open_run(output / "s").folder == output / "s" / "trials" / results["best"]
     assert json.loads((output / "s" / "results.json").read_text()) == results
 
 
@@ -54,7 +57,7 @@ def test_the_store_of_a_sweep_reads_back(swept: tuple[Path, dict]) -> None:
     assert sorted(run.info.status for run in trials) == ["FAILED"] + ["FINISHED"] * 4
     artifacts = {file.path for file in client.list_artifacts(parent.info.run_id)}
     pictures = {"information_plane.png", "granularity.png"}
-    assert artifacts == {"config.yaml", "best.yaml", "report.html", "results.json"} | pictures
+    assert artifacts == {"config.yaml", "best.yaml", "report.html", "clusters.html", "results.json"} | pictures
     (best,) = [run for run in trials if run.data.tags.get("clray.best") == "true"]
     assert best.info.run_name == results["trials"][0]["trial"]
     for trial in results["trials"][:4]:

@@ -9,12 +9,14 @@ import pytest
 
 from clray.config import Config, load_config
 from clray.data.load import load_dataset
+from clray.kmeans.refresh import LocalKMeans
 from clray.report.roles import Role
 from clray.sweeps.book import TrialBook
 from clray.sweeps.search_space import plan_sweep
 from clray.sweeps.summary import Conclusion, conclude
 from clray.sweeps.trainable import UNTRAINED_FILE, read_untrained
 from clray.sweeps.trials import TrialRecord, rank_records
+from clray.training.workers.launch import train_in_process
 
 SPACE = [
     {"clusters.num_clusters": {"grid_search": [2, 3]}},
@@ -51,6 +53,24 @@ def test_everything_that_names_a_best_trial_names_the_best_candidate(concluded: 
     assert "I(Z;T)" in parent.set_headline.call_args.args[0]
     assert [record.point.name for record in ranked if record.mlflow.set_tags.called] == ["k=3"]
     assert json.loads((folder / "results.json").read_text())["answer"] == list(found.answer)
+
+
+def test_a_sweep_is_not_lost_over_the_page_of_its_clusters(
+    tiny_config: Callable[..., Config], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = tiny_config(search_space=SPACE, tracking={"pages": "best"})
+    (record, *_) = TrialBook(config, plan_sweep(config), tmp_path).records
+    record.state, record.mlflow, record.metrics = "finished", MagicMock(), {"eval/linear_accuracy": 0.5}
+    data = load_dataset(config.data)
+    found = conclude(config, [record], data, tmp_path, MagicMock(), MagicMock(), {})
+    assert "could not draw the clusters" in caplog.text
+    assert "clusters" not in found.places
+    assert "clusters.html" not in found.places["report"].read_text()
+    train_in_process(record.point.config, data, record.folder, lambda _: None, LocalKMeans(config.kmeans))
+    found = conclude(config, [record], data, tmp_path, MagicMock(), MagicMock(), {})
+    assert found.places["clusters"] == tmp_path / "clusters.html"
+    assert 'href="clusters.html"' in found.places["report"].read_text()
+    assert json.loads(found.places["results"].read_text())["best"] == record.folder.name
 
 
 def test_the_store_holds_what_a_report_needs(concluded: Concluded) -> None:

@@ -135,6 +135,7 @@
   }
   function pointAt(i, isSpoken = false) {
     view.current = i;
+    view.isByKey = isSpoken;
     drawMap();
     if (i < 0) { Chart.hideTip(); return; }
     const box = canvas.getBoundingClientRect(), [x, y] = place(i), tile = look.map.tiles[i];
@@ -177,7 +178,7 @@
         drag.moved = true;
         view.x = drag.x - (x - drag.at[0]) / (view.scale * canvas.clientWidth); view.y = drag.y + (y - drag.at[1]) / (view.scale * canvas.clientHeight);
         pointAt(-1);
-      } else if (!drag) pointAt(nearestTo(x, y, 14));
+      } else if (!drag && (event.movementX || event.movementY)) pointAt(nearestTo(x, y, 14)); // not where the page moves below it
     });
     canvas.addEventListener("pointerup", (event) => {
       const wasMoved = drag && drag.moved;
@@ -185,12 +186,12 @@
       const i = nearestTo(...at(event), 14);
       if (!wasMoved && i >= 0) { pointAt(-1); open(look.map.tiles[i], look.map.tiles, canvas); }
     });
-    canvas.addEventListener("pointerleave", () => { drag = null; pointAt(-1); });
+    canvas.addEventListener("pointerleave", () => { drag = null; if (!view.isByKey) pointAt(-1); });
     canvas.addEventListener("blur", () => pointAt(-1));
     canvas.addEventListener("wheel", (event) => { if (event.ctrlKey || event.metaKey) { event.preventDefault(); zoom(event.deltaY < 0 ? 1.25 : 0.8); } }, { passive: false });
     canvas.addEventListener("keydown", (event) => {
       if (event.key.startsWith("Arrow")) { event.preventDefault(); pointAt(towards(event.key), true); }
-      else if (event.key === "Enter" && view.current >= 0) { const tile = look.map.tiles[view.current]; Chart.hideTip(); open(tile, look.map.tiles, canvas); }
+      else if (event.key === "Enter" && view.current >= 0) { event.preventDefault(); const tile = look.map.tiles[view.current]; Chart.hideTip(); open(tile, look.map.tiles, canvas); }
       else if (event.key === "+" || event.key === "=") zoom(1.5);
       else if (event.key === "-") zoom(1 / 1.5);
       else if (event.key === "Escape") { choosePart(null); pointAt(-1); }
@@ -320,7 +321,7 @@
     const made = new Map(clusters.map((cluster) => {
       const main = cluster.main[0];
       const card = el("article", { class: "card", id: `cluster-${cluster.number}`, "aria-labelledby": `name-${cluster.number}` },
-        el("header", {}, el("h3", { id: `name-${cluster.number}`, tabIndex: -1 }, `Cluster ${cluster.number}`, el("small", {}, plural(cluster.size, "image"), ...(main ? [", mostly ", named(main[0])] : []))),
+        el("header", {}, el("h3", { id: `name-${cluster.number}`, tabIndex: -1 }, `Cluster ${cluster.number} `, el("small", {}, plural(cluster.size, "image"), ...(main ? [", mostly ", named(main[0])] : []))),
           el("button", { type: "button", "aria-label": `Show cluster ${cluster.number} on the map`, on: { click: () => { choosePart(view.chosen === cluster.number ? null : cluster.number); canvas.scrollIntoView({ block: "center" }); } } }, "on the map")));
       card.dataset.number = cluster.number;
       watcher.observe(card);
