@@ -48,6 +48,13 @@ class Observer:
     def note(self, message: str) -> None:
         """Hear something that should be known and stops nothing; also from another thread."""
 
+    def kept_back(self, num_entries: int, folder: Path, _uri: str) -> None:
+        """Hear that the MLflow store at the address has not got all entries; the folder keeps them."""
+        self.note(
+            f"the MLflow store cannot be reached: {num_entries} entries are kept in {folder}. Upload them once it "
+            "answers again"
+        )
+
     def step(self, step: int, steps_per_epoch: int) -> None:
         """Hear of the step of a run that begins, from 0."""
 

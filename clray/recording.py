@@ -1,7 +1,6 @@
 """Around the training of a run or sweep: its folder is held, what happens is recorded, and both are closed."""
 
 import _thread
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -11,7 +10,6 @@ from clray.config import Config
 from clray.errors import TrainingError
 from clray.interrupts import uninterrupted
 from clray.progress import Observer
-from clray.redaction import hide_credentials
 
 if TYPE_CHECKING:
     from clray.track.runs import Tracker
@@ -78,9 +76,4 @@ def recorded(config: Config, folder: Path, observer: Observer, *, resume: bool, 
 def _close(tracker: "Tracker", config: Config, observer: Observer) -> None:
     left = tracker.close(config.tracking.wait_seconds)
     if left:
-        uri = hide_credentials(tracker.store.uri)
-        command = shlex.join(["clray", "upload", str(tracker.folder), "--tracking-uri", uri])
-        observer.note(
-            f"the MLflow store cannot be reached: {left} entries are kept in {tracker.folder}. "
-            f"Once it answers again: {command}"
-        )
+        observer.kept_back(left, tracker.folder, tracker.store.uri)

@@ -15,6 +15,7 @@ from clray.cli.cluster import assign, cluster
 from clray.cli.config import config
 from clray.cli.data import clusters_app, data_app
 from clray.cli.doctor import doctor
+from clray.cli.flags import with_flags
 from clray.cli.init import init
 from clray.cli.look import look, neighbours
 from clray.cli.report import report, upload
@@ -44,7 +45,7 @@ def main() -> None:
             sys.exit(128 + signal.SIGPIPE)
         sys.exit(stops.exit_code(otherwise=int(ended.code or 0)))
     except UserError as error:
-        print_error("error", str(error))
+        print_error("error", with_flags(str(error)))
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(stops.exit_code())
@@ -52,7 +53,7 @@ def main() -> None:
         if "-v" in sys.argv or "--verbose" in sys.argv:
             sys.stderr.write(as_shown(traceback.format_exc()))
             sys.exit(1)
-        print_error("failed", str(error).strip() or type(error).__name__)
+        print_error("failed", with_flags(str(error).strip()) or type(error).__name__)
         print_line("Run again with -v for the whole traceback.", err)
         sys.exit(1)
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clray.cli.options import AsJson, Assignments
+from clray.cli.options import AsJson, Assignments, read_settings
 from clray.cli.terminal import print_values, status
-from clray.config import Config, parse_assignment, stored_config
+from clray.config import Config, stored_config
 from clray.errors import UserError
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def embed(
 def _read(checkpoint: Path, assignments: list[str]) -> "tuple[Checkpoint, Config]":
     if not checkpoint.exists():
         raise UserError(f"{checkpoint}: no such checkpoint; give a checkpoint.pt or the folder of a run")
-    overrides = dict(map(parse_assignment, assignments))
+    overrides = read_settings(assignments)
     from clray.training.checkpoint import read_checkpoint
 
     saved = read_checkpoint(checkpoint)

@@ -1,56 +1,38 @@
 """clray cluster and clray assign: the k-means engine on its own; parsing and printing only."""
 
-import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from clray.cli.flags import flags_named
+from clray.cli.kmeans_options import flags_of_settings, takes
 from clray.cli.options import AsJson, Verbose
 from clray.cli.terminal import err, print_json, print_line, print_values, progress, status
 from clray.config.sections import TrackingConfig
 from clray.errors import UserError
-from clray.kmeans.options import AssignMethod, InitMethod, KMeansOptions
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from clray.kmeans.assign import Assigned
+    from clray.kmeans.engine import ClusterResult
     from clray.kmeans.progress import Progress
 
-FLAGS = {"num_shards": "--shards", "assign_method": "--assign", "num_clusters": "--num-clusters", "column": "--column",
-         "initial": "--initial", "output": "--output", "resume": "--resume"}  # fmt: skip
-"""How the library's arguments are called here, where it is not `--` and their name with dashes."""
-
-
-def _setting(name: str, **more: Any) -> Any:
-    """The option of a field of `KMeansOptions`, with its documentation."""
-    text = KMeansOptions.model_fields[name].description or ""
-    return typer.Option(_flag(name), help=" ".join(text.split()), **more)
-
-
-def _flag(name: str) -> str:
-    return FLAGS.get(name, "--" + name.replace("_", "-"))
-
-
-def _default(name: str) -> Any:
-    return KMeansOptions.model_fields[name].default
-
-
+ON_SHARDS = ("num_shards", "memory_per_shard", "cpus_per_shard", "gpus_per_shard", "assign_method", "drop_nonfinite")
+"""The settings that both commands take."""
+ARGUMENTS = {"num_clusters": "--num-clusters", "column": "--column", "initial": "--initial", "output": "--output",
+             "resume": "--resume"}  # fmt: skip
 VectorsPath = Annotated[Path, typer.Argument(metavar="VECTORS", help=".npy, .parquet, or a folder of either.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="A new folder for the result.")]
 Column = Annotated[str | None, typer.Option(help="Parquet column of the vectors.")]
-Shards = Annotated[int, _setting("num_shards")]
-Memory = Annotated[str | None, _setting("memory_per_shard", metavar="SIZE")]
-Cpus = Annotated[float, _setting("cpus_per_shard")]
-Gpus = Annotated[float, _setting("gpus_per_shard")]
-Assign = Annotated[AssignMethod, _setting("assign_method")]
-DropNonfinite = Annotated[bool, _setting("drop_nonfinite")]
 Local = Annotated[bool, typer.Option("--local", help="In this process, without Ray.")]
 Table = Annotated[bool, typer.Option("--table", help="Also write assignments.parquet, with file and row.")]
 
 
+@takes(*ON_SHARDS, "num_iterations", "num_redos", "tolerance", "init", "spherical", "balanced", "seed")
 def cluster(
     vectors: VectorsPath,
     output: Output,
@@ -62,28 +44,16 @@ def cluster(
         typer.Option(help="Nested clusters instead, finest first: 5000,500,50 clusters the centroids again."),
     ] = None,
     column: Column = None,
-    num_shards: Shards = _default("num_shards"),
-    memory_per_shard: Memory = None,
-    cpus_per_shard: Cpus = _default("cpus_per_shard"),
-    gpus_per_shard: Gpus = _default("gpus_per_shard"),
     local: Local = False,
-    num_iterations: Annotated[int, _setting("num_iterations")] = _default("num_iterations"),
-    num_redos: Annotated[int, _setting("num_redos")] = _default("num_redos"),
-    tolerance: Annotated[float, _setting("tolerance")] = _default("tolerance"),
-    init: Annotated[InitMethod, _setting("init")] = _default("init"),
     initial: Annotated[
         Path | None, typer.Option(metavar="CENTROIDS.npy", help="Centroids to start from (warm start).")
     ] = None,
-    assign_method: Assign = _default("assign_method"),
-    spherical: Annotated[bool, _setting("spherical")] = False,
-    balanced: Annotated[bool, _setting("balanced")] = False,
-    drop_nonfinite: DropNonfinite = False,
     table: Table = False,
-    seed: Annotated[int, _setting("seed")] = _default("seed"),
     resume: Annotated[bool, typer.Option("--resume", help="Continue the clustering in --output.")] = False,
     tracking_uri: Annotated[str | None, typer.Option(help="Also record the clustering in this MLflow store.")] = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
+    **settings: Any,
 ) -> None:
     """Distributed FAISS k-means on its own: centroids.npy, assignments.npy and clustering.json."""
     wanted = _parse_counts(num_clusters, levels)
@@ -91,44 +61,47 @@ def cluster(
         from clray.track.mlflow import check_server
 
         check_server(tracking_uri)
+    with _arguments_named(levels is not None), _resumable(output):
+        result = _run(
+            vectors, wanted, initial, settings, as_json=as_json, nested=levels is not None, column=column,
+            use_ray=not local, output=output, resume=resume, write_table=table, verbose=verbose,
+        )  # fmt: skip
+    if tracking_uri is not None:
+        _record(result, output, tracking_uri)
+    _print_result(result, output, as_json=as_json)
+
+
+def _run(
+    vectors: Path, wanted: list[int], initial: Path | None, settings: dict[str, Any], *, as_json: bool, **arguments: Any
+) -> "ClusterResult":
+    """Cluster, with a progress bar."""
     from clray.kmeans.engine import cluster as run
 
-    with _flags_named(levels is not None), progress("iteration", num_iterations, quiet=as_json) as show:
-        try:
-            result = run(
-                vectors,
-                wanted,
-                nested=levels is not None,
-                column=column,
-                use_ray=not local,
-                initial=None if initial is None else _read_centroids(initial),
-                output=output,
-                resume=resume,
-                write_table=table,
-                on_iteration=lambda each: show(each.iteration, _describe(each)),
-                verbose=verbose,
-                num_shards=num_shards,
-                memory_per_shard=memory_per_shard,
-                cpus_per_shard=cpus_per_shard,
-                gpus_per_shard=gpus_per_shard,
-                num_iterations=num_iterations,
-                num_redos=num_redos,
-                tolerance=tolerance,
-                init=init,
-                assign_method=assign_method,
-                spherical=spherical,
-                balanced=balanced,
-                drop_nonfinite=drop_nonfinite,
-                seed=seed,
-            )
-        except KeyboardInterrupt:
-            print_line(f"Interrupted. Resume with the same command and --resume; the state is in {output}", err)
-            raise
-    if tracking_uri is not None:
-        from clray.track.mlflow import open_store
+    centroids = None if initial is None else _read_centroids(initial)
+    with progress("iteration", settings["num_iterations"], quiet=as_json) as show:
+        return run(
+            vectors, wanted, initial=centroids, on_iteration=lambda each: show(each.iteration, _describe(each)),
+            **arguments, **settings,
+        )  # fmt: skip
 
-        store = open_store(TrackingConfig(uri=tracking_uri), output)
-        store.record_clustering(output.name, result.summary, [output / "clustering.json"])
+
+@contextmanager
+def _resumable(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        print_line(f"Interrupted. Resume with the same command and --resume; the state is in {output}", err)
+        raise
+
+
+def _record(result: "ClusterResult", output: Path, tracking_uri: str) -> None:
+    from clray.track.mlflow import open_store
+
+    store = open_store(TrackingConfig(uri=tracking_uri), output)
+    store.record_clustering(output.name, result.summary, [output / "clustering.json"])
+
+
+def _print_result(result: "ClusterResult", output: Path, *, as_json: bool) -> None:
     if as_json:
         print_json(result.summary)
         return
@@ -137,6 +110,7 @@ def cluster(
     print_values({"left_out": len(result.nonfinite_rows), "seconds": result.summary["seconds"], "output": output})
 
 
+@takes(*ON_SHARDS)
 def assign(
     result: Annotated[Path, typer.Argument(metavar="RESULT", help="The output folder of clray cluster.")],
     vectors: Annotated[
@@ -153,21 +127,16 @@ def assign(
         int | None, typer.Option("--num-clusters", "-k", help="The granularity; by default each that RESULT holds.")
     ] = None,
     column: Column = None,
-    num_shards: Shards = _default("num_shards"),
-    memory_per_shard: Memory = None,
-    cpus_per_shard: Cpus = _default("cpus_per_shard"),
-    gpus_per_shard: Gpus = _default("gpus_per_shard"),
     local: Local = False,
-    assign_method: Assign = _default("assign_method"),
-    drop_nonfinite: DropNonfinite = False,
     table: Table = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
+    **settings: Any,
 ) -> None:
     """The nearest centroids of a finished clustering for new vectors: assignments.npy and distances.npy (squared)."""
     from clray.kmeans.assign import assign as run
 
-    with _flags_named(), status("assigning", quiet=as_json):
+    with _arguments_named(), status("assigning", quiet=as_json):
         assigned = run(
             result,
             vectors if encoder is None else _embed(encoder, vectors, layer),
@@ -177,13 +146,12 @@ def assign(
             output=output,
             write_table=table,
             verbose=verbose,
-            num_shards=num_shards,
-            memory_per_shard=memory_per_shard,
-            cpus_per_shard=cpus_per_shard,
-            gpus_per_shard=gpus_per_shard,
-            assign_method=assign_method,
-            drop_nonfinite=drop_nonfinite,
+            **settings,
         )
+    _print_assigned(assigned, output, as_json=as_json)
+
+
+def _print_assigned(assigned: "list[Assigned]", output: Path, *, as_json: bool) -> None:
     found = [
         {
             "num_clusters": len(each.centroids),
@@ -201,20 +169,10 @@ def assign(
     print_values({"output": output})
 
 
-@contextmanager
-def _flags_named(has_levels: bool = False) -> Iterator[None]:
+def _arguments_named(has_levels: bool = False) -> AbstractContextManager[None]:
     """The library speaks of its arguments; here they are options."""
-    try:
-        yield
-    except UserError as error:
-        names = {*KMeansOptions.model_fields, *FLAGS} - {"seed", "init", "tolerance", "spherical", "balanced"}
-        message = str(error)
-        for name in names:
-            flag = "--levels" if has_levels and name == "num_clusters" else _flag(name)
-            # Words that are also English are arguments where they stand first, or are quoted.
-            pattern = rf"(?<![\w/.-]){name}(?![\w/.-])" if "_" in name else rf"^{name}(?=:)|`{name}`"
-            message = re.sub(pattern, flag, message, flags=re.MULTILINE)
-        raise UserError(message) from error
+    counts = {"num_clusters": "--levels"} if has_levels else {}
+    return flags_named({**flags_of_settings(), **ARGUMENTS, **counts})
 
 
 def _parse_counts(num_clusters: str | None, levels: str | None) -> list[int]:

@@ -5,12 +5,14 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 import yaml
 from rich.text import Text
 
+from clray.cli.flags import flags_named
+from clray.cli.options import AsJson, DataAssignments, read_settings
 from clray.cli.terminal import (
     compact_table,
     err,
@@ -22,9 +24,11 @@ from clray.cli.terminal import (
     progress,
     status,
 )
-from clray.config import parse_assignment
 from clray.config.sections import PUBLISHED, DataConfig
 from clray.errors import UserError
+
+if TYPE_CHECKING:
+    from clray.clusters.granularity import Granularity
 
 data_app = typer.Typer(help="Look at a data set, or write it as Parquet.", no_args_is_help=True)
 clusters_app = typer.Typer(help="Clusters from what is known of the images.", no_args_is_help=True)
@@ -33,10 +37,6 @@ DataName = Annotated[
     str, typer.Argument(metavar="DATA", help="A data.name, such as cub200, with --root; or a file or folder.")
 ]
 Root = Annotated[Path | None, typer.Option(help="The folder of the data set (data.train_path).")]
-Assignments = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A data.* key, such as data.image_size=64.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
 BITS = {
     "H(Z)": "entropy_bits",
     "I(Z;T)": "mutual_information_bits",
@@ -66,10 +66,9 @@ def describe_data(data: str, root: Path | None, assignments: list[str] | None) -
         tree = {"data.name": data} | ({} if root is None else {"data.train_path": str(root)})
         if root is None and data in PUBLISHED:
             raise UserError(f"--root is required for {data}: the folder that holds its files")
-    for text in assignments or []:
-        key, value = parse_assignment(text)
+    for key, value in read_settings(assignments).items():
         if not key.startswith("data."):
-            raise UserError(f"--set {text}: only data.* keys are used here")
+            raise UserError(f"--set {key}: only data.* keys are used here")
         tree[key] = value
     config = parse_config(with_overrides({}, tree)).data
     check_files(config)
@@ -78,7 +77,11 @@ def describe_data(data: str, root: Path | None, assignments: list[str] | None) -
 
 @data_app.command()
 def check(
-    data: DataName, root: Root = None, assignments: Assignments = None, threads: Threads = 4, as_json: AsJson = False
+    data: DataName,
+    root: Root = None,
+    assignments: DataAssignments = None,
+    threads: Threads = 4,
+    as_json: AsJson = False,
 ) -> None:
     """Count what is there beside what was published, decode every image, and say what is missing."""
     config = describe_data(data, root, assignments)
@@ -111,7 +114,7 @@ def build_data(
     data: DataName,
     output: Annotated[Path, typer.Option("--output", "-o", help="A new folder, or that of a build to continue.")],
     root: Root = None,
-    assignments: Assignments = None,
+    assignments: DataAssignments = None,
     threads: Threads = 4,
     as_json: AsJson = False,
 ) -> None:
@@ -142,7 +145,7 @@ def build_clusters(
     top_k: Annotated[str, typer.Option("--top-k", help="Numbers of attributes, as in 3,5,7,10.")] = "3",
     tree: Annotated[Path | None, typer.Option(help="Of the hierarchy: YAML, parent-child lines or data.noun.")] = None,
     levels: Annotated[str, typer.Option(help="Levels of the hierarchy, as in 1,2,3.")] = "1",
-    assignments: Assignments = None,
+    assignments: DataAssignments = None,
     as_json: AsJson = False,
 ) -> None:
     """Clusters of the training samples at several granularities, with what they tell about the labels, in bits."""
@@ -152,35 +155,41 @@ def build_clusters(
     if source == "hierarchy" and tree is None:
         raise UserError("--tree is required for --source hierarchy")
     numbers = _numbers("--top-k", top_k) if source == "attributes" else _numbers("--levels", levels)
-    with status("reading", quiet=as_json):
-        from clray.clusters import granularity as builds
+    with status("reading", quiet=as_json), flags_named({"counts": "--top-k"}):
+        from clray.clusters.granularity import build_attribute_clusters, build_hierarchy_clusters, write_clusters
         from clray.data.load import load_descriptions
         from clray.data.validation import with_validation
 
         known = with_validation(load_descriptions(config), config)
         train, names = known.train, known.names[None]
-        if source == "attributes":
-            found = builds.build_attribute_clusters(train.columns, train.labels, numbers)
+        if tree is None or source == "attributes":
+            found = build_attribute_clusters(train.columns, train.labels, numbers)
         else:
-            assert tree is not None, "checked above"
-            found = builds.build_hierarchy_clusters(train.labels, names, tree, numbers)
-        builds.write_clusters(output, found, [names[code] if code >= 0 else None for code in train.labels])
+            found = build_hierarchy_clusters(train.labels, names, tree, numbers)
+        write_clusters(output, found, [names[code] if code >= 0 else None for code in train.labels])
     for note in known.notes:
         print_note(note)
     if as_json:
         print_json([{"number": each.number, "attributes": each.attributes, **each.metrics} for each in found])
         return
-    heading = "attributes" if source == "attributes" else "level"
-    shown = {heading: name for heading, name in BITS.items() if f"clusters/{name}" in found[0].metrics}
-    table = compact_table((heading, "right"), ("clusters", "right"), *((name, "right") for name in shown))
+    _print_clusters(found, "attributes" if source == "attributes" else "level")
+    _print_settings(config, output, sorted({each.assignment.num_clusters for each in found}))
+
+
+def _print_clusters(found: "list[Granularity]", heading: str) -> None:
+    """A row for each granularity; of attributes also their order."""
+    shown = {symbol: name for symbol, name in BITS.items() if f"clusters/{name}" in found[0].metrics}
+    table = compact_table((heading, "right"), ("clusters", "right"), *((symbol, "right") for symbol in shown))
     for each in found:
         bits = [f"{each.metrics[f'clusters/{name}']:.4f}" for name in shown.values()]
         table.add_row(str(each.number), str(each.assignment.num_clusters), *bits)
     out.print(table)
-    if source == "attributes":
-        for rank, (name, entropy) in enumerate(found[-1].attributes, start=1):
-            print_line(f"{rank:3}. {name}  {entropy:.4f} bits")
-    counts = sorted({each.assignment.num_clusters for each in found})
+    for rank, (name, entropy) in enumerate(found[-1].attributes, start=1):
+        print_line(f"{rank:3}. {name}  {entropy:.4f} bits")
+
+
+def _print_settings(config: DataConfig, output: Path, counts: list[int]) -> None:
+    """How a run trains on the clusters."""
     chosen = {f"data.{key}": value for key, value in config.model_dump(exclude_defaults=True).items()}
     chosen |= {"clusters.source": "clustering", "clusters.path": output, "clusters.num_clusters": counts[0]}
     others = f" (or {', '.join(map(str, counts[1:]))})" if counts[1:] else ""

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from clray.cli.options import DataAssignments, read_settings
 from clray.cli.terminal import print_line, print_note, print_values, status
-from clray.config import parse_assignment
 
 
 def init(
@@ -15,12 +15,10 @@ def init(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The config to write; by default DATA's name here.")
     ] = None,
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A data.* key that is known already.")
-    ] = None,
+    assignments: DataAssignments = None,
 ) -> None:
     """Look at images and write a commented config that trains on them."""
-    settings = dict(map(parse_assignment, assignments or []))
+    settings = read_settings(assignments)
     with status("looking at the data"):
         from clray.data.first_config import write_first_config
 

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from clray.cli.options import AsJson
+from clray.cli.flags import flags_named
+from clray.cli.options import AsJson, read_settings
 from clray.cli.terminal import compact_table, out, print_json, print_line, print_values, status
-from clray.config import parse_assignment
 from clray.errors import UserError
 from clray.report.text import visible
 
@@ -44,9 +44,9 @@ def look(
     from clray.report.look.looking import look as write_page
 
     page = output or run / "clusters.html"
-    with status("looking at the clusters", quiet=as_json):
+    with status("looking at the clusters", quiet=as_json), flags_named({"method": "--map", "copy_to": "--copy-to"}):
         written = write_page(
-            run, page, other=other, overrides=dict(map(parse_assignment, assignments or [])), method=method,
+            run, page, other=other, overrides=read_settings(assignments), method=method,
             most_images=most_images, most_clusters=most_clusters, copy_to=copy_to, as_copies=as_copies,
         )  # fmt: skip
     places = {"page": str(written.resolve())} | ({} if copy_to is None else {"folder": str(copy_to.resolve())})
@@ -66,7 +66,7 @@ def neighbours(
 
     if output is not None and not output.parent.is_dir():
         raise UserError(f"{output}: no such folder: {output.parent}")
-    overrides = dict(map(parse_assignment, assignments or []))
+    overrides = read_settings(assignments)
     with status("comparing", quiet=as_json):
         found = find(run, image, count, overrides=overrides, path=output)
     if as_json:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from clray.cli.flags import with_flags
 from clray.cli.options import as_overrides
 from clray.cli.terminal import err, log_to_file, out, print_error, print_line, print_note, print_values
 from clray.config import Config, override, read_config
@@ -62,12 +63,19 @@ class CommandObserver(ConsoleObserver):
         self.resume_command = resume_command(self.command, self.path, self.assignments, self.config, folder)
 
     def lost(self, reason: str) -> None:
-        print_error("failed", reason)
+        print_error("failed", with_flags(reason))
         self.print_resume()
         os._exit(1)  # whatever asks the cluster on the way out would hang
 
     def note(self, message: str) -> None:
-        print_note(message)
+        print_note(with_flags(message))
+
+    def kept_back(self, num_entries: int, folder: Path, uri: str) -> None:
+        command = shlex.join(["clray", "upload", str(folder), "--tracking-uri", hide_credentials(uri)])
+        print_note(
+            f"the MLflow store cannot be reached: {num_entries} entries are kept in {folder}. "
+            f"Once it answers again: {command}"
+        )
 
     def print_resume(self) -> None:
         """Say how to resume, where there is something to resume."""

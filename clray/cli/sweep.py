@@ -51,15 +51,10 @@ def sweep(
     if print_config:
         sys.stdout.write(dump_yaml(config))
         return
+    num_trials = None if dry_run else plan.num_trials
     observer = CommandObserver(
-        "sweep",
-        path,
-        assignments,
-        config,
-        num_trials=None if dry_run else plan.num_trials,
-        as_json=as_json,
-        verbose=verbose,
-    )
+        "sweep", path, assignments, config, num_trials=num_trials, as_json=as_json, verbose=verbose
+    )  # fmt: skip
     from clray import runs
 
     if dry_run:
@@ -70,11 +65,16 @@ def sweep(
             path, overrides, name=name, resume=resume, fail_fast=fail_fast, verbose=verbose, observer=observer
         )  # fmt: skip
     _print_result(result, as_json=as_json)
+    _exit_where_incomplete(result, observer)
+
+
+def _exit_where_incomplete(result: "SweepResult", observer: CommandObserver) -> None:
+    """With the code of the interruption, or 1 where a trial failed."""
     if result.num_open:
         print_error("interrupted", f"{result.num_open} trials have not ended")
         observer.print_resume()
         raise typer.Exit(stops.exit_code())
-    has_score = any(config.sweep.metric in record.metrics for record in result.records)
+    has_score = any(result.config.sweep.metric in record.metrics for record in result.records)
     if not has_score or any(record.error for record in result.records):
         raise typer.Exit(1)
 

@@ -45,7 +45,7 @@ def build_attribute_clusters(
         UserError: more attributes wanted than there are.
     """
     if max(counts) > len(attributes) or min(counts) < 1:
-        raise UserError(f"--top-k must be between 1 and {len(attributes)} (the attributes); got {counts}")
+        raise UserError(f"counts: must be between 1 and {len(attributes)} (the attributes); got {counts}")
     ranked = rank_attributes(attributes)
     found = []
     for count in counts:

@@ -14,13 +14,13 @@ WORDS = {"string": "text", "boolean": "true or false", "null": "null", "integer"
 UNBOUNDED = (LARGEST, LARGEST_SEED)
 PAGE_HEAD = """# Config
 
-Every key of a config, as `clray config` explains them. This page is generated: `clray config --markdown` prints it.
+Every key of a config, as `clray config` explains them. `scripts/config_reference.sh` generates this page.
 
-A config is a YAML file of the sections below. A key that is left out has its default. On the command line,
-`--set SECTION.KEY=VALUE` replaces a value; in Python, a dict of such keys does.
+A config is a YAML file of the sections below. A key that is left out has its default. Commands replace values by
+settings `SECTION.KEY=VALUE`, and Python by a dict of such keys.
 
 The first line of the configs in `tune_configs/` names [`schema.json`](../tune_configs/schema.json). With it, an editor
-that has a YAML language server completes and checks keys. `clray config --schema` prints it.
+that has a YAML language server completes and checks keys.
 """
 
 

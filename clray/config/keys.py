@@ -43,13 +43,17 @@ def nearest(key: str, keys: list[str]) -> str:
     return f" Did you mean '{matches[0]}'?" if matches else f" Valid sections: {', '.join(Config.model_fields)}."
 
 
-def parse_assignment(text: str) -> tuple[str, Any]:
-    """`clusters.num_clusters=50` as (key, value), the value read as YAML, or as it stands where the key holds text."""
+def parse_assignment(text: str, where: str = "setting") -> tuple[str, Any]:
+    """`clusters.num_clusters=50` as (key, value), the value read as YAML, or as it stands where the key holds text.
+
+    Args:
+        where: what messages call it.
+    """
     key, separator, value = text.partition("=")
     if not separator or not key:
-        raise UserError(f"--set {shown(text)}: expected KEY=VALUE, for example --set clusters.num_clusters=50")
-    check_key(key, "--set")
-    parsed = parse_yaml(value, f"--set {key}")
+        raise UserError(f"{where} {shown(text)}: expected KEY=VALUE, for example clusters.num_clusters=50")
+    check_key(key, where)
+    parsed = parse_yaml(value, f"{where} {key}")
     return key, value if _holds_text(key) and not isinstance(parsed, str | None | list | dict) else parsed
 
 

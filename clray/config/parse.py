@@ -87,7 +87,7 @@ def stored_config(tree: Any, overrides: Mapping[str, Any], source: str | Path) -
     try:
         return parse_config(with_overrides({**tree, "allow_user_modules": False}, overrides), str(source))
     except UserError as error:
-        hint = f"--set {allowing}, where you trust who made the file"
+        hint = f"{allowing}, where you trust who made the file"
         raise UserError(str(error).replace(allowing, hint)) from None
 
 

@@ -80,7 +80,8 @@ def _warn_of_open_dashboard(url: str | None) -> None:
     if host not in ("", "127.0.0.1", "localhost", "[::1]") and not is_token_auth_enabled():
         log.warning(
             "the dashboard of the Ray cluster, %s, is open to its network without a token: who reaches it can run code "
-            "there. Start the head with --dashboard-host=127.0.0.1, or the cluster with RAY_AUTH_MODE=token",
+            "there. Start the head by `ray start --head --dashboard-host=127.0.0.1`, or the cluster with "
+            "RAY_AUTH_MODE=token",
             url,
         )
 

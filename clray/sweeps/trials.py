@@ -67,7 +67,7 @@ class TrialRecord:
         return self.state in ("pending", "running", "stopped")
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for `results.json` and `--json`."""
+        """Plain values, for `results.json` and for commands that print JSON."""
         return {
             "trial": self.point.name,
             "role": str(self.role),

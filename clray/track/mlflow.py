@@ -42,7 +42,9 @@ def existing_store_uri(uri: str | None, output: Path) -> str:
     path = output / STORE_FILE
     check_store_file(path, for_writing=False)
     if uri is None and not is_finished(path):
-        raise UserError(f"{path}: no such MLflow store; give the runs' folder with --output, or --tracking-uri")
+        raise UserError(
+            f"{path}: no such MLflow store; give the runs' folder as `output`, or the store as `tracking_uri`"
+        )
     return store_uri(TrackingConfig(uri=uri), output)
 
 
@@ -72,7 +74,7 @@ def check_server(uri: str) -> None:
         reason = hide_credentials(str(getattr(error, "reason", error)))
         raise UserError(
             f"tracking.uri: no MLflow server answers at {shown} ({reason}). Start it with `mlflow server`, or leave "
-            "out --tracking-uri to record in the output folder"
+            "the address out to record in the output folder"
         ) from None
 
 

@@ -54,7 +54,7 @@ def read_sweep(uri: str, sweep: str) -> Sweep:
         if run.info.status == "FINISHED"
     ]
     if not results:
-        raise UserError(f"sweep '{sweep}' in {uri} has no finished trial yet; resume it with clray sweep --resume")
+        raise UserError(f"sweep '{sweep}' in {uri} has no finished trial yet; resume the sweep with `resume`")
     parent = chosen[0]
     tags, prefix = parent.data.tags, "untrained/"
     return Sweep(

@@ -15,7 +15,7 @@ def check_against_data(config: Config, data: Dataset) -> None:
     if config.clusters.source == "kmeans" and most > num_images:
         raise UserError(
             f"clusters.num_clusters must be at most {num_images} (the training images); got {most}. Lower it in the "
-            f"config or with --set clusters.num_clusters={num_images}"
+            f"config or with clusters.num_clusters={num_images}"
         )
     if num_images < 2 * config.train.num_workers:
         raise UserError(

@@ -28,10 +28,10 @@ def claim_folder(config: Config, config_name: str, name: str | None, resume: boo
     if name is not None:
         check_run_name(name)
     elif resume:
-        raise UserError("--resume: name the run to resume, for example --name quickstart-20260101-120000")
+        raise UserError("resume: give the `name` of the run to resume, for example quickstart-20260101-120000")
     output = Path(config.output)
     if output.exists() and not output.is_dir():
-        raise UserError(f"output: {output} is a file; choose a folder with --output")
+        raise UserError(f"output: {output} is a file; choose a folder with `output`")
     folder = output.resolve() / (name or f"{as_run_name(config_name)}-{time.strftime('%Y%m%d-%H%M%S')}")
     require_unlocked(folder)
     if not resume and not holds_nothing(folder):
@@ -61,7 +61,7 @@ def claim_storage(config: Config, folder: Path, resume: bool) -> None:
     if not resume and not storage.is_empty():
         raise UserError(
             f"train.storage_path: {hide_credentials(storage.uri)} holds another run {folder.name}; resume it with "
-            "--resume, or choose another --name"
+            "`resume`, or choose another `name`"
         )
     if resume and not (folder / CONFIG_FILE).exists():
         with tempfile.TemporaryDirectory() as looked_at:
@@ -86,11 +86,11 @@ def folder_held(folder: Path, *, resume: bool) -> Iterator[None]:
 
 
 def _taken(folder: Path) -> UserError:
-    return UserError(f"{folder} holds another run; resume it with --resume, or choose another --name")
+    return UserError(f"{folder} holds another run; resume it with `resume`, or choose another `name`")
 
 
 def _holds_no_run(folder: Path) -> UserError:
-    return UserError(f"--resume: {folder} holds no run to resume")
+    return UserError(f"resume: {folder} holds no run to resume")
 
 
 def write_config(config: Config, folder: Path) -> None:
@@ -105,7 +105,7 @@ def _require_same_config(config: Config, kept: Config, where: str) -> None:
     if changed:
         key = changed[0]
         raise UserError(
-            f"--resume: the config differs from {where} in {', '.join(changed)} ({key} is {given[key]!r}, was "
+            f"resume: the config differs from {where} in {', '.join(changed)} ({key} is {given[key]!r}, was "
             f"{saved.get(key)!r}); resume with the same config, or start a new run"
         )
 

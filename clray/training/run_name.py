@@ -10,7 +10,7 @@ TAKEN = ("mlflow.db", "mlartifacts", "clray.log", "latest")
 """What clray itself keeps in an output folder, and the word for the newest sweep."""
 
 
-def check_run_name(name: str, where: str = "--name") -> str:
+def check_run_name(name: str, where: str = "name") -> str:
     """The name, as it is.
 
     Raises:

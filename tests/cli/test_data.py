@@ -93,7 +93,7 @@ def test_clusters_of_attributes_tell_their_statistics_and_are_trained_on(clray: 
     assert json.loads(clray(*statistics).stdout)["clusters/conditional_entropy_bits"] == pytest.approx(1.0)
     refused = clray("clusters", "build", tmp_path / "t.csv", "--top-k", "9", "-o", tmp_path / "other")
     assert refused.returncode == 2
-    assert "--top-k must be between 1 and 3 (the attributes); got [9]" in refused.stderr
+    assert "--top-k: must be between 1 and 3 (the attributes); got [9]" in refused.stderr
 
 
 def test_clusters_of_a_hierarchy_at_each_level(clray: Clray, tmp_path: Path) -> None:

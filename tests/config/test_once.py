@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 from clray import runs
-from clray.config import Config, known_keys, override, parse_config
+from clray.config import Config, known_keys, override, parse_config, with_overrides
 from clray.config.once import ONCE_PER_SWEEP
 from clray.errors import UserError
 from clray.kmeans.shards import actors
@@ -24,6 +24,9 @@ OTHER_VALUES = {
     "clusters.source": "labels",
     "clusters.tree": "/tree.yaml",
     "encoder.image_size": 64,
+    "encoder.mean": [0.4],
+    "encoder.std": [0.4],
+    "encoder.weights": "/weights.pt",
     "encoder.name": "resnet18",
     "kmeans.init": "kmeans++",
     "objective.form": "pair-sampled",
@@ -31,10 +34,14 @@ OTHER_VALUES = {
     "objective.negatives": "queue",
     "recluster.embeddings": "pass",
     "recluster.mode": "async",
+    "train.decay_biases": True,
     "train.optimizer": "sgd",
     "train.precision": "float32",
     "train.sampler": "cluster",
 }
+COLOURS = {"encoder.mean": [0.5], "encoder.std": [0.5]}
+WITH_OTHERS = dict.fromkeys(COLOURS, COLOURS)
+"""The config in which a key can be set at all."""
 READ_FOR_BOTH = {
     "seed": "the draws of a search follow the sweep's seed, and each trial its own",
     "clusters.source": "warned about by the command, whose points are judged one by one",
@@ -67,9 +74,10 @@ def test_a_key_reaches_its_trials_or_is_refused_with_the_reason(key: str) -> Non
             plan_sweep(parse_config({"search_space": {key: {"grid_search": [1]}}}))
         return
     value = other_value(key)
-    (point,) = plan_sweep(parse_config({"search_space": {key: {"grid_search": [value]}}})).points
+    base = with_overrides({}, WITH_OTHERS.get(key, {}))
+    (point,) = plan_sweep(parse_config({**base, "search_space": {key: {"grid_search": [value]}}})).points
     # What a trial makes of its parameters, as `train_trial` does.
-    trial = override(Config(), point.overrides)
+    trial = override(parse_config(base), point.overrides)
     default = Config().model_dump(mode="json")
     for part in key.split("."):
         default = default[part]

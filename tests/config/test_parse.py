@@ -78,9 +78,7 @@ def test_yaml_cannot_make_objects(tmp_path: Path) -> None:
 
 def test_a_stored_config_cannot_allow_its_own_modules() -> None:
     tree = {"allow_user_modules": True, "encoder": {"name": "planted:build"}}
-    with pytest.raises(
-        UserError, match=r"^x/checkpoint\.pt: encoder\.name=planted:build .*'planted'.*--set allow_user_m"
-    ):
+    with pytest.raises(UserError, match=r"^x/checkpoint\.pt: encoder\.name=planted:build .*'planted'.*allow_user_m"):
         stored_config(tree, {}, "x/checkpoint.pt")
     assert stored_config(tree, {"allow_user_modules": True}, "x").encoder.name == "planted:build"
     assert stored_config(tree, {"encoder.name": "resnet18"}, "x").encoder.name == "resnet18"

@@ -95,7 +95,7 @@ def test_a_tree_that_holds_itself_is_refused() -> None:
         ("search_space=3", "unknown key 'search_space'"),
         ("clusters.num_clustérs=3", r"Did you mean 'clusters\.num_clusters'"),
         ("\udcff=3", r"unknown key '\\udcff'"),
-        ("seed=[", "--set seed, line 1: not readable"),
+        ("seed=[", "setting seed, line 1: not readable"),
         ("seed=&a [*a, !!python/name:os.x y]", "not allowed"),
         ("seed=a: b: c", "not readable"),
     ],

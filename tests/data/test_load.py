@@ -61,7 +61,7 @@ def test_labels_of_one_class_say_nothing_and_count_as_none(tmp_path: Path) -> No
 def test_images_of_different_sizes_need_an_image_size(tmp_path: Path) -> None:
     blobs = [png(i, size=8 if i < 5 else 12) for i in range(8)]
     config = write_parquet(tmp_path / "t.parquet", blobs, [0, 1] * 4)
-    with pytest.raises(UserError, match=r"set data\.image_size|--set data\.image_size"):
+    with pytest.raises(UserError, match=r"set data\.image_size|with data\.image_size"):
         load_dataset(config)
     resized = load_dataset(config.model_copy(update={"image_size": 8}))
     assert resized.train.images.pixels.shape[1:] == (3, 8, 8)

@@ -15,7 +15,7 @@ def config_in(folder: Path) -> Config:
 
 def test_a_folder_that_holds_another_run_is_never_taken(tmp_path: Path) -> None:
     write_config(config_in(tmp_path), tmp_path / "mine")
-    with pytest.raises(UserError, match="holds another run; resume it with --resume, or choose another --name"):
+    with pytest.raises(UserError, match="holds another run; resume it with `resume`, or choose another `name`"):
         claim_folder(config_in(tmp_path), CONFIG_NAME, "mine", resume=False)
 
 
@@ -38,5 +38,5 @@ def test_resuming_takes_the_folder_of_the_same_config(tmp_path: Path) -> None:
 def test_there_is_nothing_to_resume_in_an_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no run to resume"):
         claim_folder(config_in(tmp_path), CONFIG_NAME, "mine", resume=True)
-    with pytest.raises(UserError, match="--resume: name the run"):
+    with pytest.raises(UserError, match="resume: give the `name` of the run"):
         claim_folder(config_in(tmp_path), CONFIG_NAME, None, resume=True)

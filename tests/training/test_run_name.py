@@ -20,7 +20,7 @@ REFUSED = [
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_name_that_means_more_than_itself_is_refused_first(name: str, resume: bool, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    with pytest.raises(UserError, match="--name: "):
+    with pytest.raises(UserError, match="name: "):
         claim_folder(Config(output=str(output)), "quick", name, resume=resume)
     assert not any(tmp_path.iterdir())
 

@@ -145,7 +145,7 @@ def decode_payload(payload: Payload | NoImage, name: str, rules: PixelRules) -> 
     except ValueError as error:
         raise BadImageError(
             f"{name}: cannot decode the image ({error}). "
-            "Repair it, or count and leave out bad images with --set data.on_bad_image=skip"
+            "Repair it, or count and leave out bad images with data.on_bad_image=skip"
         ) from error
 
 

@@ -48,7 +48,7 @@ class Depth:
             white = "255" if self.mode == "F" and 1 < high <= 255 and low >= 0 else "..."
             raise ValueError(
                 f"pixels of mode {self.mode} must be in 0..{self.white:g}, got {values.min():g}..{values.max():g}; "
-                f"name the value of white with --set data.max_pixel_value={white}, or convert the image"
+                f"name the value of white with data.max_pixel_value={white}, or convert the image"
             )
         scaled = np.round(values * (255 / self.white)).astype(np.uint8)
         return 255 - scaled if self.is_inverted else scaled

@@ -209,7 +209,7 @@ class EncodedImages(DecodedLater):
             first, other = decoded[0].shape[1:], decoded[odd].shape[1:]
             raise UserError(
                 f"{self.name(int(good[odd]))}: the image is {other[1]}x{other[0]} pixels where the first is "
-                f"{first[1]}x{first[0]}. Bring them to one size with --set data.image_size={min(first)}"
+                f"{first[1]}x{first[0]}. Bring them to one size with data.image_size={min(first)}"
             )
         return Ready(
             ArrayImages(np.stack(decoded), [self.name(i) for i in good]), good if reasons else None, tuple(reasons)

@@ -86,7 +86,7 @@ class VectorImages:
             return Ready(self)
         if config.on_bad_image == "error":
             raise BadImageError(
-                f"{reasons[0]}; such are {len(reasons)} of {len(self)} vectors. Leave them out with --set "
+                f"{reasons[0]}; such are {len(reasons)} of {len(self)} vectors. Leave them out with "
                 "data.on_bad_image=skip"
             )
         if len(good) == 0:

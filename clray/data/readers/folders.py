@@ -45,7 +45,7 @@ def read_folder(root: Path, config: DataConfig, part: SplitName) -> Split:
         raise UserError(f"{root}: {len(found.outside)} links leave the folder; the first: {found.outside[0]}")
     if found.broken and config.on_bad_image == "error":
         raise UserError(f"{root}: {len(found.broken)} images are broken links; the first: {found.broken[0]}. Remove "
-                        "it, or leave such images out with --set data.on_bad_image=skip")  # fmt: skip
+                        "it, or leave such images out with data.on_bad_image=skip")  # fmt: skip
     prefix = len(top.relative_to(root).parts)
     in_class = [name for name in found.images if len(Path(name).parts) > prefix + 1]
     if not found.images:

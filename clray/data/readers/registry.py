@@ -87,7 +87,7 @@ def _read_torchvision(config: DataConfig) -> tuple[Split, Split]:
         except RuntimeError as error:
             raise UserError(
                 f"data.name={config.name}: not found under '{root}' ({error}). Name its folder with data.train_path, "
-                "or fetch it with --set data.download=true"
+                "or fetch it with data.download=true"
             ) from error
         except OSError as error:
             raise UserError(f"data.name={config.name}: the download failed: {error}") from error

@@ -26,7 +26,7 @@ def copy_clusters(run: Finished, folder: Path, *, as_copies: bool = False) -> in
         UserError: the folder holds something, or cannot be written.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder}: exists already; choose a new folder with --copy-to")
+        raise UserError(f"{folder}: exists already; choose a new folder as `copy_to`")
     if not run.data.train.images.has_pixels:
         raise UserError(f"{run.folder}: trained on vectors, of which no pictures can be written")
     images, count = run.data.train.images, 0

@@ -27,7 +27,7 @@ from clray.training.workers.process import default_device
 
 SWEEP_RESULTS = "results.json"
 INFORMATION = "clusters/mutual_information_bits"
-MOVED = "point to them where they are now with --set data.train_path=..., or look at the run where its data are"
+MOVED = "point to them where they are now with data.train_path=..., or look at the run where its data are"
 
 
 @dataclass(frozen=True)

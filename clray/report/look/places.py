@@ -22,9 +22,9 @@ def as_method(method: str) -> Method:
     """The way of mapping of this name; raises UserError for one that is unknown or not installed."""
     chosen = next((each for each in METHODS if each == method), None)
     if chosen is None:
-        raise UserError(f"--map: expected one of {', '.join(METHODS)}; got {method!r}")
+        raise UserError(f"method: expected one of {', '.join(METHODS)}; got {method!r}")
     if chosen in PACKAGES and importlib.util.find_spec(PACKAGES[chosen]) is None:
-        raise UserError(f"--map {method}: not installed; install it with `pip install 'clray[map]'`, or use --map pca")
+        raise UserError(f"method: {method} is not installed; install it with `pip install 'clray[map]'`, or use pca")
     return chosen
 
 

@@ -92,7 +92,7 @@ def test_more_than_four_channels_are_refused_by_number(num_channels: int, photom
         (tiff((RAMP - 128).astype(np.int8), SIGNED), "signed numbers of 8 bits"),
         (tiff((RAMP / 255).astype(np.float64), FLOAT), "a TIFF of 1 channels of 64 bits"),
         (tiff(np.stack([RAMP / np.float32(255)] * 3, -1), FLOAT, RGB), "a TIFF of 3 channels of 32 bits"),
-        (tiff(RAMP.astype(np.float32), FLOAT), r"in 0\.\.1, got 0\.\.255; .* --set data.max_pixel_value=255"),
+        (tiff(RAMP.astype(np.float32), FLOAT), r"in 0\.\.1, got 0\.\.255; .* with data.max_pixel_value=255"),
     ],
 )
 def test_what_has_no_meaning_is_refused_by_name(data: bytes, message: str) -> None:
