@@ -28,24 +28,29 @@ UNIFORMITY_SCALE = 2.0
 
 
 def label_free_measures(
-    h: Float[np.ndarray, "n dim"], views: tuple[Float[np.ndarray, "m dim"], Float[np.ndarray, "m dim"]], *, seed: int
+    h: Float[np.ndarray, "n dim"],
+    z: Float[np.ndarray, "n z_dim"],
+    views: tuple[Float[np.ndarray, "m z_dim"], Float[np.ndarray, "m z_dim"]],
+    *,
+    seed: int,
 ) -> dict[str, float]:
     """All measures by name.
 
-    `rankme`, `alignment`, `uniformity`, and of k-means clusters of the unit vectors `silhouette`, `stability` (ARI of
-    two random starts) and `confident_fraction`. Those of clusters are left out for fewer than 20 samples.
+    Of the embeddings z, as their sources have them, `rankme`, `alignment` and `uniformity`. Of k-means clusters of the
+    unit representations h `silhouette`, `stability` (ARI of two random starts) and `confident_fraction`; these are left
+    out for fewer than 20 samples.
 
     Args:
-        h: representations of up to `MAX_SAMPLES` training images.
-        views: those of two random views of the same images.
+        h, z: of the same samples, up to `MAX_SAMPLES` training images.
+        views: z of two random views of the same images.
         seed: of the starts of k-means.
     """
-    unit = F.normalize(torch.from_numpy(h))
     found = {
-        "rankme": rankme(torch.from_numpy(h)),
+        "rankme": rankme(torch.from_numpy(z)),
         "alignment": alignment(*(F.normalize(torch.from_numpy(view)) for view in views)),
-        "uniformity": uniformity(unit),
+        "uniformity": uniformity(F.normalize(torch.from_numpy(z))),
     }
+    unit = F.normalize(torch.from_numpy(h))
     num_clusters = min(NUM_CLUSTERS, len(h) // 10)
     if num_clusters < 2:
         return found
@@ -63,12 +68,12 @@ def label_free_measures(
     }
 
 
-def rankme(h: Float[Tensor, "n dim"]) -> float:
+def rankme(z: Float[Tensor, "n dim"]) -> float:
     """Effective rank, exp(-sum p log p) of the singular values' shares p: 1 to min(n, dim), higher is better.
 
-    Source: Garrido et al., arXiv 2210.02885, eq. 1-2, there of 25,600 samples.
+    Source: Garrido et al., arXiv 2210.02885, there of the embeddings of 25,600 samples.
     """
-    values = torch.linalg.svdvals(h.double())
+    values = torch.linalg.svdvals(z.double())
     shares = values / values.sum().clamp(min=1e-12) + 1e-7
     return float((-(shares * shares.log()).sum()).exp())
 

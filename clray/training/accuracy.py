@@ -8,22 +8,19 @@ import torch
 
 from clray.clusters.statistics import cluster_metrics
 from clray.config import Config
-from clray.data.augmentation import build_augmentation, draw_views
-from clray.data.loaders import ordered_batches, shard_indices
-from clray.data.samples import Dataset, Samples
-from clray.errors import TrainingError
+from clray.data.samples import Dataset
 from clray.evaluate.label_free import MAX_PAIRED, MAX_SAMPLES, label_free_measures
 from clray.evaluate.labelled import Labelled
 from clray.evaluate.linear_probe import LinearProbe
 from clray.evaluate.nearest_neighbors import nearest_neighbor_measures
 from clray.model.encoder import ContrastiveModel
-from clray.model.features import EMBEDDING_BATCH_SIZE, compute_features
 from clray.seeding import derive_seed
 from clray.training.checkpoint import Checkpoint
 from clray.training.encoder_start import fresh_model
 from clray.training.export import load_model
 from clray.training.metrics import Metrics
-from clray.training.workers.port import Session, agree, from_first, gather_on_first
+from clray.training.representations import Features, features_on_first, two_views
+from clray.training.workers.port import Session, from_first
 from clray.training.workers.process import LocalSession, default_device
 
 
@@ -44,12 +41,12 @@ def evaluate(
     parts = {"train": data.train} | ({} if data.validation is None else {"eval": data.validation})
     if with_test or data.validation is None:
         parts["test"] = data.test
-    h = {name: _on_first(config, model, images, session) for name, images in parts.items()}
+    features = {name: features_on_first(config, model, images, session) for name, images in parts.items()}
 
     def measure() -> Metrics:
-        labelled = {name: _labelled(rows, parts[name].labels) for name, rows in h.items() if rows is not None}
+        labelled = {name: _labelled(each.h, parts[name].labels) for name, each in features.items() if each is not None}
         accuracies = _measure(config, labelled, data.num_classes, session.device)
-        return accuracies | _label_free(config, model, data, h["train"], session)
+        return accuracies | _label_free(config, model, data, features["train"], session)
 
     found = from_first(measure, session.world_size)
     if data.validation is None:
@@ -84,36 +81,15 @@ def _measure(config: Config, parts: dict[str, Labelled], num_classes: int, devic
 
 
 def _label_free(
-    config: Config, model: ContrastiveModel, data: Dataset, train_h: np.ndarray | None, session: Session
+    config: Config, model: ContrastiveModel, data: Dataset, train: Features | None, session: Session
 ) -> Metrics:
-    """What is known of the representation without labels, on rank 0."""
-    assert train_h is not None, "the rows are on rank 0"
+    """What is known without labels, on rank 0."""
+    assert train is not None, "the rows are on rank 0"
     seed = derive_seed(config.seed, "label-free") % 2**32
-    rows = np.random.default_rng(seed).permutation(len(train_h))[:MAX_SAMPLES]
-    views = _two_views(config, model, data, session, seed)
-    return {f"eval/{name}": value for name, value in label_free_measures(train_h[rows], views, seed=seed).items()}
-
-
-def _two_views(
-    config: Config, model: ContrastiveModel, data: Dataset, session: Session, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """h of two random views of some of this worker's training images."""
-    own = shard_indices(data.train, session.world_size)[session.rank]
-    # Of images that are read in order the first are cheap, of others those that stand for all.
-    stride = 1 if data.train.images.is_sequential else max(1, len(own) // MAX_PAIRED)
-    own = own[::stride][:MAX_PAIRED]
-    size = data.train.images.size
-    assert size is not None, "load_dataset requires image_size for data decoded while training"
-    augmentation = build_augmentation(config.augmentation, size[1], data.num_channels)
-    batches = ordered_batches(data.train, own, batch_size=EMBEDDING_BATCH_SIZE, config=config.data)
-    with torch.random.fork_rng([session.device] if session.device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        pairs = [(draw_views(augmentation, images.to(session.device), 2), rows) for images, rows in batches]
-    first, second = (
-        compute_features(model, [(views[number], rows) for views, rows in pairs], session.device)[0]
-        for number in range(2)
-    )
-    return first, second
+    rows = np.random.default_rng(seed).permutation(len(train.h))[:MAX_SAMPLES]
+    views = two_views(config, model, data, session, most=MAX_PAIRED, seed=seed)
+    found = label_free_measures(train.h[rows], train.z[rows], (views[0].z, views[1].z), seed=seed)
+    return {f"eval/{name}": value for name, value in found.items()}
 
 
 def _labelled(h: np.ndarray, labels: np.ndarray) -> Labelled:
@@ -141,29 +117,3 @@ def evaluate_untrained(config: Config, data: Dataset) -> Metrics:
     session = LocalSession(Path(), None, lambda _: None, default_device())
     model = fresh_model(config, data.num_channels, config.clusters.num_clusters)
     return evaluate(config, model.to(session.device), data, session, with_test=True)
-
-
-def _on_first(config: Config, model: ContrastiveModel, images: Samples, session: Session) -> np.ndarray | None:
-    """h of all images in dataset order on rank 0, None on the others; each image is embedded by one worker.
-
-    Raises:
-        TrainingError: on all ranks, where one of them has met NaN or infinity.
-    """
-    shards = shard_indices(images, session.world_size)
-    own = shards[session.rank]
-    if len(own):
-        batches = ordered_batches(images, own, batch_size=EMBEDDING_BATCH_SIZE, config=config.data)
-        h, _ = compute_features(model, batches, session.device)
-    else:
-        h = np.empty((0, model.representation_dim), np.float32)
-    if not agree(bool(np.isfinite(h).all()), session):
-        raise TrainingError("the representation holds NaN or infinity; lower train.learning_rate")
-    parts = gather_on_first(h, session.world_size)
-    if parts is None:
-        return None
-    if len(parts) == 1 and np.array_equal(own, np.arange(len(images))):
-        return h
-    result = np.empty((len(images), h.shape[1]), np.float32)
-    for indices, part in zip(shards, parts, strict=True):
-        result[indices] = part
-    return result

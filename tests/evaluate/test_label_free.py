@@ -56,15 +56,15 @@ def blobs(spread: float) -> np.ndarray:
 
 
 def test_clusters_that_are_there_are_firm_and_those_of_noise_are_not() -> None:
-    firm, noise = (label_free_measures(h, (h, h + 0.1), seed=0) for h in (blobs(0.1), blobs(100.0)))
+    firm, noise = (label_free_measures(h, h, (h, h + 0.1), seed=0) for h in (blobs(0.1), blobs(100.0)))
     for name in ("silhouette", "stability", "confident_fraction"):
         assert firm[name] > noise[name] + 0.2
     assert noise["stability"] < 0.3
-    assert label_free_measures(blobs(0.1), (blobs(0.1),) * 2, seed=0) == firm | {"alignment": 0}
+    assert label_free_measures(blobs(0.1), blobs(0.1), (blobs(0.1),) * 2, seed=0) == firm | {"alignment": 0}
 
 
 @pytest.mark.parametrize("h", [np.ones((100, 4), np.float32), np.zeros((100, 4), np.float32), H[:5], H[:1]])
 def test_what_has_collapsed_or_is_too_few_is_measured_all_the_same(h: np.ndarray) -> None:
-    found = label_free_measures(h, (h, h), seed=0)
+    found = label_free_measures(h, h, (h, h), seed=0)
     assert all(np.isfinite(value) for value in found.values())
     assert ("silhouette" in found) == (len(h) >= 20)

@@ -1,0 +1,72 @@
+"""Representations of images over the workers: all of a data set on rank 0, and of random views of some."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from clray.config import Config
+from clray.data.augmentation import build_augmentation, draw_views
+from clray.data.loaders import ordered_batches, shard_indices
+from clray.data.samples import Dataset, Samples
+from clray.errors import TrainingError
+from clray.model.encoder import ContrastiveModel
+from clray.model.features import EMBEDDING_BATCH_SIZE, compute_features
+from clray.training.workers.port import Session, agree, gather_on_first
+
+
+class Features(NamedTuple):
+    """Of N images: representations h, float32 [N, h_dim], and embeddings z, float32 [N, z_dim]."""
+
+    h: np.ndarray
+    z: np.ndarray
+
+
+def features_on_first(
+    config: Config, model: ContrastiveModel, images: Samples, session: Session
+) -> Features | None:  # fmt: skip
+    """Those of all images in dataset order on rank 0, None on the others; each image is embedded by one worker.
+
+    Raises:
+        TrainingError: on all ranks, where one of them has met NaN or infinity.
+    """
+    shards = shard_indices(images, session.world_size)
+    own = shards[session.rank]
+    if len(own):
+        batches = ordered_batches(images, own, batch_size=EMBEDDING_BATCH_SIZE, config=config.data)
+        features = Features(*compute_features(model, batches, session.device))
+    else:
+        z_dim = config.head.embedding_dim
+        features = Features(np.empty((0, model.representation_dim), np.float32), np.empty((0, z_dim), np.float32))
+    if not agree(bool(np.isfinite(features.h).all()), session):
+        raise TrainingError("the representation holds NaN or infinity; lower train.learning_rate")
+    parts = gather_on_first(features, session.world_size)
+    if parts is None:
+        return None
+    order = np.argsort(np.concatenate(shards), kind="stable")
+    h, z = (np.concatenate(each) for each in zip(*parts, strict=True))
+    is_ordered = np.array_equal(order, np.arange(len(order)))
+    return Features(h, z) if is_ordered else Features(h[order], z[order])
+
+
+def two_views(
+    config: Config, model: ContrastiveModel, data: Dataset, session: Session, *, most: int, seed: int
+) -> tuple[Features, Features]:
+    """Of two random views of at most `most` of this worker's training images; leaves torch's generator as it was."""
+    own = shard_indices(data.train, session.world_size)[session.rank]
+    # Of images that are read in order the first are cheap, of others those that stand for all.
+    stride = 1 if data.train.images.is_sequential else max(1, len(own) // most)
+    size = data.train.images.size
+    assert size is not None, "load_dataset requires image_size for data decoded while training"
+    augmentation = build_augmentation(config.augmentation, size[1], data.num_channels)
+    batches = ordered_batches(
+        data.train, own[::stride][:most], batch_size=EMBEDDING_BATCH_SIZE, config=config.data
+    )  # fmt: skip
+    with torch.random.fork_rng([session.device] if session.device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        pairs = [(draw_views(augmentation, images.to(session.device), 2), rows) for images, rows in batches]
+    first, second = (
+        Features(*compute_features(model, [(views[number], rows) for views, rows in pairs], session.device))
+        for number in range(2)
+    )
+    return first, second
