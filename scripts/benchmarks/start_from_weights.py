@@ -66,7 +66,7 @@ def config_of(options: argparse.Namespace, size: int, **sections: Any) -> Config
             "frozen_epochs": options.frozen_epochs,
             "learning_rate_factor": 0.1,
         },
-        "train": {"num_epochs": options.epochs, "global_batch_size": 256, "learning_rate": 2e-3, "warmup_epochs": 0},
+        "train": {"num_epochs": options.epochs, "global_batch_size": 128, "learning_rate": 2e-3, "warmup_epochs": 0},
         "evaluate": {"probe_epochs": 30},
         "tracking": {"pictures": "none", "models": "none"},
     }
@@ -153,7 +153,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=5_000)
     parser.add_argument("--test-images", type=int, default=2_000)
     parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--frozen-epochs", type=int, default=2, help="of these, with a frozen encoder")
+    parser.add_argument("--frozen-epochs", type=int, default=3, help="of these, with a frozen encoder")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()
     torch.set_num_threads(1)
