@@ -17,7 +17,6 @@ from clray.model.heads import build_head
 from clray.model.perceptron import UnitScale, build_mlp
 from clray.model.pixels import OnPixels
 from clray.model.timm_models import build_timm
-from clray.model.weights import resolved_encoder
 from clray.user_code import import_named
 
 
@@ -126,9 +125,14 @@ class ContrastiveModel(nn.Module):
     """Encoder and heads in one module, so that one forward pass, and one DDP wrapper, serves all."""
 
     def __init__(self, config: Config, num_channels: int, num_clusters: int) -> None:
-        """Args: the config's encoder, head and objective decide what is built; `num_clusters` sizes a classifier."""
+        """Reads no weights.
+
+        Args:
+            config: its encoder, head and objective decide what is built; see `build_encoder`.
+            num_clusters: sizes a classifier.
+        """
         super().__init__()
-        self.encoder, self.representation_dim = build_encoder(resolved_encoder(config), num_channels)
+        self.encoder, self.representation_dim = build_encoder(config.encoder, num_channels)
         self.is_frozen = False
         self._trainable: list[nn.Parameter] = []
         self.classifies = config.objective.is_classification

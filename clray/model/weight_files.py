@@ -81,12 +81,8 @@ def _in_folder(folder: Path) -> WeightFile:
             raise ValueError("expected an object")
         published = {**described, **(described.get("pretrained_cfg") or {})}
         mean, std, size = (published.get(key) for key in ("mean", "std", "input_size"))
-        facts = PixelFacts(
-            None if mean is None else tuple(map(float, mean)),
-            None if std is None else tuple(map(float, std)),
-            None if size is None else int(size[-1]),
-        )
-    except (ValueError, TypeError, IndexError, AttributeError, OSError) as error:
+        facts = _as_facts(mean, std, None if size is None else size[-1])
+    except (ValueError, TypeError, LookupError, OverflowError, OSError) as error:
         raise UserError(f"encoder.weights: {folder / 'config.json'} cannot be read ({error})") from error
     architecture = described.get("architecture")
     return WeightFile(path, facts, architecture if isinstance(architecture, str) else None)
@@ -106,13 +102,26 @@ def _facts_in(path: Path) -> PixelFacts:
         saved = load_pickle(path)
         config = saved.get("config") if isinstance(saved, dict) and "cluster_ids" in saved else None
         tree = config.get("encoder") if isinstance(config, dict) else None
-        size = (config.get("data") or {}).get("image_size") if isinstance(config, dict) else None
+        data = config.get("data") if isinstance(config, dict) else None
+        size = data.get("image_size") if isinstance(data, dict) else None
     if not isinstance(tree, dict):
         return PixelFacts()
-    mean, std, own = tree.get("mean"), tree.get("std"), tree.get("image_size")
-    if mean is None or std is None:
-        return PixelFacts((0.0,), (1.0,), size)
-    return PixelFacts(tuple(mean), tuple(std), own)
+    mean, std = tree.get("mean"), tree.get("std")
+    try:
+        if mean is None or std is None:
+            return _as_facts((0.0,), (1.0,), size)
+        return _as_facts(mean, std, tree.get("image_size"))
+    except (ValueError, TypeError, OverflowError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _as_facts(mean: Any, std: Any, size: Any) -> PixelFacts:
+    """Raises ValueError, TypeError or OverflowError where a file holds something else."""
+    return PixelFacts(
+        None if mean is None else tuple(map(float, mean)),
+        None if std is None else tuple(map(float, std)),
+        None if size is None else int(size),
+    )
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -83,7 +83,8 @@ class Reclusterer:
         """Hand over this worker's embeddings.
 
         They are those of the bank, or with `recluster.embeddings: pass` those of the images without augmentation, as in
-        the authors' protocol; of the momentum encoder where there is one.
+        the authors' protocol; of the momentum encoder where there is one. At the start of a run from weights they are
+        the representations, as the head that makes embeddings of them is still random.
         """
         assert self.session.cluster is not None, "a run with k-means clusters is launched with a way to compute them"
         config, state, asked_at = self.config, self.state, time.perf_counter()
@@ -91,7 +92,9 @@ class Reclusterer:
         own = shard_indices(self.data.train, self.session.world_size)[self.session.rank]
         # All embed alike, and as a run that is resumed here would, whose buffers are those of rank 0.
         share_buffers(state.objective.embedding_model(state.model), self.session.world_size)
-        if state.bank is None:
+        if self._head_is_random:
+            vectors = _unit(self._features(own)[0])
+        elif state.bank is None:
             vectors = self._embed(own)
         else:
             unseen = state.bank.unseen()
@@ -124,19 +127,31 @@ class Reclusterer:
         }
         if state.clustered_step is not None:
             self.metrics["recluster/moved_fraction"] = assignments[0].moved_fraction(state.assignments[0])
-        state.assignments, state.centroids = assignments, [each.centroids for each in clusterings]
+        centroids = [each.centroids for each in clusterings]
+        # Those of representations are no start for embeddings.
+        state.assignments, state.centroids = assignments, None if self._head_is_random else centroids
         state.clustered_step = request.step
         phis = self._concentrations(request.vectors, clusterings) if state.objective.uses_concentrations else None
-        redrawn = state.objective.take_clusters(state.centroids, phis, renamed=not request.has_start, seed=request.seed)
+        redrawn = state.objective.take_clusters(centroids, phis, renamed=not request.has_start, seed=request.seed)
         forget(state.optimizer, redrawn)
         self.metrics["recluster/seconds"] = time.perf_counter() - request.asked_at
         self.request = None
 
+    @property
+    def _head_is_random(self) -> bool:
+        """Whether the encoder knows something and the head nothing; other objectives need clusters of embeddings."""
+        config, state = self.config, self.state
+        return state.step == 0 and config.encoder.weights is not None and config.objective.name == "cl-infonce"
+
     def _embed(self, indices: np.ndarray) -> np.ndarray:
         """z of these images without augmentation, float32 [n, dim]."""
+        return self._features(indices)[1]
+
+    def _features(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """h and z of these images without augmentation, float32 [n, dim]."""
         config, model = self.config, self.state.objective.embedding_model(self.state.model)
         batches = ordered_batches(self.data.train, indices, batch_size=EMBEDDING_BATCH_SIZE, config=config.data)
-        return compute_features(model, batches, self.session.device)[1]
+        return compute_features(model, batches, self.session.device)
 
     def _concentrations(self, z: np.ndarray, clusterings: list[Clustering]) -> list[np.ndarray]:
         """PCL's concentration of each cluster of each granularity, over the images of all workers."""
@@ -149,6 +164,12 @@ class Reclusterer:
             temperature = self.config.objective.temperature
             phis.append(concentrations(all_distances, all_ids, each.num_clusters, temperature=temperature))
         return phis
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    """Scaled to unit length, as embeddings are."""
+    scaled: np.ndarray = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return scaled
 
 
 def _of_all_workers(values: np.ndarray, data: Samples, session: Session) -> np.ndarray:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import yaml
+from safetensors.torch import save_file
 
 from clray.clusters.hierarchy import read_tree
 from clray.clusters.saved import open_clustering
@@ -20,6 +21,8 @@ from clray.config import Config, dump_yaml, known_keys, load_config, parse_assig
 from clray.data.load import load_dataset
 from clray.kmeans.engine import cluster
 from clray.kmeans.output import read_state
+from clray.model.encoder import build_encoder
+from clray.model.weights import load_weights, resolved_encoder
 from clray.redaction import hide_credentials, hide_in_tree
 from clray.sweeps.search_space import MOST_TRIALS, plan_sweep
 from clray.training.checkpoint import newest_checkpoint
@@ -292,6 +295,38 @@ def checkpoints(random: Random, folder: Path) -> object:
     return load_encoder(folder)
 
 
+@cache
+def good_weights() -> dict[str, torch.Tensor]:
+    return build_encoder(parse_config(TINY).encoder, 3)[0].state_dict()
+
+
+def weights(random: Random, folder: Path) -> object:
+    """Damaged files of weights, alone and as on a hub; also whole ones with other names, shapes and values."""
+    state: dict[str, Any] = {
+        f"{random.choice(('', '', 'module.'))}{key}": value for key, value in good_weights().items()
+    }
+    for name in random.sample(sorted(state), random.choice((0, 0, 1, 2))):
+        state[name] = random.choice((torch.zeros(3), torch.full((1, 1), torch.nan), torch.ones(2, 2, dtype=torch.int8)))
+    kind = random.choice((".safetensors", ".pt", ".bin"))
+    path = folder / f"{random.choice(('model', 'pytorch_model', 'x'))}{kind}"
+    if kind == ".safetensors":
+        metadata = random.choice((None, {"encoder": junk.text(random, 12)}, {"encoder": '{"mean": [1], "std": 3}'}))
+        save_file(state, path, metadata)
+    else:
+        tree = random.choice((state, {"state_dict": state}, {"model": {"state_dict": state, "x": 1}}, list(state)))
+        torch.save(tree, path)
+    if random.random() < 0.6:
+        path.write_bytes(junk.damaged_bytes(random, path.read_bytes()))
+    if random.random() < 0.4:
+        about = {"architecture": "x", "pretrained_cfg": {"mean": [0.5], "std": [0.2], "input_size": [3, 8, 8]}}
+        about["pretrained_cfg"][random.choice(("mean", "std", "input_size"))] = junk.value(random, objects=False)
+        (folder / "config.json").write_bytes(junk.damaged_bytes(random, junk.as_json(about)))
+    place = folder if random.random() < 0.3 else path
+    config = parse_config({**TINY, "encoder": {**TINY["encoder"], "weights": str(place)}})
+    encoder = resolved_encoder(config)
+    return load_weights(build_encoder(encoder, random.choice((1, 3)))[0], encoder)
+
+
 def trees(random: Random, folder: Path) -> object:
     path = folder / random.choice(("x.yaml", "x.txt", "data.noun"))
     original = random.choice((CONFIGS[-1], CONFIGS[-2], "a b\nb c\nc d\n", "a: {b: [1, 2], c: [3]}", "a: &a [*a]"))
@@ -327,6 +362,7 @@ TARGETS: dict[str, tuple[Target, int]] = {
     "tar": (tars, 300),
     "vectors": (vectors, 300),
     "checkpoints": (checkpoints, 150),
+    "weights": (weights, 400),
     "trees of classes": (trees, 400),
     "clusterings": (clusterings, 200),
 }

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +17,14 @@ from clray.model.pixels import OnPixels
 from clray.track.models import write_model
 from clray.training.accuracy import evaluate_untrained
 from clray.training.checkpoint import read_checkpoint, write_checkpoint
-from clray.training.encoder_start import fresh_model
+from clray.training.encoder_start import fresh_model, with_pixels
 from clray.training.export import load_model
+from clray.training.metrics import read_metrics
 from clray.training.start import prepare
+from clray.training.trainer import run
+from clray.training.workers.process import LocalSession
 from tests.training.test_checkpoint import CHECKPOINT
-from tests.training.test_trainer import train, without_times
+from tests.training.test_trainer import CPU, cluster_here, train, without_times
 
 MakeConfig = Callable[..., Config]
 PIXELS = {"mean": [0.3], "std": [0.2], "image_size": 12}
@@ -114,10 +118,22 @@ def test_the_user_hears_what_matched_and_what_the_first_clusters_are(
 def test_with_weights_the_first_epoch_trains_on_clusters_of_the_start(
     tiny_config: MakeConfig, data: Dataset, weights: Path, tmp_path: Path
 ) -> None:
-    sections = {"encoder": {"weights": str(weights), "frozen_epochs": 1}, "recluster": {"warmup_epochs": 0}}
-    first = train(tiny_config(**sections, train={"num_epochs": 1}), data, tmp_path)[0]
-    assert first["clusters/num_clusters"] == 6
-    assert first["recluster/age_epochs"] == 0
+    """Of representations, as the head is random: later ones are of embeddings, and start anew."""
+    asked: list[tuple[np.ndarray, bool]] = []
+
+    def cluster(vectors: np.ndarray, *arguments: Any, initial: list[np.ndarray] | None, **more: Any) -> Any:
+        asked.append((vectors, initial is not None))
+        return cluster_here(vectors, *arguments, initial=initial, **more)
+
+    config = tiny_config(encoder={"weights": str(weights), "frozen_epochs": 1}, recluster={"warmup_epochs": 0})
+    run(config, data, LocalSession(tmp_path, cluster, lambda _: None, CPU))
+    model = fresh_model(config, 1, 6).eval()
+    with torch.no_grad():
+        h = model(torch.from_numpy(data.train.images.pixels).float() / 255).h
+    np.testing.assert_allclose(asked[0][0], torch.nn.functional.normalize(h).numpy(), atol=1e-5)
+    assert [(vectors.shape[1], warm) for vectors, warm in asked] == [(16, False), (8, False), (8, True)]
+    first = read_metrics(tmp_path)[0]
+    assert (first["clusters/num_clusters"], first["recluster/age_epochs"]) == (6, 0)
 
 
 @pytest.mark.parametrize("size", [16, 7])
@@ -134,14 +150,18 @@ def test_a_size_that_the_model_does_not_take_is_refused_before_the_run(
 
 
 @pytest.mark.slow
-def test_the_model_in_mlflow_takes_pixels_as_they_are(
-    tiny_config: MakeConfig, data: Dataset, weights: Path, tmp_path: Path
-) -> None:
+def test_the_model_in_mlflow_takes_pixels_as_they_are(tiny_config: MakeConfig, data: Dataset, tmp_path: Path) -> None:
+    """Grey, 8x8 and in 0..1, for a model of timm that takes three channels of 32x32, normalised."""
     import mlflow.pytorch
 
-    config = tiny_config(encoder={"weights": str(weights), **PIXELS})
+    pytest.importorskip("timm")
+    config = tiny_config(encoder={"name": "timm/test_vit", "image_size": 32})
     state = fresh_model(config, 1, 6)
-    held = {"config": config.model_dump(mode="json"), "num_clusters": [6], "cluster_ids": torch.zeros(1, 4).int()}
+    held = {
+        "config": with_pixels(config).model_dump(mode="json"),
+        "num_clusters": [6],
+        "cluster_ids": torch.zeros(1, 4).int(),
+    }
     write_checkpoint(tmp_path / "run", {**CHECKPOINT, **held, "model": state.state_dict()})
     path = write_model(tmp_path / "run", config, data)
     model = mlflow.pytorch.load_model(str(path))
