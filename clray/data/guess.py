@@ -26,6 +26,7 @@ from clray.data.readers.csv_tables import find_image, path_texts, read_metadata_
 from clray.data.readers.hub_columns import LABEL_NAMES
 from clray.data.readers.places import is_inside, is_pattern
 from clray.data.readers.split import Split
+from clray.data.remote.address import Address
 from clray.errors import UserError
 
 NUM_LOOKED_AT = 64
@@ -76,6 +77,11 @@ def guess(path: Path, settings: Mapping[str, Any]) -> Guess:
         data |= _csv_columns(path, data)
     train, test, data, skip_notes = _read(data)
     config = _data_config(data)
+    if not train.images.has_pixels:
+        raise UserError(
+            f"{path}: holds vectors and no images. Train on them as they are with data.name=embeddings, which needs no "
+            "more than data.train_path; docs/data.md shows a config"
+        )
     sizes, modes, bad = _look_at(train.images)
     if bad and config.on_bad_image == "error":
         data["on_bad_image"] = "skip"
@@ -98,6 +104,9 @@ def guess(path: Path, settings: Mapping[str, Any]) -> Guess:
 
 def _places(path: Path) -> dict[str, Any]:
     """The reader and the absolute path, so that the config runs from any folder."""
+    address = Address.parse(path)
+    if address is not None:
+        return {"name": kind_of(path), "train_path": str(address)}
     if not path.exists() and not is_pattern(path):
         raise UserError(f"{path}: no such file or folder (current folder: {Path.cwd()})")
     try:

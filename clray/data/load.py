@@ -108,7 +108,8 @@ def _kind_from_afar(path: Path, place: Path) -> str:
     kinds = {".parquet": "parquet", ".tar": "tar", ".npy": "embeddings", ".csv": "csv"}
     if place.suffix in kinds:
         return kinds[place.suffix]
-    endings = {file.suffix for file in files_in(place)} if is_folder(place) else set()
+    files = fitting(place) if is_pattern(place) else files_in(place) if is_folder(place) else []
+    endings = {file.suffix for file in files}
     if not endings & kinds.keys():
         raise UserError(f"{path}: expected {', '.join(kinds)} files")
     return next(kind for ending, kind in kinds.items() if ending in endings)

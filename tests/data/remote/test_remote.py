@@ -23,6 +23,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from pyarrow import fs
 
 from clray.config.sections import DataConfig
+from clray.data.first_config import write_first_config
 from clray.data.load import check_files, kind_of, load_dataset, load_images
 from clray.data.loaders import ordered_batches
 from clray.data.remote import cache, systems
@@ -79,7 +80,8 @@ def moto() -> Iterator[int]:
 
 
 @pytest.fixture
-def bucket(moto: int, files: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def bucket(moto: int, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{moto}"}.items():
         monkeypatch.setenv(name, value)
     systems._open_system.cache_clear()
@@ -413,3 +415,16 @@ def test_copies_of_files_that_have_changed_are_replaced_by_size(web: str, files:
     place.write_bytes(b"cut")
     fetch_all(root, [RemoteFile(address, size)])
     assert place.read_bytes() == (files / "t.npy").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_pattern_without_an_ending_and_a_first_config_know_addresses(bucket: str, tmp_path: Path) -> None:
+    assert kind_of(Path(f"{bucket}/hub/train-*")) == "parquet"
+    path, found = write_first_config(Path(f"{bucket}/hub"), tmp_path / "first.yaml")
+    assert (found.num_images, found.data["train_path"]) == (32, f"{bucket}/hub")
+    assert f"train_path: {bucket}/hub" in path.read_text().replace('"', "")
+
+
+def test_a_first_config_is_not_written_for_vectors(files: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"x\.npy: holds vectors and no images\..* data\.name=embeddings"):
+        write_first_config(files / "x.npy", tmp_path / "first.yaml")
