@@ -214,10 +214,12 @@
   // Over training
   function historyPanel() {
     const panel = el("section", { class: "panel", "aria-labelledby": "history-title" }, el("h2", { id: "history-title" }, "Over training"));
+    const grid = el("div", { class: "charts" });
+    panel.append(grid);
     const put = (charts, title) => {
       for (const chart of charts) {
         const holder = el("div");
-        panel.append(el("h3", {}, title ? `${chart.title} (${title})` : chart.title), holder);
+        grid.append(el("div", {}, el("h3", {}, title ? `${chart.title} (${title})` : chart.title), holder));
         Chart.put(holder, chart);
       }
     };
@@ -367,7 +369,8 @@
       el("p", { class: "note" }, `The same images in ${plural(about.clusters, "cluster")} (${about.source}) and in ${plural(versus.clusters, "cluster")} (${versus.source}) of the other run: ARI ${versus.ari.toFixed(2)}, AMI ${versus.ami.toFixed(2)} (1 for the same clusters, 0 for chance). Each cluster below says where its images are there.`));
   }
 
-  const main = el("main", {}, ...head(), versusPanel(), el("div", { class: "duo" }, mapPanel(), historyPanel()), clustersPanel());
+  const overview = [mapPanel(), historyPanel()].filter(Boolean);
+  const main = el("main", {}, ...head(), versusPanel(), ...(versus ? overview : [el("div", { class: "duo" }, ...overview)]), clustersPanel());
   document.getElementById("page").replaceChildren(main);
   const named_in_address = /^#cluster-(\d+)$/.exec(location.hash);
   if (named_in_address) requestAnimationFrame(() => goTo(Number(named_in_address[1])));

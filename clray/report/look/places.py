@@ -23,7 +23,7 @@ def as_method(method: str) -> Method:
     chosen = next((each for each in METHODS if each == method), None)
     if chosen is None:
         raise UserError(f"method: expected one of {', '.join(METHODS)}; got {method!r}")
-    if chosen in PACKAGES and importlib.util.find_spec(PACKAGES[chosen]) is None:
+    if chosen in PACKAGES and not _is_installed(PACKAGES[chosen]):
         raise UserError(f"method: {method} is not installed; install it with `pip install 'clray[map]'`, or use pca")
     return chosen
 
@@ -37,7 +37,7 @@ def map_vectors(vectors: np.ndarray, method: Method, seed: int) -> tuple[np.ndar
     if len(vectors) < 2:
         return np.full((len(vectors), 2), 0.5, np.float32), TITLES["pca"]
     if method == "auto":
-        installed = [name for name, package in PACKAGES.items() if importlib.util.find_spec(package) is not None]
+        installed = [name for name, package in PACKAGES.items() if _is_installed(package)]
         method = installed[0] if installed and len(vectors) >= MOST_DIRECTIONS else "pca"  # type: ignore[assignment]
     directions = min(2 if method == "pca" else MOST_DIRECTIONS, *vectors.shape)
     reduced = PCA(directions, random_state=0).fit_transform(vectors.astype(np.float64))
@@ -48,6 +48,12 @@ def map_vectors(vectors: np.ndarray, method: Method, seed: int) -> tuple[np.ndar
     low, high = reduced.min(axis=0), reduced.max(axis=0)
     places: np.ndarray = ((reduced - low) / np.maximum(high - low, 1e-12)).astype(np.float32)
     return places, TITLES[method]
+
+
+def _is_installed(package: str) -> bool:
+    """A mere folder of this name, such as one below the current, is no package."""
+    found = importlib.util.find_spec(package)
+    return found is not None and found.origin is not None
 
 
 def _neighbour_map(vectors: np.ndarray, method: str, seed: int) -> np.ndarray:

@@ -1,3 +1,7 @@
+import importlib
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -23,3 +27,14 @@ def test_a_way_that_is_not_installed_says_how_to_have_it(monkeypatch: pytest.Mon
     with pytest.raises(UserError, match=r"clray\[map\]"):
         as_method("umap")
     assert "PCA" in map_vectors(np.eye(60, dtype=np.float32), "auto", 0)[1]
+
+
+def test_a_folder_of_the_name_of_a_package_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("umap", "openTSNE"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr("sys.path", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "umap", raising=False)
+    importlib.invalidate_caches()
+    for method in ("umap", "tsne"):
+        with pytest.raises(UserError, match="not installed"):
+            as_method(method)
