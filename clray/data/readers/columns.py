@@ -13,6 +13,8 @@ INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 """A whole number as Python writes it, small enough for int64: `007`, `+1` and 20-digit ids stay text."""
 MINUS_ONE, ONE = frozenset(("-1", "-1.0")), frozenset(("1", "1.0"))
 """How -1 and 1 stand in a column of labels."""
+LEAST, MOST, WHOLE = -(2**63), 2**63 - 1, 2**53
+"""Of whole numbers: what 64 bits hold, and up to where each has a float of its own."""
 INDEX_NAME = re.compile(r"|Unnamed: [0-9]+|__index_level_[0-9]+__")
 """The names under which pandas leaves its row numbers in a file."""
 

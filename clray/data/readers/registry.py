@@ -13,10 +13,10 @@ from sklearn.datasets import load_digits
 
 from clray.config.sections import PUBLISHED, DataConfig
 from clray.data.images.array import ArrayImages
-from clray.data.readers.csv_tables import read_csv
 from clray.data.readers.embeddings import ENDINGS as VECTORS
 from clray.data.readers.embeddings import read_embeddings
 from clray.data.readers.folders import as_files, has_test_folder, read_folder
+from clray.data.readers.lists import read_list
 from clray.data.readers.parquet_tables import read_parquet
 from clray.data.readers.places import SplitName
 from clray.data.readers.published import read_catalog
@@ -57,8 +57,8 @@ def _in_shards(read: ReadShards, endings: tuple[str, ...]) -> Reader:
 
 
 def _read_csv(config: DataConfig) -> tuple[Split, Split | None]:
-    train = read_csv(_train_path(config), config)
-    return train, None if config.test_path is None else read_csv(Path(config.test_path), config)
+    train = read_list(_train_path(config), config)
+    return train, None if config.test_path is None else read_list(Path(config.test_path), config)
 
 
 def _read_imagefolder(config: DataConfig) -> tuple[Split, Split | None]:

@@ -1,4 +1,4 @@
-"""Any table, CSV or Parquet, by the names of its columns."""
+"""Any table, in text or Parquet, by the names of its columns."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,13 +6,13 @@ from pathlib import Path
 import pandas as pd
 
 from clray.data.readers.columns import from_arrow
-from clray.data.readers.csv_tables import read_metadata_csv
 from clray.data.readers.parquet_tables import read_plain_columns
 from clray.data.readers.places import is_pattern, require_columns, require_exists
+from clray.data.readers.text_tables import read_text_table
 
 
 def read_columns(path: Path, names: Sequence[str]) -> list[pd.Series]:
-    """Some columns of a CSV, or of a Parquet file or folder, in the order of `names`.
+    """Some columns of a table in text (CSV, TSV, JSON lines), or of a Parquet file or folder, in the order of `names`.
 
     Raises:
         UserError: a missing file or column (naming those there are), or an unreadable file.
@@ -21,7 +21,7 @@ def read_columns(path: Path, names: Sequence[str]) -> list[pd.Series]:
     if is_parquet(path):
         table = read_plain_columns(path, names)
         return [from_arrow(table[name]) for name in names]
-    frame = read_metadata_csv(path)
+    frame = read_text_table(path).frame
     require_columns(path, list(frame.columns), set(names))
     return [frame[name] for name in names]
 

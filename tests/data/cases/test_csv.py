@@ -13,8 +13,8 @@ from clray.data.attributes import encode_attributes
 from clray.data.check import check_data
 from clray.data.load import load_dataset
 from clray.data.readers.columns import encode_names, encode_values
-from clray.data.readers.csv_tables import read_metadata_csv
 from clray.data.readers.tables import read_columns
+from clray.data.readers.text_tables import read_text_table
 from clray.errors import UserError
 from tests.conftest import REPOSITORY, png
 
@@ -82,7 +82,7 @@ def test_row_numbers_of_pandas_are_no_attributes(tmp_path: Path) -> None:
     pd.read_csv(tmp_path / "once.csv").to_csv(tmp_path / "twice.csv")
     frame.assign(__index_level_0__=[7, 3]).to_csv(tmp_path / "level.csv", index=False)
     for name in ("once", "twice", "level"):
-        assert list(read_metadata_csv(tmp_path / f"{name}.csv").columns) == ["path", "class"]
+        assert list(read_text_table(tmp_path / f"{name}.csv").frame.columns) == ["path", "class"]
 
 
 @pytest.mark.parametrize("form", ["{}", "{:.2f}", "{:.3e}"])

@@ -1,7 +1,9 @@
 """Folders as people have them: parts, hidden files, files that are no images, and links."""
 
 import io
+import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from clray.data.check import check_data
 from clray.data.load import load_dataset
 from clray.data.samples import Dataset
 from clray.errors import UserError
-from tests.conftest import png
+from tests.conftest import REPOSITORY, png
 
 
 def write(root: Path, *names: str, count: int = 4) -> Path:
@@ -170,3 +172,104 @@ def test_images_come_in_the_order_of_torchvision(tmp_path: Path) -> None:
     split = read_folder(tmp_path, DataConfig(name="imagefolder", train_path=str(tmp_path)), "train")
     assert [split.images.name(i) for i in range(len(split.labels))] == [path for path, _ in reference.samples]
     assert split.labels.tolist() == [reference.classes[label] for _, label in reference.samples]
+
+
+CASES = REPOSITORY / "tests" / "cases" / "folders"
+
+
+def test_the_public_case_of_train_and_val() -> None:
+    data = load(CASES / "train_and_val")
+    assert data.names[None] == ("ant", "bee", "cat")
+    assert (len(data.train), len(data.test)) == (24, 24)
+
+
+def test_the_public_case_of_a_hidden_folder(tmp_path: Path) -> None:
+    shutil.copytree(CASES / "hidden_folder", tmp_path / "data")
+    write(tmp_path / "data", ".ipynb_checkpoints", count=1)
+    data = load(tmp_path / "data")
+    assert data.names[None] == ("ant", "bee", "cat")
+    assert len(data.train) + len(data.test) == 24
+    assert any("left out 1 hidden files and folders" in note for note in data.notes)
+
+
+def test_the_public_case_of_gifs_beside_png() -> None:
+    data = load(CASES / "gifs_beside_png")
+    assert len(data.train) + len(data.test) == 24 + 30
+
+
+@pytest.mark.parametrize("names", [("training_set", "test_set"), ("seg_train", "seg_test"), ("train-images", "valid")])
+@pytest.mark.parametrize("around", ["", "photos/", "archive/dataset/images/"])
+def test_parts_are_found_by_their_usual_names_and_inside_lone_folders(
+    tmp_path: Path, names: tuple[str, str], around: str
+) -> None:
+    """As archives unpack: a folder in a folder, and text files beside."""
+    for part, count in zip(names, (6, 3), strict=True):
+        write(tmp_path, *(f"{around}{part}/{name}" for name in ("ant", "bee")), count=count)
+    (tmp_path / around / "labels").mkdir()
+    (tmp_path / around / "labels" / "0.txt").write_text("0 0.5 0.5 1 1")
+    (tmp_path / "README.md").write_text("about")
+    data = load(tmp_path)
+    assert (len(data.train), len(data.test)) == (12, 6)
+    assert data.names[None] == ("ant", "bee")
+
+
+@pytest.mark.parametrize("folder", ["", "photos", "a/b/c"])
+def test_a_flat_folder_has_no_labels(tmp_path: Path, folder: str) -> None:
+    data = load(write(tmp_path, folder, count=12))
+    assert len(data.train) + len(data.test) == 12
+    assert data.num_classes == 0
+
+
+def test_images_beside_class_folders_have_no_label(tmp_path: Path) -> None:
+    write(tmp_path, "", "ant", "bee", count=8)
+    data = load(tmp_path)
+    assert data.names[None] == ("ant", "bee")
+    labels = np.concatenate([data.train.labels, data.test.labels])
+    np.testing.assert_array_equal(np.bincount(labels + 1), [8, 8, 8])
+    assert any("8 images lie in no class folder and have no label, such as 0.png" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_metadata_describe_the_images_of_their_folder(tmp_path: Path, form: str) -> None:
+    """Hugging Face's imagefolder: `file_name`, relative to the metadata, and any columns."""
+    for part, count in (("train", 6), ("test", 4)):
+        write(tmp_path, f"{part}/images", count=count)
+        rows = [{"file_name": f"images/{i}.png", "label": "ab"[i % 2], "colour": "red"} for i in range(count)]
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        if form == "csv":
+            text = "file_name,label,colour\n" + "".join(",".join(row.values()) + "\n" for row in rows)
+        (tmp_path / part / f"metadata.{form}").write_text(text, encoding="utf-8")
+    data = load(tmp_path)
+    assert (len(data.train), len(data.test)) == (6, 4)
+    assert data.names[None] == ("a", "b")
+    assert data.train.labels.tolist() == [0, 1] * 3
+    assert data.names["colour"] == ("red",)
+
+
+def test_metadata_without_labels_leave_the_folders_their_names(tmp_path: Path) -> None:
+    write(tmp_path, "ant", "bee")
+    lines = ["file_name,size", *(f"{name}/{i}.png,{i}" for name in ("ant", "bee") for i in range(3))]
+    (tmp_path / "metadata.csv").write_text("\n".join(lines), encoding="utf-8")
+    data = load(tmp_path)
+    assert data.names[None] == ("ant", "bee")
+    assert data.names["size"] == ("0", "1", "2", "nan")
+    assert any("2 images have no row in the metadata, such as ant/3.png" in note for note in data.notes)
+
+
+def test_a_row_of_metadata_without_an_image_is_named(tmp_path: Path) -> None:
+    write(tmp_path, "ant", "bee")
+    lines = ["file_name,x", "0.png,1", "../bee/0.png,1", "../../x.png,1", "0.png,2"]
+    (tmp_path / "ant" / "metadata.csv").write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(UserError, match=r"ant/metadata\.csv: row 2: no image '\.\./\.\./x\.png' .*\(2 such rows\)"):
+        load(tmp_path)
+    data = load(tmp_path, on_bad_image="skip")
+    assert [reason.partition("csv: ")[2] for reason in data.skipped] == [
+        "row 2: no image '../../x.png' below its folder", "row 3: the image '0.png' occurs in an earlier row",
+    ]  # fmt: skip
+
+
+def test_a_label_column_that_no_metadata_have_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "ant", "bee")
+    (tmp_path / "metadata.csv").write_text("file_name,x\nant/0.png,1\n", encoding="utf-8")
+    with pytest.raises(UserError, match="no metadata has the column 'species'"):
+        load(tmp_path, label_column="species")

@@ -7,7 +7,7 @@ import pytest
 
 from clray.config.sections import DataConfig
 from clray.data.readers.columns import encode_values
-from clray.data.readers.csv_tables import read_csv
+from clray.data.readers.lists import read_list
 from clray.data.readers.parquet_tables import read_parquet
 from clray.data.readers.tables import read_columns
 from clray.errors import UserError
@@ -36,7 +36,7 @@ def csv_config(path: Path, **changes: object) -> DataConfig:
 
 
 def test_the_row_of_counts_in_the_authors_tables_is_dropped(authors_csv: Path) -> None:
-    table = read_csv(authors_csv, csv_config(authors_csv))
+    table = read_list(authors_csv, csv_config(authors_csv))
     assert table.labels.tolist() == [4, 9, 4]
     assert sorted(table.columns) == ["label_gran_3", "label_gran_5"]
     assert table.images.decode(1).shape == (3, 8, 8)
@@ -46,26 +46,26 @@ def test_paths_that_leave_the_image_root_are_refused(authors_csv: Path) -> None:
     text = AUTHORS_TABLE.replace("a/1.png", "../../etc/passwd").replace("a/2.png", "/etc/passwd")
     authors_csv.write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=r"2 of 3 rows .*row 1: '\.\./\.\./etc/passwd' leaves the image root"):
-        read_csv(authors_csv, csv_config(authors_csv))
+        read_list(authors_csv, csv_config(authors_csv))
 
 
 def test_missing_image_files_are_named_with_their_rows(authors_csv: Path) -> None:
     (authors_csv.parent / "a" / "2.png").unlink()
     with pytest.raises(UserError, match=r"1 of 3 rows .*row 2: no file .*a/2\.png"):
-        read_csv(authors_csv, csv_config(authors_csv))
+        read_list(authors_csv, csv_config(authors_csv))
 
 
 def test_a_missing_column_lists_those_there_are(authors_csv: Path) -> None:
     config = csv_config(authors_csv, label_column="klass")
     with pytest.raises(UserError, match="no column 'klass'; the table has: path, class, label_gran_3"):
-        read_csv(authors_csv, config)
+        read_list(authors_csv, config)
 
 
 def test_a_ragged_csv_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "bad.csv"
     path.write_text("path,class\na,1\nb,2,3,4\n", encoding="utf-8")
     with pytest.raises(UserError, match="not readable as CSV"):
-        read_csv(path, csv_config(path))
+        read_list(path, csv_config(path))
 
 
 @pytest.mark.parametrize("as_struct", [True, False])
@@ -119,14 +119,14 @@ def test_the_authors_paths_carry_an_escaped_dot(authors_csv: Path) -> None:
     (authors_csv.parent / "a" / "1.png").rename(folder / "1.png")
     text = AUTHORS_TABLE.replace("a/1.png", "a/L%2EB%2E Evans/1.png")
     authors_csv.write_text(text, encoding="utf-8")
-    assert read_csv(authors_csv, csv_config(authors_csv)).images.payload(1) == (folder / "1.png").resolve()
+    assert read_list(authors_csv, csv_config(authors_csv)).images.payload(1) == (folder / "1.png").resolve()
 
 
 def test_rows_without_an_image_are_counted_where_they_may_be_skipped(authors_csv: Path) -> None:
     (authors_csv.parent / "a" / "2.png").unlink()
     text = AUTHORS_TABLE.replace("a/1.png", "a/0.png")
     authors_csv.write_text(text, encoding="utf-8")
-    table = read_csv(authors_csv, csv_config(authors_csv, on_bad_image="skip"))
+    table = read_list(authors_csv, csv_config(authors_csv, on_bad_image="skip"))
     assert table.labels.tolist() == [4]
     assert [reason.split(": ", 1)[1] for reason in table.skipped] == [
         "row 1: the path 'a/0.png' occurs in an earlier row",

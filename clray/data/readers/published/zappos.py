@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from clray.data.readers.csv_tables import read_metadata_csv
 from clray.data.readers.places import is_hidden
 from clray.data.readers.published.catalog import Catalog, Source, require_file, require_rows
+from clray.data.readers.text_tables import read_text_table
 from clray.errors import UserError
 
 SOURCE = Source(
@@ -35,7 +35,7 @@ def read_zappos(root: Path) -> Catalog:
     """
     folder = require_file(root, IMAGES, SOURCE)
     path = require_file(root, TABLES, SOURCE)
-    binary = read_metadata_csv(path)
+    binary = read_text_table(path).frame
     if "CID" not in binary.columns:
         raise UserError(f"{path}: no column 'CID'; the table has: {', '.join(map(str, binary.columns[:8]))}, ...")
     files = sorted(file.relative_to(folder) for file in folder.glob("*/*/*/*.jpg") if not is_hidden(file.name))
