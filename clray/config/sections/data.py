@@ -100,8 +100,9 @@ class DataConfig(Section):
     """Bound of that folder: the least recently used files go first, and come again where they are read again."""
     memory_limit_mib: PositiveInt = 4096
     """Decoded images up to this size are held in memory and shared; larger sets are decoded while training."""
-    num_decoders: NonNegativeInt = 2
-    """DataLoader processes per worker for data that are decoded while training."""
+    num_decoders: NonNegativeInt | None = None
+    """Threads of each worker that decode images while it trains; Ray is asked for a CPU for each. By default as many as
+    `train.cpus_per_worker`, and 2 at least."""
     shuffle_row_groups: PositiveInt = 8
     """Of Parquet files larger than `memory_limit_mib`: images are shuffled within so many row groups at a time, drawn
     at random among those of the worker."""

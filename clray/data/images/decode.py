@@ -13,13 +13,12 @@ from PIL import ExifTags, Image, JpegImagePlugin, UnidentifiedImageError
 
 from clray.config.sections import DataConfig
 from clray.data.images.depth import Depth, depth_of, refusal_of
-from clray.data.images.file_part import FilePart, there
+from clray.data.images.file_part import FilePart
+from clray.data.remote.cache import present
 from clray.errors import UserError
 
 Payload = bytes | Path | FilePart
 """An encoded image, or the file, or the part of one, that holds it."""
-DRAFT_FACTOR = 2
-"""A JPEG is decoded at an eighth, a quarter or half of its size where that leaves so many times the pixels wanted."""
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -90,10 +89,14 @@ def decode_image(payload: Payload, rules: PixelRules = PixelRules()) -> np.ndarr
 
 
 def _draft(file: Image.Image, size: int | None) -> tuple[float, float]:
-    """Let a JPEG be decoded at a smaller scale; width and height, which need not be whole numbers of pixels then."""
+    """Let a JPEG be decoded at an eighth, a quarter or half of its size, where that leaves the pixels wanted.
+
+    Returns:
+        width and height, which need not be whole numbers then.
+    """
     if size is None or not isinstance(file, JpegImagePlugin.JpegImageFile):
         return file.size
-    drafted = file.draft(None, (DRAFT_FACTOR * size, DRAFT_FACTOR * size))
+    drafted = file.draft(None, (size, size))
     return file.size if drafted is None else drafted[1][2:]
 
 
@@ -174,5 +177,5 @@ def deep_grey_range(payload: Payload, rules: PixelRules) -> tuple[float, float] 
 
 def _source(payload: Payload) -> io.BytesIO | Path:
     if isinstance(payload, Path):
-        return there(payload)
+        return present(payload)
     return io.BytesIO(payload if isinstance(payload, bytes) else payload.read_bytes())

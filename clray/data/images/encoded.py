@@ -10,12 +10,11 @@ from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
-import torch
 from jaxtyping import Int
 from PIL import Image
-from torch.utils.data import DataLoader
 
 from clray.config.sections import DataConfig
+from clray.data.images.ahead import decoded_batches
 from clray.data.images.array import ArrayImages
 from clray.data.images.decode import (
     BadImageError,
@@ -29,7 +28,6 @@ from clray.data.images.decode import (
 )
 from clray.data.images.file_part import FilePart
 from clray.data.images.port import Batch, DecodedLater, OnCount, Ready, every_nth, require_image_size, save
-from clray.data.remote.cache import present
 from clray.data.sampling import uniform_order
 from clray.errors import UserError
 
@@ -102,13 +100,6 @@ class EncodedImages(DecodedLater):
         """Image `index` as uint8 [3, H, W]; raises BadImageError naming its row."""
         return decode_payload(self.payload(index), self.name(index), self.rules)
 
-    def fetch(self, indices: Int[np.ndarray, " m"]) -> None:
-        """Have the files of these images on this machine, where they lie far away."""
-        if self.files is not None:
-            for file in self.files.take(pa.array(indices)).unique():
-                if (name := file.as_py()) is not None:
-                    present(Path(os.fsdecode(name)))
-
     def select(self, indices: Int[np.ndarray, " m"]) -> Self:
         chosen = pa.array(indices)
 
@@ -133,12 +124,10 @@ class EncodedImages(DecodedLater):
         return uniform_order(indices, generator)
 
     def batches(self, chunks: list[np.ndarray], config: DataConfig) -> Iterator[Batch]:
-        """Decoded in a DataLoader's processes."""
-        yield from DataLoader(
-            _Decoder(self),
-            batch_sampler=_Fetched(self, chunks),
-            num_workers=config.num_decoders,
-            collate_fn=_collate,
+        """Decoded ahead in threads."""
+        assert self.size is not None, "`ready` requires a size of images that are decoded while training"
+        yield from decoded_batches(
+            chunks, lambda index: partial(self.decode, index), (self.channels, *self.size), config
         )
 
     def ready(self, config: DataConfig) -> Ready:
@@ -242,33 +231,3 @@ def _attempt(work: Callable[[int], Any], on_bad: str, index: int) -> Any:
         if on_bad == "error":
             raise
         return error
-
-
-class _Decoder(torch.utils.data.Dataset[tuple[np.ndarray, int]]):
-    def __init__(self, images: EncodedImages) -> None:
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        return self.images.decode(index), index
-
-
-class _Fetched(Iterable[list[int]]):
-    """The rows of each batch, once their files are on this machine; asked by the process that the batches are for."""
-
-    def __init__(self, images: EncodedImages, chunks: list[np.ndarray]) -> None:
-        self.images, self.chunks = images, chunks
-
-    def __len__(self) -> int:
-        return len(self.chunks)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for chunk in self.chunks:
-            self.images.fetch(chunk)
-            yield chunk.tolist()
-
-
-def _collate(samples: list[tuple[np.ndarray, int]]) -> Batch:
-    return torch.from_numpy(np.stack([image for image, _ in samples])), torch.tensor([index for _, index in samples])

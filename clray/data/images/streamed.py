@@ -5,23 +5,23 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import torch
 from jaxtyping import Int
 
 from clray.config.sections import DataConfig
+from clray.data.images.ahead import decoded_batches
 from clray.data.images.decode import BadImageError, NoImage, PixelRules, decode_payload
 from clray.data.images.port import Batch, DecodedLater, OnCount, Ready, require_image_size
 from clray.data.remote.cache import present
 from clray.data.sampling import buffered_order
 from clray.errors import UserError
-
-READ_AHEAD_BATCHES = 3
 
 
 @dataclass(frozen=True)
@@ -94,17 +94,16 @@ class StreamedImages(DecodedLater):
         return buffered_order(own, config.shuffle_row_groups, generator)
 
     def batches(self, chunks: list[np.ndarray], config: DataConfig) -> Iterator[Batch]:
-        """Reads and decodes some batches ahead in threads, and keeps the row groups used last."""
+        """Reads row groups and decodes some batches ahead in threads, and keeps the row groups used last."""
+        assert self.size is not None, "`ready` requires a size"
         # A batch may begin in one set of row groups and end in the next.
-        reader = _Reader(self, config.shuffle_row_groups + 1)
-        with ThreadPoolExecutor(max(1, config.num_decoders)) as pool:
-            ahead: list[tuple[np.ndarray, list[Future[np.ndarray]]]] = []
-            for chunk in chunks:
-                ahead.append((chunk, [pool.submit(self._decode, row, reader.payload(row)) for row in self.rows[chunk]]))
-                if len(ahead) > READ_AHEAD_BATCHES:
-                    yield _collect(*ahead.pop(0))
-            for each in ahead:
-                yield _collect(*each)
+        with _Reader(self, config.shuffle_row_groups + 1) as reader:
+
+            def decoder(index: int) -> partial[np.ndarray]:
+                row = int(self.rows[index])
+                return partial(self._decode_later, row, reader.group_of(row))
+
+            yield from decoded_batches(chunks, decoder, (self.channels, *self.size), config)
 
     def ready(self, config: DataConfig) -> Ready:
         require_image_size(config)
@@ -124,47 +123,56 @@ class StreamedImages(DecodedLater):
 
     def _bad_rows(self) -> tuple[np.ndarray, list[str]]:
         """One pass over everything: the indices of the images that can be decoded, and why the others cannot."""
-        reader, good, reasons = _Reader(self, 1), [], []
-        for index, row in enumerate(self.rows):
-            try:
-                self._decode(row, reader.payload(row))
-                good.append(index)
-            except BadImageError as error:
-                reasons.append(str(error))
+        good, reasons = [], []
+        with _Reader(self, 1) as reader:
+            for index, row in enumerate(self.rows.tolist()):
+                try:
+                    self._decode_later(row, reader.group_of(row))
+                    good.append(index)
+                except BadImageError as error:
+                    reasons.append(str(error))
         return np.array(good, np.int64), reasons
 
     def _name_of_row(self, row: int) -> str:
         group = self.groups[_group_of(self.groups, row)]
         return f"{group.path}, row {row - group.start + group.start_in_file}"
 
-    def _decode(self, row: int, payload: bytes | None) -> np.ndarray:
-        return decode_payload(NoImage("null") if payload is None else payload, self._name_of_row(int(row)), self.rules)
-
-
-def _collect(chunk: np.ndarray, decoded: list[Future[np.ndarray]]) -> Batch:
-    return torch.from_numpy(np.stack([each.result() for each in decoded])), torch.from_numpy(chunk)
+    def _decode_later(self, row: int, column: Future[pa.Array]) -> np.ndarray:
+        """An image once its row group is read."""
+        start = self.groups[_group_of(self.groups, row)].start
+        payload: bytes | None = column.result()[row - start].as_py()
+        return decode_payload(NoImage("null") if payload is None else payload, self._name_of_row(row), self.rules)
 
 
 class _Reader:
-    """Reads whole row groups and keeps those used last."""
+    """Reads whole row groups in a thread of its own and keeps those used last."""
 
     def __init__(self, images: StreamedImages, num_kept: int) -> None:
         self.images, self.num_kept = images, num_kept
-        self.kept: OrderedDict[int, pa.Array] = OrderedDict()
+        self.kept: OrderedDict[int, Future[pa.Array]] = OrderedDict()
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="reader")
 
-    def payload(self, row: int) -> bytes | None:
-        groups = self.images.groups
-        number = _group_of(groups, row)
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.thread.shutdown(wait=True, cancel_futures=True)
+
+    def group_of(self, row: int) -> Future[pa.Array]:
+        """The encoded images of a row's group, which may still be read."""
+        number = _group_of(self.images.groups, row)
         if number not in self.kept:
             while len(self.kept) >= self.num_kept:
                 self.kept.popitem(last=False)
-            group = groups[number]
-            with pq.ParquetFile(present(group.path)) as file:
-                column = file.read_row_group(group.number, columns=[group.column])
-            self.kept[number] = pa.concat_arrays([image_bytes(chunk) for chunk in column.column(0).chunks])
+            self.kept[number] = self.thread.submit(_read_group, self.images.groups[number])
         self.kept.move_to_end(number)
-        encoded: bytes | None = self.kept[number][int(row) - groups[number].start].as_py()
-        return encoded
+        return self.kept[number]
+
+
+def _read_group(group: RowGroup) -> pa.Array:
+    with pq.ParquetFile(present(group.path)) as file:
+        column = file.read_row_group(group.number, columns=[group.column])
+    return pa.concat_arrays([image_bytes(chunk) for chunk in column.column(0).chunks])
 
 
 def _group_of(groups: tuple[RowGroup, ...], row: int) -> int:

@@ -1,6 +1,7 @@
 """What a run asks of the Ray cluster."""
 
 from clray.config import Config
+from clray.data.images.ahead import decoders_of
 from clray.data.samples import Dataset
 from clray.ray_runtime.room import Bundle, Group
 
@@ -8,7 +9,7 @@ from clray.ray_runtime.room import Bundle, Group
 def worker_group(config: Config, data: Dataset) -> Group:
     """The workers of one run; where images are decoded while training, each has its decoders beside it."""
     train, is_decoding = config.train, not data.train.images.is_decoded
-    cpus = train.cpus_per_worker + (config.data.num_decoders if is_decoding else 0)
+    cpus = train.cpus_per_worker + (decoders_of(config.data, train.cpus_per_worker) if is_decoding else 0)
     return Group(train.num_workers, Bundle(cpus, train.gpus_per_worker), "worker")
 
 
