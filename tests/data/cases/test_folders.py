@@ -98,12 +98,12 @@ def test_what_is_no_image_is_counted_and_named(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(png(0) if name.endswith(".png") else b"<svg>not pixels</svg>")
     os.mkfifo(tmp_path / "bee" / "pipe")
     data = load(tmp_path)
-    assert len(data.train) + len(data.test) == 8
-    others, beside, empty = data.notes
+    assert len(data.train) + len(data.test) == 9
+    others, beside, empty = data.notes[:3]
     assert (
         "left out 5 files that are no images (2 .txt, 1 .svg, 1 without ending, 1 .md); the first: ant/list" in others
     )
-    assert "left out 1 images in no class folder, such as loose.png" in beside
+    assert "1 images lie in no class folder and have no label, such as loose.png" in beside
     assert "1 class folders hold no image; the first: empty" in empty
 
 
