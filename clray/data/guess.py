@@ -22,10 +22,12 @@ from clray.data.images.decode import BadImageError
 from clray.data.images.port import Images
 from clray.data.load import kind_of, read_splits
 from clray.data.readers.columns import encode_names
-from clray.data.readers.csv_tables import find_image, path_texts, read_metadata_csv
 from clray.data.readers.hub_columns import LABEL_NAMES
-from clray.data.readers.places import is_inside, is_pattern
+from clray.data.readers.image_paths import ImagePaths
+from clray.data.readers.lists import path_texts
+from clray.data.readers.places import is_pattern
 from clray.data.readers.split import Split
+from clray.data.readers.text_tables import read_text_table
 from clray.data.remote.address import Address
 from clray.errors import UserError
 
@@ -136,7 +138,7 @@ def _read(data: dict[str, Any]) -> tuple[Split, Split, dict[str, Any], list[str]
 
 def _csv_columns(path: Path, data: Mapping[str, Any]) -> dict[str, Any]:
     """Which column of a CSV names files, below which folder, and which one holds the labels."""
-    table = read_metadata_csv(path)
+    table = read_text_table(path).frame
     found: dict[str, Any] = {}
     if "path_column" not in data:
         names = [str(name) for name in table.columns]
@@ -178,8 +180,8 @@ def _roots(path: Path, values: pd.Series) -> Iterator[Path]:
 def _share_of_files(values: pd.Series, root: Path) -> float:
     """Of the first values of a column, those that are files below the root."""
     names = path_texts(values)[:NUM_LOOKED_AT]
-    files = [find_image(root, name) for name in names if name]
-    return sum(file.is_file() and is_inside(file, root) for file in files) / max(1, len(names))
+    paths = ImagePaths(root)
+    return sum(bool(name) and paths.is_inside(paths.find(name)) for name in names) / max(1, len(names))
 
 
 def _look_at(images: Images) -> tuple[tuple[tuple[int, int], ...], list[str], list[str]]:

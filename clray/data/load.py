@@ -18,6 +18,7 @@ from clray.data.readers.embeddings import holds_vectors_only
 from clray.data.readers.places import files_in, fitting, is_folder, is_pattern, require_exists
 from clray.data.readers.registry import read_all, read_data
 from clray.data.readers.split import Split
+from clray.data.readers.text_tables import SUFFIXES as TEXT_SUFFIXES
 from clray.data.remote.address import address_at
 from clray.data.remote.local import PATHS, place_of, with_places
 from clray.data.samples import Dataset, Samples
@@ -89,7 +90,7 @@ def kind_of(path: Path) -> str:
     if address_at(place) is not None:
         return _kind_from_afar(path, place)
     is_folder = path.is_dir()
-    if path.suffix == ".csv" and not is_folder:
+    if path.suffix.lower() in TEXT_SUFFIXES and not is_folder:
         return "csv"
     if path.suffix == ".parquet" or (
         is_folder and any(each for at in ("*", "*/*") for each in path.glob(f"{at}.parquet"))

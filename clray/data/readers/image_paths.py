@@ -25,12 +25,14 @@ class ImagePaths:
                 continue
         return None
 
+    def is_inside(self, file: str | None) -> bool:
+        """Whether there is a file that `find` gave, and it lies below the root."""
+        return file is not None and file.startswith(f"{self.root.rstrip('/')}/")
+
     def leaves_root(self, name: str) -> bool:
         """Whether a path leads out of the root, whether or not there is a file."""
-        file = self.find(name)
-        if file is None:
-            file = os.path.normpath(os.path.join(self.root, name.replace("\\", "/")))  # noqa: PTH118
-        return not Path(file).is_relative_to(self.root)
+        file = self.find(name) or os.path.normpath(os.path.join(self.root, name.replace("\\", "/")))  # noqa: PTH118
+        return file != self.root and not self.is_inside(file)
 
     def _real(self, file: str) -> str:
         folder, name = os.path.split(file)

@@ -84,11 +84,10 @@ def _found(path: Path, names: list[str], root: Path) -> list[str | None]:
     """The file of each path; None where there is none."""
     paths = ImagePaths(root)
     files = [paths.find(name) if name.strip() else None for name in names]
-    inside = f"{paths.root.rstrip('/')}/"
     outside = [
         row
         for row, (name, file) in enumerate(zip(names, files, strict=True))
-        if (paths.leaves_root(name) if file is None else not file.startswith(inside))
+        if (paths.leaves_root(name) if file is None else not paths.is_inside(file))
     ]
     if outside:
         raise UserError(
