@@ -13,12 +13,12 @@ from clray.config.sections import DataConfig
 from clray.data.images.decode import PixelRules
 from clray.data.images.encoded import EncodedImages, as_places, as_texts
 from clray.data.readers.columns import from_json, from_texts
-from clray.data.readers.folders import SUFFIXES
 from clray.data.readers.hub_columns import LABEL_NAMES
 from clray.data.readers.places import SplitName
 from clray.data.readers.shards import shards_of
 from clray.data.readers.split import Split, no_labels
 from clray.data.readers.tar_index import Member, read_index
+from clray.data.readers.walk import SUFFIXES
 from clray.data.remote.cache import present
 from clray.errors import UserError
 
