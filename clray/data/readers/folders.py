@@ -113,7 +113,7 @@ def _require_sound(root: Path, found: Found, config: DataConfig) -> None:
         raise UserError(f"{root}: {len(found.outside)} links leave the folder; the first: {found.outside[0]}")
     if found.broken and config.on_bad_image == "error":
         raise UserError(f"{root}: {len(found.broken)} images are broken links; the first: {found.broken[0]}. Remove "
-                        "it, or leave such images out with --set data.on_bad_image=skip")  # fmt: skip
+                        "it, or leave such images out with data.on_bad_image=skip")  # fmt: skip
 
 
 def _order(name: str, prefix: int) -> tuple[bool, str, str, str]:

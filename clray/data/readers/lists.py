@@ -41,7 +41,7 @@ def read_list(path: Path, config: DataConfig) -> Split:
         shown = "; ".join(list(problems.values())[:MAX_NAMED])
         raise UserError(
             f"{path}: {len(problems)} of {len(table)} rows name no usable image: {shown}. Put them right, or leave "
-            "them out with --set data.on_bad_image=skip"
+            "them out with data.on_bad_image=skip"
         )
     kept = [row for row in range(len(table)) if row not in problems]
     if not kept:

@@ -54,8 +54,7 @@ def read_metadata(root: Path, files: list[str], names: list[str], config: DataCo
         return None
     if problems and config.on_bad_image == "error":
         raise UserError(
-            f"{problems[0]} ({len(problems)} such rows). Put them right, or pass over them with --set "
-            "data.on_bad_image=skip"
+            f"{problems[0]} ({len(problems)} such rows). Put them right, or pass over them with data.on_bad_image=skip"
         )
     if len(used) < len(names):
         first = next(name for number, name in enumerate(names) if number not in used)
