@@ -132,7 +132,7 @@ def train(
         from clray.training.folder import claim_storage
         from clray.training.metrics import last_metrics, read_metrics
         from clray.training.start import prepare
-        from clray.training.workers.launch import launch, start_for_run
+        from clray.training.workers.launch import launch
         from clray.training.workers.resources import needs_ray
 
         start = prepare(config, data)
@@ -140,12 +140,14 @@ def train(
             observer.note(note)
         claim_storage(config, folder, resume)
         clustering = None
-        if not debug:
+        is_on_ray = needs_ray(config) and not debug
+        if is_on_ray:
+            from clray.training.workers.opening import start_for_run
+
             clustering = start_for_run(config, data, verbose=verbose)
     from clray.track.single import log_result
     from clray.training.health import warn_of_collapse
 
-    is_on_ray = needs_ray(config) and not debug
     with recorded(config, folder, observer, resume=resume, is_on_ray=is_on_ray) as tracker:
         logger = tracker.start_run(kind="run", run_id=folder.name, name=folder.name, config=config)
         logger.log_dataset(data, config.data)

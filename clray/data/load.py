@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import train_test_split
 
 from clray.config.sections import DataConfig
 from clray.data.attributes import encode_attributes
@@ -155,6 +154,8 @@ def _hold_out(data: Split, config: DataConfig) -> tuple[Split, Split]:
     fits = counts.min() >= 2 and len(counts) <= min(config.test_fraction, 1 - config.test_fraction) * len(data.labels)
     if len(data.labels) < 2:
         raise UserError("data: at least 2 images are needed to hold some out for testing; got 1")
+    from sklearn.model_selection import train_test_split
+
     try:
         train, test = train_test_split(
             np.arange(len(data.labels)),

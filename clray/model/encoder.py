@@ -4,7 +4,6 @@ from functools import cache
 from typing import NamedTuple
 
 import torch
-import torchvision
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -36,7 +35,9 @@ def _small_cnn(width: int, num_channels: int) -> tuple[nn.Module, int]:
 
 
 def _resnet(name: str, num_channels: int, small_image_stem: bool) -> tuple[nn.Module, int]:
-    backbone = torchvision.models.get_model(name, weights=None)
+    from torchvision.models import get_model
+
+    backbone = get_model(name, weights=None)
     if small_image_stem:
         backbone.conv1 = nn.Conv2d(num_channels, 64, 3, padding=1, bias=False)
         backbone.maxpool = nn.Identity()
@@ -49,10 +50,10 @@ def _resnet(name: str, num_channels: int, small_image_stem: bool) -> tuple[nn.Mo
 
 def _vit_small(image_size: int, num_channels: int) -> tuple[nn.Module, int]:
     """ViT-S/16: 12 layers, 6 heads, 384 wide (Touvron et al., arXiv 2012.12877, table 1, where it is DeiT-S)."""
+    from torchvision.models import VisionTransformer
+
     dim = 384
-    backbone = torchvision.models.VisionTransformer(
-        image_size, patch_size=16, num_layers=12, num_heads=6, hidden_dim=dim, mlp_dim=4 * dim
-    )
+    backbone = VisionTransformer(image_size, patch_size=16, num_layers=12, num_heads=6, hidden_dim=dim, mlp_dim=4 * dim)
     if num_channels != 3:
         backbone.conv_proj = nn.Conv2d(num_channels, dim, 16, stride=16)
     backbone.heads = nn.Identity()

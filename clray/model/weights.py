@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 from torch import Tensor, nn
-from torchvision.models.vision_transformer import interpolate_embeddings
 
 from clray.config import Config
 from clray.config.sections import EncoderConfig
@@ -169,6 +168,8 @@ def _converted(found: dict[str, Tensor], backbone: nn.Module, config: EncoderCon
     """Names of the models' authors as timm's, and the positions of another image size; as it was where that fails."""
     try:
         if config.name == "vit_s16":
+            from torchvision.models.vision_transformer import interpolate_embeddings
+
             size = int(getattr(backbone, "image_size", 0))
             return dict(interpolate_embeddings(size, 16, dict(found)))
         convert: Callable[..., dict[str, Tensor]] | None

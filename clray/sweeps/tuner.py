@@ -31,7 +31,7 @@ from clray.track.runs import RunLogger, Tracker
 from clray.training.health import warn_of_collapse
 from clray.training.start import StartClusters
 from clray.training.storage import keep_results
-from clray.training.workers.launch import start_service
+from clray.training.workers.opening import start_service
 from clray.training.workers.resources import worker_group
 
 log = logging.getLogger(__name__)

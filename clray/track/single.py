@@ -4,14 +4,16 @@ from pathlib import Path
 
 from clray.config import Config
 from clray.data.samples import Dataset
-from clray.report.pictures import draw_wanted
 from clray.track.models import log_model
 from clray.track.runs import RunLogger
 
 
 def log_result(logger: RunLogger, folder: Path, config: Config, data: Dataset) -> None:
     """Draw and write into the run's folder, and record it."""
-    for picture in draw_wanted(folder, config, data):
-        logger.log_file(picture)
+    if config.tracking.pictures != "none":
+        from clray.report.pictures import draw_wanted
+
+        for picture in draw_wanted(folder, config, data):
+            logger.log_file(picture)
     if config.tracking.models != "none":
         log_model(logger, folder, config, data, stored_as=folder.name)

@@ -23,7 +23,8 @@ from clray.data.load import load_dataset
 from clray.data.samples import Dataset
 from clray.ray_runtime.cluster import start_ray
 from clray.training.metrics import Metrics, read_metrics
-from clray.training.workers.launch import launch, start_service
+from clray.training.workers.launch import launch
+from clray.training.workers.opening import start_service
 
 WAYS = {
     "none": {"clusters.source": "instance"},

@@ -129,7 +129,8 @@ def run_nested(path: Path, output: Path) -> dict[str, Any]:
     from clray.data.load import load_dataset
     from clray.ray_runtime.cluster import start_ray
     from clray.sweeps.search_space import plan_sweep
-    from clray.training.workers.launch import launch, start_service
+    from clray.training.workers.launch import launch
+    from clray.training.workers.opening import start_service
 
     config = load_config(path)
     points = plan_sweep(config).points

@@ -17,7 +17,7 @@ from clray.kmeans.lloyd import Clustering
 from clray.kmeans.service import Attempt, KMeansClient, KMeansService
 from clray.kmeans.shards.actors import RayShards, start_shard_actors
 from clray.kmeans.vectors.source import open_vectors
-from clray.training.workers.launch import start_service
+from clray.training.workers.opening import start_service
 
 pytestmark = [pytest.mark.slow, pytest.mark.fault]
 DIM, NUM_CLUSTERS = 16, 50

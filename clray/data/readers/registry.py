@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.datasets import load_digits
 
 from clray.config.sections import PUBLISHED, DataConfig
 from clray.data.images.array import ArrayImages
@@ -34,6 +33,8 @@ ReadShards = Callable[[Path, DataConfig, SplitName], Split]
 
 
 def _read_digits(_: DataConfig) -> tuple[Split, None]:
+    from sklearn.datasets import load_digits
+
     digits = load_digits()
     # The scanner's counts run from 0 to 16.
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)[:, None]

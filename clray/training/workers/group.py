@@ -19,6 +19,7 @@ from pyarrow import fs
 
 from clray.config import Config
 from clray.config.sections import KMeansConfig
+from clray.data.samples import Dataset
 from clray.errors import TrainingError, UserError
 from clray.kmeans.service import Attempt, KMeansClient
 from clray.training.checkpoint import (
@@ -144,7 +145,7 @@ class _ReportCallback(ray.train.UserCallback):
 
 def train_in_group(
     config: Config,
-    data: Any,
+    data: Any | Dataset,
     folder: Path,
     on_report: OnReport,
     *,
@@ -156,7 +157,7 @@ def train_in_group(
     """Several workers under Ray Train with DDP (NCCL on GPUs, gloo on CPUs).
 
     Args:
-        data: object reference of the data set.
+        data: the data set, or its reference in Ray's object store.
         folder: of the run; a group that finds its checkpoint there continues from it.
         on_report: hears of each epoch, in a thread of this process; after a restart also of those trained again.
         service: the k-means service, where clusters come from there.
@@ -171,7 +172,8 @@ def train_in_group(
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(2 * config.train.timeout_seconds + 10)
     try:
         with reports_heard(on_report) as address:
-            _trainer(config, data, start, service, folder, storage, address, trunk).fit()
+            kept = ray.put(data) if isinstance(data, Dataset) else data
+            _trainer(config, kept, start, service, folder, storage, address, trunk).fit()
     except ray.train.TrainingFailedError as error:
         raise TrainingError(error_line(error)) from None
 
