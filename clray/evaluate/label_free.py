@@ -69,11 +69,12 @@ def label_free_measures(
 
 
 def rankme(z: Float[Tensor, "n dim"]) -> float:
-    """Effective rank, exp(-sum p log p) of the singular values' shares p: 1 to min(n, dim), higher is better.
+    """Effective rank of the centred embeddings, exp(-sum p log p) of the singular values' shares p.
 
-    Source: Garrido et al., arXiv 2210.02885, there of the embeddings of 25,600 samples.
+    From 1 to min(n, dim), higher is better. Source: Garrido et al., arXiv 2210.02885, there of 25,600 samples. They do
+    not centre; in short runs the mean is most of an embedding and hides its rank (docs/label_free.md).
     """
-    values = torch.linalg.svdvals(z.double())
+    values = torch.linalg.svdvals((z - z.mean(0)).double())
     shares = values / values.sum().clamp(min=1e-12) + 1e-7
     return float((-(shares * shares.log()).sum()).exp())
 

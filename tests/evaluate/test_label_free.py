@@ -21,11 +21,14 @@ UNIT = H / np.linalg.norm(H, axis=1, keepdims=True)
 
 
 def test_the_effective_rank_is_that_of_the_singular_values() -> None:
-    values = np.sqrt(np.linalg.eigvalsh(H.T.astype(np.float64) @ H)[::-1])
+    centred = H.astype(np.float64) - H.mean(0)
+    values = np.sqrt(np.linalg.eigvalsh(centred.T @ centred).clip(min=0))
     shares = values / values.sum()
-    assert rankme(torch.from_numpy(H)) == pytest.approx(np.exp(-(shares * np.log(shares)).sum()), rel=1e-4)
-    assert rankme(torch.eye(8)) == pytest.approx(8, rel=1e-4)
-    assert rankme(torch.ones(50, 8)) == pytest.approx(1, rel=1e-4)
+    expected = np.exp(-(shares * np.log(shares)).sum())
+    assert rankme(torch.from_numpy(H)) == pytest.approx(expected, rel=1e-3)
+    assert rankme(torch.from_numpy(H + 50)) == pytest.approx(expected, rel=1e-2), "the mean does not count"
+    assert rankme(torch.cat([torch.eye(8), -torch.eye(8)])) == pytest.approx(8, rel=1e-4)
+    assert rankme(torch.arange(50.0)[:, None] * torch.ones(8)) == pytest.approx(1, rel=1e-3)
 
 
 def test_alignment_and_uniformity_are_those_of_the_formulas() -> None:
