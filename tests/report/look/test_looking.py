@@ -89,7 +89,7 @@ def test_images_that_are_no_longer_those_of_the_run_are_refused(run_folder: Path
         table.write_text("".join(changed), encoding="utf-8")
         with pytest.raises(UserError, match=told):
             clray.look(run_folder, tmp_path / "p.html", overrides={"data.train_path": str(table)})
-    with pytest.raises(UserError, match=r"have moved: .*--set data.train_path"):
+    with pytest.raises(UserError, match=r"have moved: .* with data.train_path"):
         clray.look(run_folder, tmp_path / "p.html", overrides={"data.train_path": "/nowhere.csv"})
     assert not list(tmp_path.iterdir())
 
