@@ -105,7 +105,7 @@ def kind_of(path: Path) -> str:
 
 def _kind_from_afar(path: Path, place: Path) -> str:
     """By the ending of the address, or of the files in its folder."""
-    kinds = {".parquet": "parquet", ".tar": "tar", ".npy": "embeddings", ".csv": "csv"}
+    kinds = {".parquet": "parquet", ".tar": "tar", ".npy": "embeddings", **dict.fromkeys(TEXT_SUFFIXES, "csv")}
     if place.suffix in kinds:
         return kinds[place.suffix]
     files = fitting(place) if is_pattern(place) else files_in(place) if is_folder(place) else []

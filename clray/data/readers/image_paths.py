@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
+from clray.data.remote.address import address_at
+from clray.data.remote.local import far_file
+
 
 class ImagePaths:
     """Finds files below a root folder; remembers folders, as a list names many files of each."""
@@ -13,10 +16,15 @@ class ImagePaths:
     def __init__(self, root: Path) -> None:
         self.root = os.path.realpath(root)
         self._folders: dict[str, str] = {}
+        self._is_far = address_at(root) is not None
 
     def find(self, name: str) -> str | None:
         """The file of a path, with symbolic links followed; None where there is none."""
         for each in _readings(name):
+            if self._is_far:
+                if (place := far_file(Path(self.root), each)) is not None:
+                    return str(place)
+                continue
             try:
                 file = self._real(os.path.join(self.root, each))  # noqa: PTH118
                 if os.path.isfile(file):  # noqa: PTH113

@@ -1,12 +1,14 @@
 """A config's data as files of this machine: addresses far away become places in the cache."""
 
 import os
+import time
+from functools import lru_cache
 from pathlib import Path
 
 from clray.config.sections import DataConfig
 from clray.data.remote.address import Address, address_at
 from clray.data.remote.cache import fetch_all, set_bound
-from clray.data.remote.systems import RemoteFile, files_below, find
+from clray.data.remote.systems import LISTING_SECONDS, RemoteFile, files_below, find
 from clray.errors import UserError
 
 READS_FROM_AFAR = ("parquet", "csv", "tar", "embeddings")
@@ -62,6 +64,29 @@ def places_below(place: Path) -> list[Path]:
     known = address_at(place)
     assert known is not None, f"{place} is no place of the cache"
     return [file.address.place(known[1]) for file in files_below(known[0])]
+
+
+def far_file(root: Path, name: str) -> Path | None:
+    """The place of a file by its path below a folder far away; None where there is none, or it leads out of the folder.
+
+    A web server lists nothing: whether it has the file is found out when it is opened.
+    """
+    known = address_at(root)
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if known is None or not parts or name.startswith("/") or ".." in parts:
+        return None
+    address, cache = known
+    place = Address(address.scheme, "/".join([address.path, *parts])).place(cache)
+    return place if address.scheme.startswith("http") or place in _known_places(root, _minute()) else None
+
+
+@lru_cache(maxsize=4)
+def _known_places(root: Path, _time: int) -> frozenset[Path]:
+    return frozenset(places_below(root))
+
+
+def _minute() -> int:
+    return int(time.monotonic() // LISTING_SECONDS)
 
 
 def fetch_places(places: list[Path]) -> None:

@@ -57,6 +57,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(folder / "tars" / "test-000000.tar", samples(4))
     np.save(folder / "x.npy", np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32))
     np.save(folder / "t.npy", np.arange(12) % 2)
+    (folder / "photos").mkdir()
+    for i in range(8):
+        (folder / "photos" / f"{i}.png").write_bytes(png(i))
+    rows = [(f"photos/{i}.png", "ab"[i % 2]) for i in range(8)]
+    (folder / "list.csv").write_text("path,class\n" + "".join(f"{path},{label}\n" for path, label in rows))
+    (folder / "list.jsonl").write_text("".join(f'{{"path": "{path}", "class": "{label}"}}\n' for path, label in rows))
     return folder
 
 
@@ -168,6 +174,23 @@ def test_tar_vectors_and_labels_in_s3_are_read(bucket: str, config: Callable[...
     vectors = load_dataset(config("embeddings", f"{bucket}/x.npy", labels_path=f"{bucket}/t.npy"))
     assert vectors.num_classes == 2
     assert in_cache(tmp_path) == {"train-000000.tar", "test-000000.tar", "x.npy", "t.npy"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_a_list_in_s3_names_images_beside_it(bucket: str, config: Callable[..., DataConfig], form: str) -> None:
+    data = load_dataset(config("csv", f"{bucket}/list.{form}"))
+    assert (len(data.train) + len(data.test), data.num_classes) == (8, 2)
+
+
+def test_a_list_in_a_web_server_names_images_beside_it_which_may_not_leave_it(
+    web: str, config: Callable[..., DataConfig], files: Path
+) -> None:
+    assert len(load_images(config("csv", f"{web}/list.csv"))) == 8
+    for number, name in enumerate(("../x.png", "/etc/hostname", "a/../../x.png")):
+        (files / f"bad{number}.csv").write_text(f"path,class\n{name},a\nphotos/1.png,b\n")
+        with pytest.raises(UserError, match=r"row 0.*(leaves the image root|no file)"):
+            load_images(config("csv", f"{web}/bad{number}.csv"))
 
 
 @pytest.mark.slow
