@@ -130,6 +130,7 @@ def train(
         folder = _choose_folder(config, source, name, resume, observer)
         data = _load(config, observer)
         from clray.training.folder import claim_storage
+        from clray.training.headline import with_metric
         from clray.training.metrics import last_metrics, read_metrics
         from clray.training.start import prepare
         from clray.training.workers.launch import launch
@@ -138,6 +139,7 @@ def train(
         start = prepare(config, data)
         for note in start.notes:
             observer.note(note)
+        settled = with_metric(config, data)
         claim_storage(config, folder, resume)
         clustering = None
         is_on_ray = needs_ray(config) and not debug
@@ -157,9 +159,10 @@ def train(
             observer.epoch(metrics)
             warn_of_collapse(metrics, folder.name)
 
-        with observer.training(config, None):
+        with observer.training(settled, None):
             launch(
-                config, data, folder, start, service=clustering, on_report=on_report, on_step=observer.step, debug=debug
+                settled, data, folder, start, service=clustering,
+                on_report=on_report, on_step=observer.step, debug=debug,
             )  # fmt: skip
         log_result(logger, folder, config, data)
         keep(config, folder)
@@ -198,6 +201,7 @@ def sweep(
     observer = observer or _observer(progress)
     with observer.preparing("preparing data, MLflow store and Ray"):
         plan, folder, data, clusters = _prepare_sweep(config, source, name, resume, observer)
+        settled = _with_metric(config, data, observer)
         from clray.sweeps.summary import conclude
         from clray.sweeps.trials import rank_records
         from clray.sweeps.tuner import run_sweep, start_for_sweep
@@ -207,8 +211,10 @@ def sweep(
         claim_storage(config, folder, resume)
         num_at_once = start_for_sweep(config, plan.samples, data, verbose=verbose)
     timing: dict[str, float] = {}
+    # The folder keeps the config as it was given, which is what a resumed sweep is compared with.
+    given, config = config, settled
     running = override(config, {"sweep.fail_fast": True}) if fail_fast else config
-    with recorded(config, folder, observer, resume=resume, is_on_ray=True) as tracker:
+    with recorded(given, folder, observer, resume=resume, is_on_ray=True) as tracker:
         timing["start_up_seconds"] = time.monotonic() - started
         watch = Watch(folder.name, plan.num_trials, config.sweep.metric)
         with observer.training(config, plan.num_trials):
@@ -244,6 +250,7 @@ def estimate_sweep(
     observer = observer or Observer()
     with observer.preparing("preparing data and Ray, and timing steps"):
         plan, _, data, _ = _prepare_sweep(config, source, None, False, observer)
+        config = _with_metric(config, data, observer)
         from clray.sweeps.dry_run import estimate
         from clray.sweeps.tuner import start_for_sweep
 
@@ -291,6 +298,16 @@ def _load(config: Config, observer: Observer) -> "Dataset":
     for note in data.notes:
         observer.note(note)
     return data
+
+
+def _with_metric(config: Config, data: "Dataset", observer: Observer) -> Config:
+    from clray.training.headline import metric_note, with_metric
+
+    settled = with_metric(config, data)
+    note = metric_note(settled)
+    if note is not None:
+        observer.note(note)
+    return settled
 
 
 def _prepare_sweep(

@@ -80,11 +80,14 @@ def _print_for_machines(sweep: "Sweep", *, as_markdown: bool, as_csv: bool) -> N
 def _print_table(sweep: "Sweep") -> None:
     from clray.report.answer import describe_answer
     from clray.report.correlation import correlations, describe
-    from clray.report.summary import HEADER, NUM_NARROW, as_rows, summarize
+    from clray.report.summary import NUM_NARROW, as_rows, header_of, summarize
 
     summaries = summarize(sweep.trials, sweep.metric)
     table = compact_table(
-        *((heading, "left" if heading in ("point", "role") else "right") for heading in HEADER[:NUM_NARROW])
+        *(
+            (heading, "left" if heading in ("point", "role") else "right")
+            for heading in header_of(summaries)[:NUM_NARROW]
+        )
     )
     table.columns[0].overflow = "fold"
     for row in as_rows(summaries):

@@ -95,7 +95,7 @@ def _print_result(result: "SweepResult", *, as_json: bool) -> None:
     if as_json:
         print_json(json.loads(result.places["results"].read_text(encoding="utf-8")))
     else:
-        out.print(result_table(result.records))
+        out.print(result_table(result.records, result.config.sweep.metric))
         print_places(result.config, result.tracking_uri, result.page, result.places)
         for sentence in result.answer:
             print_line(sentence)

@@ -6,11 +6,14 @@ References are what candidates are held against, and never the answer where ther
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from clray.config.sections.sweep import needs_labels
+from clray.report.measures import PERCENT, Measure, measure_of
 from clray.report.results import Sweep
 from clray.report.roles import Role
 from clray.report.summary import (
     ABOVE_CHANCE,
     ACCURACIES,
+    BALANCE,
     INFORMATION,
     PointSummary,
     metric_name,
@@ -26,11 +29,12 @@ NO_TRIAL = "No trial has finished."
 
 @dataclass(frozen=True)
 class Comparison:
-    """The best point less another: a difference of accuracies in 0..1, and half its 95 % interval, None if unknown."""
+    """The best point less another: a difference of the metric, and half its 95 % interval, None if unknown."""
 
     other: PointSummary
     difference: float
     margin: float | None
+    measure: Measure = PERCENT
 
     @property
     def is_told_apart(self) -> bool:
@@ -38,11 +42,11 @@ class Comparison:
 
     @property
     def interval(self) -> str:
-        """In points, for readers."""
+        """In points, or in the metric's own units, for readers."""
         if self.margin is None:
             return "of unknown uncertainty"
-        low, high = (100 * (self.difference + sign * self.margin) for sign in (-1, 1))
-        return f"95 % interval {low:+.1f} to {high:+.1f}"
+        low, high = (self.measure.scale * (self.difference + sign * self.margin) for sign in (-1, 1))
+        return f"95 % interval {low:+.{self.measure.digits}f} to {high:+.{self.measure.digits}f}"
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ def answer_of(sweep: Sweep, metric: str = ACCURACIES[0]) -> Answer | None:
         if other is None or other is best:
             return None
         points = [(each.means[metric], each.num_repeats) for each in (best, other)]
-        return Comparison(other, best.means[metric] - other.means[metric], noise.margin(*points))
+        return Comparison(other, best.means[metric] - other.means[metric], noise.margin(*points), measure_of(metric))
 
     infonce, supcon = (against(_first(summaries, role)) for role in (Role.INFONCE, Role.SUPCON))
     candidates = [each for each in summaries if each.role is best.role and each is not best]
@@ -155,7 +159,8 @@ def describe_answer(sweep: Sweep, metric: str = ACCURACIES[0]) -> list[str]:
 
 def _first_sentence(answer: Answer) -> str:
     best, infonce = answer.best, answer.infonce
-    accuracy = f"{_percent(best, answer)} {metric_name(answer.metric)}"
+    words = (_percent(best, answer), metric_name(answer.metric))
+    accuracy = " ".join(words if measure_of(answer.metric).is_share else words[::-1])
     if best.num_repeats > 1:
         accuracy += f" over {best.num_repeats} seeds"
     if best.role.is_reference:
@@ -163,20 +168,21 @@ def _first_sentence(answer: Answer) -> str:
         return f"The sweep has no candidate clusters, only references: the best is {best.point}, {accuracy}{others}."
     if infonce is None:
         return f"The best clusters are {best.point}, {accuracy}. The sweep has no InfoNCE to hold them against."
-    points, name = 100 * infonce.difference, f"{infonce.other.point}, {_percent(infonce.other, answer)}"
+    measure, name = infonce.measure, f"{infonce.other.point}, {_percent(infonce.other, answer)}"
+    points, digits = measure.scale * infonce.difference, measure.digits
     if answer.is_beaten:
         return (
-            f"InfoNCE wins: {name}. The best clusters, {best.point}, reach {accuracy}, {-points:.1f} points less "
-            f"({infonce.interval})."
+            f"InfoNCE wins: {name}. The best clusters, {best.point}, reach {accuracy}, "
+            f"{-points:.{digits}f}{measure.points} less ({infonce.interval})."
         )
     way = _on_way(answer)
     if not infonce.is_told_apart:
         return (
             f"The best clusters are {best.point}, {accuracy}, but they are not told apart from InfoNCE ({name}): "
-            f"{points:+.1f} points, {infonce.interval}{way}."
+            f"{points:+.{digits}f}{measure.points}, {infonce.interval}{way}."
         )
     return (
-        f"The best clusters are {best.point}, {accuracy}: {points:.1f} points above InfoNCE ({name}; "
+        f"The best clusters are {best.point}, {accuracy}: {points:.{digits}f}{measure.points} above InfoNCE ({name}; "
         f"{infonce.interval}){way}."
     )
 
@@ -198,6 +204,11 @@ def _on_rivals(answer: Answer) -> Iterable[str]:
 def _on_information(answer: Answer) -> Iterable[str]:
     best = answer.best
     if not set(INFORMATION) <= best.means.keys():
+        if set(BALANCE) <= best.means.keys():
+            entropy, imbalance = (best.means[name] for name in BALANCE)
+            yield f"Its clusters hold {entropy:.2f} bits, H(Z), with an imbalance of {imbalance:.2f} (1: equal sizes)."
+        if not needs_labels(answer.metric):
+            yield f"There are no labels: {metric_name(answer.metric)} ranks the points, and needs none."
         return
     chance = f" ({best.means[ABOVE_CHANCE]:.2f} above chance)" if ABOVE_CHANCE in best.means else ""
     told, held = (best.means[name] for name in INFORMATION)
@@ -223,6 +234,8 @@ def _on_noise(answer: Answer) -> Iterable[str]:
         return
     if answer.noise.is_known:
         yield f"The uncertainty is that of {answer.noise.source}."
+    elif not measure_of(answer.metric).is_share:
+        yield "How sure this is cannot be said: there is one seed. Repeat the points with --set sweep.seeds=3."
     else:
         yield "How sure this is cannot be said: there is one seed, and the number of test images is not recorded."
 
@@ -239,7 +252,8 @@ def _compared(value: float, other: float) -> str:
 
 
 def _percent(summary: PointSummary, answer: Answer) -> str:
-    return f"{with_spread(summary, answer.metric, 100, 1)} %"
+    measure = measure_of(answer.metric)
+    return measure.with_unit(with_spread(summary, answer.metric, measure.scale, measure.digits))
 
 
 def _listed(names: list[str]) -> str:

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from clray.report.figures import INFORMATION_AXIS, REST_AXIS, Granularity, Plane, PlaneMark
+from clray.report.figures import Granularity, LineMark, Plane, PlaneMark
+from clray.report.measures import Measure
 from clray.report.roles import Role
 from clray.report.text import shortened, visible
 
@@ -13,20 +14,20 @@ def plane_chart(plane: Plane) -> dict[str, Any]:
     """Accuracy as colour over I(Z;T) and H(Z|T), a symbol for each temperature; trials ended early are open."""
     low, high = plane.accuracy_range
     return {
-        "title": "Information plane",
-        "about": "Accuracy over what the clusters tell about the labels and what they hold besides.",
-        "xLabel": INFORMATION_AXIS,
-        "xShort": "I(Z;T), bits",
-        "yLabel": REST_AXIS,
-        "yShort": "H(Z|T), bits",
+        "title": plane.axes.title,
+        "about": plane.axes.about,
+        "xLabel": plane.axes.labels[0],
+        "xShort": plane.axes.names[0] + ("," if plane.axes.units[0] else "") + plane.axes.units[0],
+        "yLabel": plane.axes.labels[1],
+        "yShort": plane.axes.names[1] + ("," if plane.axes.units[1] else "") + plane.axes.units[1],
         "height": 560,
         "rings": [{"name": each.name, "x": each.information, "y": each.rest} for each in plane.corners],
         "scale": {
-            "label": f"{plane.metric} (%)",
+            "label": plane.measure.axis(plane.metric),
             "low": low,
             "high": high,
             "floor": plane.floor,
-            "floorName": "" if plane.floor is None else f"untrained encoder, {plane.floor:.1f} %",
+            "floorName": "" if plane.floor is None else f"untrained encoder, {plane.measure.text(plane.floor)}",
         },
         "series": [
             {
@@ -37,7 +38,7 @@ def plane_chart(plane: Plane) -> dict[str, Any]:
                 "open": group.is_early,
                 "muted": group.is_reference,
                 "points": [
-                    [mark.information, mark.rest, None, mark.accuracy, _told(mark, plane.metric)]
+                    [mark.information, mark.rest, None, mark.accuracy, _told(mark, plane)]
                     for mark in group.marks
                 ],
             }
@@ -49,9 +50,9 @@ def plane_chart(plane: Plane) -> dict[str, Any]:
 def granularity_chart(granularity: Granularity) -> dict[str, Any]:
     """A line for each source and temperature with the spread of its repeats; references as levels."""
     return {
-        "title": "Accuracy over granularity",
+        "title": "Accuracy over granularity" if granularity.measure.is_share else "Quality over granularity",
         "xLabel": "number of clusters",
-        "yLabel": f"{granularity.metric} (%)",
+        "yLabel": granularity.measure.axis(granularity.metric),
         "logX": True,
         "height": 480,
         "series": [
@@ -63,8 +64,7 @@ def granularity_chart(granularity: Granularity) -> dict[str, Any]:
                 "open": False,
                 "muted": False,
                 "points": [
-                    [mark.num_clusters, mark.mean, mark.spread, None,
-                     [visible(mark.point), f"{mark.num_clusters:,} clusters", f"{mark.mean:.1f} %{_plus(mark.spread)}"]]
+                    [mark.num_clusters, mark.mean, mark.spread, None, _told_of_point(mark, granularity.measure)]
                     for mark in line.marks
                 ],
             }
@@ -72,7 +72,7 @@ def granularity_chart(granularity: Granularity) -> dict[str, Any]:
         ],
         "levels": [
             {
-                "name": f"{shortened(level.name)}, {level.mean:.1f} %",
+                "name": f"{shortened(level.name)}, {granularity.measure.text(level.mean)}",
                 "color": level.number,
                 "dash": DASHES[level.role],
                 "y": level.mean,
@@ -83,12 +83,14 @@ def granularity_chart(granularity: Granularity) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _told(mark: PlaneMark, metric: str) -> list[str]:
-    lines = [visible(mark.trial), f"{metric} {mark.accuracy:.1f} %"]
+def _told(mark: PlaneMark, plane: Plane) -> list[str]:
+    lines = [visible(mark.trial), f"{plane.metric} {plane.measure.text(mark.accuracy)}"]
     lines += [] if mark.num_clusters is None else [f"{mark.num_clusters:,} clusters"]
-    lines.append(f"I(Z;T) {mark.information:.2f} bits, H(Z|T) {mark.rest:.2f} bits")
+    values = zip(plane.axes.names, (mark.information, mark.rest), plane.axes.units, strict=True)
+    lines.append(", ".join(f"{name} {value:.2f}{unit}" for name, value, unit in values))
     return lines + ([] if mark.reason is None else [visible(mark.reason)])
 
 
-def _plus(spread: float | None) -> str:
-    return "" if spread is None else f" ± {spread:.1f}"
+def _told_of_point(mark: LineMark, measure: Measure) -> list[str]:
+    spread = "" if mark.spread is None else f" ± {mark.spread:.{measure.digits}f}"
+    return [visible(mark.point), f"{mark.num_clusters:,} clusters", measure.text(mark.mean) + spread]

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clray.report.many import bands, thinned_groups, thinned_lines
+from clray.report.measures import PERCENT, Measure, measure_of
 from clray.report.results import Sweep, TrialResult
 from clray.report.roles import Role
-from clray.report.summary import INFORMATION, PointSummary, metric_name, summarize
+from clray.report.summary import BALANCE, INFORMATION, PointSummary, metric_name, summarize
 
 GRANULARITY_KEYS = {
     "kmeans": ("clusters.num_clusters", "clusters.granularities"),
@@ -22,13 +23,41 @@ GRANULARITY_KEYS = {
 }
 """By source: the keys along which a line over granularity runs."""
 MAX_LINES = 12
-INFORMATION_AXIS = "I(Z;T), bits: what the clusters tell about the labels"
-REST_AXIS = "H(Z|T), bits: what the clusters hold besides"
+
+
+@dataclass(frozen=True)
+class Axes:
+    """What a plane is spanned by: its title, and of each axis metric, text, and short text with unit."""
+
+    title: str
+    about: str
+    metrics: tuple[str, str]
+    labels: tuple[str, str]
+    names: tuple[str, str]
+    units: tuple[str, str]
+
+
+INFORMATION_PLANE = Axes(
+    "Information plane",
+    "Accuracy over what the clusters tell about the labels and what they hold besides.",
+    INFORMATION,
+    ("I(Z;T), bits: what the clusters tell about the labels", "H(Z|T), bits: what the clusters hold besides"),
+    ("I(Z;T)", "H(Z|T)"),
+    (" bits", " bits"),
+)
+BALANCE_PLANE = Axes(
+    "Balance of the clusters",
+    "Without labels: how finely the clusters divide the images, and how unequal they are.",
+    BALANCE,
+    ("H(Z), bits: how finely the clusters divide the images", "imbalance: 1 for clusters of equal size"),
+    ("H(Z)", "imbalance"),
+    (" bits", ""),
+)
 
 
 @dataclass(frozen=True)
 class PlaneMark:
-    """A trial on the information plane; accuracy in percent, information in bits."""
+    """A trial on a plane: `information` and `rest` as its axes have them, accuracy in the units of its measure."""
 
     trial: str
     label: str
@@ -67,12 +96,18 @@ class Corner:
 
 @dataclass(frozen=True)
 class Plane:
-    """Accuracy over I(Z;T) and H(Z|T); `floor` is that of the untrained encoder, in percent."""
+    """Accuracy, or what takes its place, over I(Z;T) and H(Z|T); without labels over H(Z) and imbalance.
+
+    Attributes:
+        floor: that of the untrained encoder.
+    """
 
     metric: str
     groups: tuple[PlaneGroup, ...]
     corners: tuple[Corner, ...]
     floor: float | None = None
+    measure: Measure = PERCENT
+    axes: Axes = INFORMATION_PLANE
 
     @property
     def marks(self) -> list[PlaneMark]:
@@ -80,7 +115,7 @@ class Plane:
 
     @property
     def accuracy_range(self) -> tuple[float, float]:
-        """Of the colours, in percent, from the floor on; a range of no width is widened."""
+        """Of the colours, from the floor on; a range of no width is widened."""
         values = [mark.accuracy for mark in self.marks] or [0.0]
         values += [] if self.floor is None else [self.floor]
         low, high = min(values), max(values)
@@ -89,7 +124,7 @@ class Plane:
 
 @dataclass(frozen=True)
 class LineMark:
-    """A point over its repeats: mean and spread of accuracy in percent; no spread with one repeat."""
+    """A point over its repeats: mean and spread of accuracy; no spread with one repeat."""
 
     point: str
     num_clusters: int
@@ -116,7 +151,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Level:
-    """A reference, whose accuracy in percent does not depend on the number of clusters.
+    """A reference, whose accuracy does not depend on the number of clusters.
 
     Attributes:
         role: None for the untrained encoder.
@@ -137,6 +172,7 @@ class Granularity:
     metric: str
     lines: tuple[Line, ...]
     levels: tuple[Level, ...]
+    measure: Measure = PERCENT
 
 
 def plane(sweeps: Sequence[Sweep], metric: str) -> Plane:
@@ -144,25 +180,29 @@ def plane(sweeps: Sequence[Sweep], metric: str) -> Plane:
 
     InfoNCE lies at (H(T), H(Z) - H(T)), SupCon at (H(T), 0).
     """
+    measure, trials = measure_of(metric), [trial for sweep in sweeps for trial in sweep.trials]
+    is_told = any({metric, *INFORMATION} <= trial.metrics.keys() for trial in trials)
+    axes = INFORMATION_PLANE if is_told else BALANCE_PLANE
     named = bands(trial.temperature for sweep in sweeps for trial in sweep.trials)
     groups: dict[tuple[str, int, bool, bool], list[PlaneMark]] = {}
     names: dict[tuple[str, int, bool, bool], str] = {}
     for sweep in sweeps:
         prefix = _prefix(sweep, sweeps)
         for trial in sweep.trials:
-            if {metric, *INFORMATION} <= trial.metrics.keys():
+            if {metric, *axes.metrics} <= trial.metrics.keys():
                 key = (prefix, named[trial.temperature][0], trial.role.is_reference, not trial.is_finished)
-                groups.setdefault(key, []).append(_plane_mark(trial, metric))
+                groups.setdefault(key, []).append(_plane_mark(trial, metric, axes))
                 names[key] = prefix + _group_name(trial, named[trial.temperature][1])
     found = [PlaneGroup(names[key], *key[1:], tuple(groups[key])) for key in sorted(groups)]
     floor = sweeps[0].untrained.get(metric)
-    shown = thinned_groups(found)
-    return Plane(_shown_metric(sweeps, metric), shown, _corners(sweeps), None if floor is None else 100 * floor)
+    corners = _corners(sweeps) if is_told else ()
+    floor = None if floor is None else measure.scale * floor
+    return Plane(_shown_metric(sweeps, metric), thinned_groups(found, measure), corners, floor, measure, axes)
 
 
 def granularity(sweeps: Sequence[Sweep], metric: str) -> Granularity:
     """Accuracy over the number of clusters; references apart, as levels."""
-    numbers = _numbers(sweeps)
+    numbers, measure = _numbers(sweeps), measure_of(metric)
     lines: list[Line] = []
     levels: list[Level] = []
     for sweep in sweeps:
@@ -174,13 +214,14 @@ def granularity(sweeps: Sequence[Sweep], metric: str) -> Granularity:
                 name = prefix + _with_temperature(_level_label(trial), trial)
                 spread = _spread(summary, metric)
                 number = numbers[trial.temperature]
-                levels.append(Level(name, summary.role, number, 100 * summary.means[metric], spread))
+                levels.append(Level(name, summary.role, number, measure.scale * summary.means[metric], spread))
         candidates = [(summary, trial) for summary, trial in points if not summary.role.is_level]
         lines += _lines(candidates, metric, prefix, numbers)
         if metric in sweep.untrained:
-            levels.append(Level(f"{prefix}untrained encoder", None, None, 100 * sweep.untrained[metric], None))
+            floor = measure.scale * sweep.untrained[metric]
+            levels.append(Level(f"{prefix}untrained encoder", None, None, floor, None))
     ordered = sorted(_best_of_many(levels), key=lambda each: each.name)
-    return Granularity(_shown_metric(sweeps, metric), thinned_lines(lines), tuple(ordered))
+    return Granularity(_shown_metric(sweeps, metric), thinned_lines(lines), tuple(ordered), measure)
 
 
 def _best_of_many(levels: list[Level]) -> list[Level]:
@@ -226,7 +267,7 @@ def _lines(
 
 def _line_marks(summaries: list[PointSummary], metric: str) -> tuple[LineMark, ...]:
     marks = [
-        LineMark(each.point, each.num_clusters, 100 * each.means[metric], _spread(each, metric))
+        LineMark(each.point, each.num_clusters, measure_of(metric).scale * each.means[metric], _spread(each, metric))
         for each in summaries
         if each.num_clusters is not None
     ]
@@ -250,17 +291,17 @@ def _fixed_keys(trials: Sequence[TrialResult]) -> dict[str, list[str]]:
 
 
 def _spread(summary: PointSummary, metric: str) -> float | None:
-    return 100 * summary.spreads[metric] if metric in summary.spreads else None
+    return measure_of(metric).scale * summary.spreads[metric] if metric in summary.spreads else None
 
 
-def _plane_mark(trial: TrialResult, metric: str) -> PlaneMark:
+def _plane_mark(trial: TrialResult, metric: str, axes: Axes) -> PlaneMark:
     count = trial.metrics.get("clusters/num_clusters")
     return PlaneMark(
         trial=trial.name,
         label=_without_temperature(trial),
-        information=trial.metrics[INFORMATION[0]],
-        rest=trial.metrics[INFORMATION[1]],
-        accuracy=100 * trial.metrics[metric],
+        information=trial.metrics[axes.metrics[0]],
+        rest=trial.metrics[axes.metrics[1]],
+        accuracy=measure_of(metric).scale * trial.metrics[metric],
         num_clusters=None if count is None else int(count),
         reason=trial.reason,
     )

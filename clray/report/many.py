@@ -6,6 +6,8 @@ from dataclasses import replace
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
+from clray.report.measures import PERCENT, Measure
+
 if TYPE_CHECKING:  # what the charts show is declared there, and thinned here
     from clray.report.figures import Line, LineMark, PlaneGroup, PlaneMark
 
@@ -29,7 +31,7 @@ def bands(temperatures: Iterable[float | None]) -> dict[float | None, tuple[int,
     return {**found, None: (1 + max((number for number, _ in found.values()), default=-1), "")}
 
 
-def thinned_groups(groups: Sequence["PlaneGroup"]) -> tuple["PlaneGroup", ...]:
+def thinned_groups(groups: Sequence["PlaneGroup"], measure: Measure = PERCENT) -> tuple["PlaneGroup", ...]:
     """The groups as they are, or of more than 2,000 trials one mark for each group and cell of a grid: their means."""
     marks = [mark for group in groups for mark in group.marks]
     if len(marks) <= MAX_MARKS:
@@ -41,7 +43,7 @@ def thinned_groups(groups: Sequence["PlaneGroup"]) -> tuple["PlaneGroup", ...]:
         cells: dict[tuple[int, int], list[PlaneMark]] = {}
         for mark in group.marks:
             cells.setdefault((across(mark.information), up(mark.rest)), []).append(mark)
-        thinned.append(replace(group, marks=tuple(_mean_mark(members) for members in cells.values())))
+        thinned.append(replace(group, marks=tuple(_mean_mark(members, measure) for members in cells.values())))
     return tuple(thinned)
 
 
@@ -65,13 +67,13 @@ def _cells(values: Sequence[float], count: int) -> Callable[[float], int]:
     return lambda value: min(count - 1, int((value - low) / width))
 
 
-def _mean_mark(members: list["PlaneMark"]) -> "PlaneMark":
+def _mean_mark(members: list["PlaneMark"], measure: Measure) -> "PlaneMark":
     best = max(members, key=lambda mark: mark.accuracy)
     if len(members) == 1:
         return best
     return replace(
         best,
-        trial=f"{len(members)} trials, the best of them {best.trial} with {best.accuracy:.1f} %",
+        trial=f"{len(members)} trials, the best of them {best.trial} with {measure.text(best.accuracy)}",
         label=f"{len(members)} trials",
         information=fmean(mark.information for mark in members),
         rest=fmean(mark.rest for mark in members),

@@ -10,8 +10,9 @@ from clray.report.charts import granularity_chart, plane_chart
 from clray.report.correlation import correlations, describe
 from clray.report.figures import granularity, plane
 from clray.report.html import document, json_block, write_whole
+from clray.report.measures import measure_of
 from clray.report.results import Sweep
-from clray.report.summary import ACCURACIES, HEADER, as_rows, summarize
+from clray.report.summary import ACCURACIES, as_rows, columns_of, header_of, summarize
 from clray.report.text import as_html
 
 MAX_ROWS = 300
@@ -39,13 +40,16 @@ def write_page(sweeps: list[Sweep], path: Path, *, clusters: str | None = None) 
 
 def comparison_rows(first: Sweep, second: Sweep, metric: str = ACCURACIES[0]) -> list[tuple[str, str, str, str]]:
     """For each point of both sweeps: its name, its accuracy in percent in either, and the difference."""
+    measure = measure_of(metric)
+    digits = measure.digits
     theirs = {each.point: each for each in summarize(second.trials, metric)}
     rows = []
     for each in summarize(first.trials, metric):
         other = theirs.get(each.point)
         if other is not None and metric in each.means and metric in other.means:
-            mine, yours = 100 * each.means[metric], 100 * other.means[metric]
-            rows.append((each.point, f"{mine:.1f}", f"{yours:.1f}", f"{yours - mine:+.1f}"))
+            mine, yours = measure.scale * each.means[metric], measure.scale * other.means[metric]
+            shown = (f"{mine:.{digits}f}", f"{yours:.{digits}f}", f"{yours - mine:+.{digits}f}")
+            rows.append((each.point, *shown))
     return rows
 
 
@@ -66,10 +70,13 @@ def _section(sweep: Sweep, metric: str, link: str = "") -> str:
         rows = [(trial.name, trial.reason or trial.state) for trial in ended[:MAX_ROWS]]
         others = _left_out(len(ended) - len(rows), "trials")
         early = f"<h3>Ended early</h3><div class='early'>{_table(('trial', 'why'), rows)}</div>{others}"
-    table = _table(HEADER, as_rows(shown), marked=marked) + _left_out(len(summaries) - len(shown), "points")
+    table = _table(header_of(summaries), as_rows(shown, columns_of(summaries)), marked=marked) + _left_out(
+        len(summaries) - len(shown), "points"
+    )
+    told = f"<details><summary>Correlations of accuracy with information</summary><ul>{lines}</ul></details>"
     return (
         f'<h2>{as_html(sweep.name)}</h2><p class="answer">{as_html(first)}</p><p>{as_html(" ".join(rest))}</p>{link}'
-        f"{table}<details><summary>Correlations of accuracy with information</summary><ul>{lines}</ul></details>{early}"
+        f"{table}{told if lines else ''}{early}"
     )
 
 

@@ -13,7 +13,7 @@ from matplotlib.colors import Normalize, to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from clray.report.figures import INFORMATION_AXIS, REST_AXIS, Granularity, Plane, PlaneMark
+from clray.report.figures import Granularity, Plane, PlaneMark
 from clray.report.roles import Role
 from clray.report.text import shortened
 
@@ -51,10 +51,10 @@ def draw_plane(plane: Plane, path: Path, title: str) -> Path:
         )  # fmt: skip
     for text, x, y in _labels(plane):
         _annotate(axes, text, (x, y), (-11, 0), "right", 7.5)
-    bar = figure.colorbar(scale, ax=axes, label=f"{plane.metric} (%)")
+    bar = figure.colorbar(scale, ax=axes, label=plane.measure.axis(plane.metric))
     if plane.floor is not None:
         bar.ax.axhline(plane.floor, color="red", linewidth=2.5)
-        bar.ax.set_title(f"untrained {plane.floor:.1f}", fontsize=7.5, color="red")
+        bar.ax.set_title(f"untrained {plane.floor:.{plane.measure.digits}f}", fontsize=7.5, color="red")
     if 1 < len(plane.groups) <= len(MARKERS):
         handles = [
             Line2D([], [], marker=MARKERS[group.number % len(MARKERS)], linestyle="", label=plain(group.name),
@@ -66,8 +66,8 @@ def draw_plane(plane: Plane, path: Path, title: str) -> Path:
     axes.margins(x=0.14, y=0.1)
     left, right = axes.get_xlim()
     axes.set_xlim(left - 0.12 * (right - left), right)  # room for the leftmost text
-    axes.set_xlabel(INFORMATION_AXIS)
-    axes.set_ylabel(REST_AXIS)
+    axes.set_xlabel(plane.axes.labels[0])
+    axes.set_ylabel(plane.axes.labels[1])
     axes.set_title(plain(title))
     axes.grid(alpha=0.25)
     return save_figure(figure, path)
@@ -96,7 +96,7 @@ def draw_granularity(granularity: Granularity, path: Path) -> Path:
         axes.set_xticks(counts, [str(count) for count in counts])
         axes.set_xticks([], minor=True)
     axes.set_xlabel("number of clusters")
-    axes.set_ylabel(f"{granularity.metric} (%)")
+    axes.set_ylabel(granularity.measure.axis(granularity.metric))
     if granularity.lines or granularity.levels:
         figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     axes.grid(alpha=0.25)
@@ -136,9 +136,10 @@ def _labels(plane: Plane) -> list[Text]:
         members = [mark for marks in by_number.values() for mark in marks]
         leftmost = min(members, key=lambda mark: mark.information)
         means = [sum(mark.accuracy for mark in marks) / len(marks) for _, marks in sorted(by_number.items())]
-        shown = " / ".join(f"{mean:.1f}" for mean in means)
+        digits = plane.measure.digits
+        shown = " / ".join(f"{mean:.{digits}f}" for mean in means)
         if len(means) > MAX_SHOWN:
-            shown = f"{min(means):.1f} to {max(means):.1f}"
+            shown = f"{min(means):.{digits}f} to {max(means):.{digits}f}"
         texts.append((f"{label}  {shown}", leftmost.information, leftmost.rest))
     return _without_overlaps(texts) if 0 < len(texts) <= MAX_LABELS else []
 

@@ -25,7 +25,23 @@ COLUMNS = (
     ("ARI", "clusters/ari", 1, 2),
 )
 """Of the table: heading, metric, factor and digits."""
-HEADER = ("point", "role", "repeats", *(heading for heading, *_ in COLUMNS))
+BALANCE = ("clusters/entropy_bits", "clusters/imbalance_factor")
+OTHER_COLUMNS = (
+    ("linear mAP %", "eval/linear_mean_average_precision", 100, 1),
+    ("k-NN mAP %", "eval/knn_mean_average_precision", 100, 1),
+    ("test linear mAP %", "test/linear_mean_average_precision", 100, 1),
+    ("test k-NN mAP %", "test/knn_mean_average_precision", 100, 1),
+    ("RankMe", "eval/rankme", 1, 2),
+    ("silhouette", "eval/silhouette", 1, 2),
+    ("stability", "eval/stability", 1, 2),
+    ("spread", "train/embedding_spread", 1, 2),
+    ("H(Z) bits", BALANCE[0], 1, 2),
+    ("imbalance", BALANCE[1], 1, 2),
+)
+"""Of the table where there are no accuracies."""
+NAMES = {"eval/rankme": "RankMe"}
+SUMMED = ("eval/", "test/", "clusters/", "train/embedding_spread")
+Column = tuple[str, str, float, int]
 NUM_NARROW = 10
 """Columns of the table that fit on a terminal, counted with those of the point."""
 
@@ -53,7 +69,8 @@ class PointSummary:
 
 def metric_name(metric: str) -> str:
     """`eval/linear_accuracy` in words."""
-    return metric.split("/")[-1].replace("_", " ")
+    _, name, *column = metric.split("/")
+    return NAMES.get(metric, name.replace("_", " ")) + (f" of {'/'.join(column)}" if column else "")
 
 
 def reported_metric(summaries: Sequence[PointSummary], metric: str) -> str:
@@ -79,7 +96,7 @@ def summarize(results: list[TrialResult], metric: str = ACCURACIES[0]) -> list[P
 
 def _summary(point: str, repeats: list[TrialResult]) -> PointSummary:
     means, spreads = {}, {}
-    for _, name, *_ in COLUMNS:
+    for name in sorted({name for each in repeats for name in each.metrics if name.startswith(SUMMED)}):
         values = [each.metrics[name] for each in repeats if name in each.metrics]
         if values:
             means[name] = fmean(values)
@@ -93,12 +110,25 @@ def _summary(point: str, repeats: list[TrialResult]) -> PointSummary:
     )  # fmt: skip
 
 
-def as_rows(summaries: list[PointSummary]) -> list[tuple[str, ...]]:
-    """Cells of the table below `HEADER`, accuracies in percent, information in bits; candidates have no role."""
-    rows = []
+def columns_of(summaries: Sequence[PointSummary]) -> tuple[Column, ...]:
+    """Of the table: accuracies and information, or where there are no accuracies what is known in their place."""
+    known = {name for each in summaries for name in each.means}
+    if not summaries or known & set(ACCURACIES):
+        return COLUMNS
+    return tuple(column for column in (*OTHER_COLUMNS, *COLUMNS) if column[1] in known)
+
+
+def header_of(summaries: Sequence[PointSummary]) -> tuple[str, ...]:
+    """The headings of `as_rows`."""
+    return ("point", "role", "repeats", *(heading for heading, *_ in columns_of(summaries)))
+
+
+def as_rows(summaries: Sequence[PointSummary], columns: Sequence[Column] | None = None) -> list[tuple[str, ...]]:
+    """Cells of the table below `header_of`, accuracies in percent, information in bits; candidates have no role."""
+    rows, columns = [], columns_of(summaries) if columns is None else columns
     for each in summaries:
         role = str(each.role) if each.role.is_reference else ""
-        cells = (with_spread(each, name, scale, digits) for _, name, scale, digits in COLUMNS)
+        cells = (with_spread(each, name, scale, digits) for _, name, scale, digits in columns)
         rows.append((each.point, role, str(each.num_repeats), *cells))
     return rows
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from scipy.stats import norm
 from scipy.stats import t as student_t
 
+from clray.report.measures import measure_of
 from clray.report.summary import PointSummary
 
 CONFIDENCE = 0.95
@@ -59,10 +60,14 @@ class Noise:
 
 
 def noise_of(summaries: Sequence[PointSummary], metric: str, num_images: int | None) -> Noise:
-    """Pooled over all points with repeats, as a few seeds of one point tell little about their spread."""
+    """Pooled over all points with repeats, as a few seeds of one point tell little about their spread.
+
+    Of a measure that is no share of the test images, their number says nothing about its error.
+    """
     repeated = [each for each in summaries if metric in each.spreads]
     freedom = sum(each.num_repeats - 1 for each in repeated)
     squares = sum((each.num_repeats - 1) * each.spreads[metric] ** 2 for each in repeated)
     # Repeats that agree to the last image say that the test set is too small to show their spread.
     has_spread = freedom > 0 and squares > 0
+    num_images = num_images if measure_of(metric).is_share else None
     return Noise(math.sqrt(squares / freedom) if has_spread else None, freedom if has_spread else 0, num_images)

@@ -11,12 +11,23 @@ from rich.text import Text
 
 from clray.config import Config
 from clray.console import PlainConsole, as_shown
+from clray.report.measures import measure_of
+from clray.report.summary import metric_name
 from clray.sweeps.trials import TrialRecord, rank_records
 
 MAX_ROWS = 24
 STATE_STYLES = {
     "running": "cyan", "finished": "green", "pruned": "blue", "failed": "red", "stopped": "yellow", "pending": "dim",
 }  # fmt: skip
+RESULTS = {
+    "linear": "eval/linear_accuracy",
+    "k-NN": "eval/knn_accuracy",
+    "test": "test/linear_accuracy",
+    "I(Z;T)": "clusters/mutual_information_bits",
+    "I adj.": "clusters/adjusted_mutual_information_bits",
+    "H(Z|T)": "clusters/conditional_entropy_bits",
+}
+"""What the table of labelled data tells of a trial, by heading."""
 OVER = ("finished", "pruned", "failed")
 
 
@@ -53,7 +64,8 @@ class LiveTable:
             self.console.print(line, soft_wrap=True)
 
     def _render(self) -> Group:
-        table = _table(("trial", "state", "epochs"), ("loss", "linear", "I(Z;T)", "H(Z|T)"))
+        figures = figures_of(self.config.sweep.metric)
+        table = _table(("trial", "state", "epochs"), ("loss", *figures))
         order = {"running": 0, "failed": 1, "stopped": 1, "finished": 2, "pruned": 2}
         records = sorted(rank_records(list(self.records.values()), self.config), key=lambda r: order.get(r.state, 3))
         for record in records[:MAX_ROWS]:
@@ -63,15 +75,21 @@ class LiveTable:
                 Text(record.state, STATE_STYLES[record.state]),
                 ProgressBar(record.point.config.train.num_epochs, record.epoch, width=16),
                 _number(metrics, "train/loss", 3),
-                _percent(metrics, "eval/linear_accuracy"),
-                _number(metrics, "clusters/mutual_information_bits", 2),
-                _number(metrics, "clusters/conditional_entropy_bits", 2),
+                *(_shown(metrics, name) for name in figures.values()),
             )
         done = sum(record.state in OVER for record in records)
         hidden = f", {len(records) - MAX_ROWS} not shown" if len(records) > MAX_ROWS else ""
         left = seconds_left(records, self.num_trials, self.epochs_before, time.monotonic() - self.started)
         about = "" if left is None else f", about {_duration(left)} left"
         return Group(table, Text(f"{done} of {self.num_trials} trials done{about}{hidden}", "dim"))
+
+
+def figures_of(metric: str) -> dict[str, str]:
+    """What the live table tells of a trial, by heading: of labelled data accuracy and information."""
+    if metric in ("eval/linear_accuracy", "eval/knn_accuracy"):
+        bits = {"I(Z;T)": "clusters/mutual_information_bits", "H(Z|T)": "clusters/conditional_entropy_bits"}
+        return {"linear": "eval/linear_accuracy", **bits}
+    return {metric_name(metric): metric, "H(Z)": "clusters/entropy_bits", "imbalance": "clusters/imbalance_factor"}
 
 
 def seconds_left(
@@ -101,21 +119,17 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def result_table(records: Sequence[TrialRecord], limit: int = MAX_ROWS) -> Table:
+def result_table(records: Sequence[TrialRecord], metric: str = RESULTS["linear"], limit: int = MAX_ROWS) -> Table:
     """Finished and failed trials in the order given; references are named as such."""
-    table = _table(("", "trial"), ("linear", "k-NN", "test", "I(Z;T)", "I adj.", "H(Z|T)", "seconds"), ("",))
+    figures = RESULTS if metric in RESULTS.values() else figures_of(metric)
+    table = _table(("", "trial"), (*figures, "seconds"), ("",))
     table.columns[0].justify = "right"
     for rank, record in enumerate(records[:limit], start=1):
         metrics, role = record.metrics, str(record.role) if record.role.is_reference else ""
         table.add_row(
             str(rank),
             record.point.name,
-            _percent(metrics, "eval/linear_accuracy"),
-            _percent(metrics, "eval/knn_accuracy"),
-            _percent(metrics, "test/linear_accuracy"),
-            _number(metrics, "clusters/mutual_information_bits", 2),
-            _number(metrics, "clusters/adjusted_mutual_information_bits", 2),
-            _number(metrics, "clusters/conditional_entropy_bits", 2),
+            *(_shown(metrics, name) for name in figures.values()),
             f"{record.seconds:.1f}" if record.state == "finished" else Text(record.state, STATE_STYLES[record.state]),
             Text(as_shown(record.error or record.reason or role), "dim"),
         )
@@ -149,5 +163,7 @@ def _number(metrics: dict[str, float], name: str, digits: int) -> str:
     return f"{round(metrics[name], digits) + 0.0:.{digits}f}" if name in metrics else ""
 
 
-def _percent(metrics: dict[str, float], name: str) -> str:
-    return f"{100 * metrics[name]:.1f}" if name in metrics else ""
+def _shown(metrics: dict[str, float], name: str) -> str:
+    measure = measure_of(name)
+    scaled = {each: measure.scale * value for each, value in metrics.items() if each == name}
+    return _number(scaled, name, measure.digits)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clray.config import Config, dump_yaml, flatten, load_config
+from clray.config.sections.sweep import AUTO
 from clray.errors import UserError
 from clray.folder_lock import folder_locked, holds_nothing, require_unlocked
 from clray.redaction import hide_credentials, hide_in_tree
@@ -101,6 +102,8 @@ def write_config(config: Config, folder: Path) -> None:
 
 def _require_same_config(config: Config, kept: Config, where: str) -> None:
     saved, given = _comparable(kept), hide_in_tree(_comparable(config))
+    if AUTO in (saved.get("sweep.metric"), given["sweep.metric"]):  # which means what the data allow
+        del given["sweep.metric"]
     changed = [key for key in given if given[key] != saved.get(key)]
     if changed:
         key = changed[0]

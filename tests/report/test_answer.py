@@ -6,7 +6,9 @@ from dataclasses import replace
 import pytest
 
 from clray.report.answer import NO_TRIAL, answer_of, describe_answer
+from clray.report.figures import BALANCE_PLANE, INFORMATION_PLANE, plane
 from clray.report.results import Sweep, TrialResult
+from clray.report.summary import as_rows, header_of, summarize
 from tests.report.sweeps import digits, trial
 
 
@@ -122,3 +124,37 @@ def test_a_point_without_a_test_accuracy_leaves_all_on_validation() -> None:
     said = " ".join(describe_answer(sweep_of(on_test(trial("k=5", 0.7), 0.65), INFONCE, num_validation_images=1000)))
     assert "k=5, 70.0 % linear accuracy" in said
     assert "validation images;" not in said
+
+
+def unlabelled(point: str, rankme: float, **more: object) -> TrialResult:
+    """A trial of images without labels."""
+    balance = {"clusters/entropy_bits": 2.0, "clusters/imbalance_factor": 1.5, "clusters/num_clusters": 4.0}
+    return replace(trial(point, 0.0, **more), metrics={"eval/rankme": rankme, **balance})
+
+
+def test_without_labels_the_answer_is_told_in_what_ranks_and_in_its_own_units() -> None:
+    infonce = [unlabelled("infonce", value, seed=seed, source="instance") for seed, value in enumerate((5.0, 5.1))]
+    best = [unlabelled("k=4", value, seed=seed) for seed, value in enumerate((7.0, 7.1))]
+    said = " ".join(describe_answer(sweep_of(*infonce, *best), "eval/rankme"))
+    assert said.startswith("The best clusters are k=4, RankMe 7.05 ± 0.07 over 2 seeds: 2.00 above InfoNCE (infonce")
+    assert "Its clusters hold 2.00 bits, H(Z), with an imbalance of 1.50" in said
+    assert "There are no labels: RankMe ranks the points" in said
+    assert "%" not in said.replace("95 % interval", "")
+
+
+def test_the_number_of_test_images_says_nothing_of_what_is_no_share_of_them() -> None:
+    said = " ".join(describe_answer(sweep_of(unlabelled("a", 7.0), unlabelled("b", 6.9)), "eval/rankme"))
+    assert "Repeat the points with --set sweep.seeds=3" in said
+    assert "10000 test images" not in said
+
+
+def test_without_labels_plane_and_table_show_the_balance_of_clusters() -> None:
+    sweep = sweep_of(unlabelled("a", 7.0), unlabelled("b", 6.9))
+    drawn = plane([sweep], "eval/rankme")
+    assert (drawn.axes, drawn.corners, len(drawn.marks)) == (BALANCE_PLANE, (), 2)
+    assert {(mark.information, mark.rest) for mark in drawn.marks} == {(2.0, 1.5)}
+    header, rows = header_of(found := summarize(sweep.trials, "eval/rankme")), as_rows(found)
+    assert dict(zip(header, rows[0], strict=True)) == {
+        "point": "a", "role": "", "repeats": "1", "RankMe": "7.00", "H(Z) bits": "2.00", "imbalance": "1.50",
+    }  # fmt: skip
+    assert plane([digits()], "eval/linear_accuracy").axes is INFORMATION_PLANE

@@ -28,7 +28,7 @@ Concluded = tuple[Conclusion, list[TrialRecord], MagicMock, Path]
 @pytest.fixture
 def concluded(tiny_config: Callable[..., Config], tmp_path: Path) -> Concluded:
     """A finished sweep of k-means at 50 and 60 %, SupCon at 95 % and InfoNCE at 40 %; nothing was trained."""
-    config = tiny_config(search_space=SPACE)
+    config = tiny_config(search_space=SPACE, sweep={"metric": "eval/linear_accuracy"})
     records = TrialBook(config, plan_sweep(config), tmp_path).records
     for record, accuracy in zip(records, (0.5, 0.6, 0.95, 0.4), strict=True):
         record.state, record.mlflow = "finished", MagicMock()
@@ -58,7 +58,7 @@ def test_everything_that_names_a_best_trial_names_the_best_candidate(concluded: 
 def test_a_sweep_is_not_lost_over_the_page_of_its_clusters(
     tiny_config: Callable[..., Config], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = tiny_config(search_space=SPACE, tracking={"pages": "best"})
+    config = tiny_config(search_space=SPACE, tracking={"pages": "best"}, sweep={"metric": "eval/linear_accuracy"})
     (record, *_) = TrialBook(config, plan_sweep(config), tmp_path).records
     record.state, record.mlflow, record.metrics = "finished", MagicMock(), {"eval/linear_accuracy": 0.5}
     data = load_dataset(config.data)

@@ -8,6 +8,22 @@ from pydantic import Field, model_validator
 from clray.config.sections.values import Flag, NonNegativeInt, PositiveInt, Section, Text, TwoOrMore, or_own
 
 SEARCHERS = ("grid", "random", "optuna")
+AUTO = "auto"
+"""What the data allow."""
+LABELLED = (
+    "eval/linear_accuracy", "eval/knn_accuracy", "eval/linear_balanced_accuracy",
+    "eval/linear_mean_average_precision", "eval/knn_mean_average_precision",
+)  # fmt: skip
+"""Measures that need labels; with several label columns those of a further one end in its name."""
+LABEL_FREE = (
+    "eval/rankme", "eval/silhouette", "eval/stability", "eval/confident_fraction", "train/embedding_spread",
+)  # fmt: skip
+"""Measures that need none; the first ranks where there are no labels."""
+
+
+def needs_labels(metric: str) -> bool:
+    """Whether a measure is known for labelled images alone."""
+    return metric not in LABEL_FREE
 
 
 class SweepConfig(Section):
@@ -47,8 +63,22 @@ class SweepConfig(Section):
     share_warmup: Flag = True
     """Train the epochs before the first clustering once for all trials that agree in everything that acts before it;
     the others start from there, with the same weights as if each had trained them."""
-    metric: Literal["eval/linear_accuracy", "eval/knn_accuracy"] = "eval/linear_accuracy"
-    """Ranks the trials and colours the picture."""
+    metric: Text = AUTO
+    """Ranks the trials, colours the picture, and tells which epoch of a run is the best. `auto` is the accuracy of the
+    linear probe (`eval/linear_accuracy`), or without labels `eval/rankme`. Further measures, of which more is better:
+    `eval/knn_accuracy`, `eval/linear_balanced_accuracy`, for several labels an image
+    `eval/linear_mean_average_precision` and `eval/knn_mean_average_precision`, and of what needs no labels
+    `eval/silhouette`, `eval/stability`, `eval/confident_fraction` and `train/embedding_spread`."""
+
+    @model_validator(mode="after")
+    def _metric_is_known(self) -> "SweepConfig":
+        base = "/".join(self.metric.split("/")[:2])
+        if self.metric not in (AUTO, *LABEL_FREE) and base not in LABELLED:
+            near = difflib.get_close_matches(self.metric, (*LABELLED, *LABEL_FREE), n=1, cutoff=0.4)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            known = ", ".join((AUTO, *LABELLED, *LABEL_FREE))
+            raise ValueError(f"metric must be one of {known}; got {self.metric!r}{hint}")
+        return self
 
     @model_validator(mode="after")
     def _is_known(self) -> "SweepConfig":
