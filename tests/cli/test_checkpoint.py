@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from clray.cli.app import app
+from clray.cli.flags import with_flags
 from clray.config import parse_config
 from clray.errors import UserError
 from clray.training.checkpoint import Checkpoint, write_checkpoint
@@ -50,8 +51,8 @@ def test_a_checkpoint_cannot_have_its_own_modules_imported(
 ) -> None:
     done = CliRunner().invoke(app, [each.format(place) for each in command])
     assert isinstance(done.exception, UserError)
-    for part in (place, "'planted'", "--set allow_user_modules=true"):
-        assert part in str(done.exception)
+    for part in (place, "'planted'", "with --set allow_user_modules=true"):
+        assert part in with_flags(str(done.exception))
     assert not (tmp_path / "ran").exists()
 
 

@@ -132,6 +132,17 @@ def test_images_that_cannot_be_used_are_left_out_and_told(tmp_path: Path) -> Non
     assert guess(table, {}).data["on_bad_image"] == "skip"
 
 
+def test_images_without_labels_are_compared_without_them(tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    root.mkdir()
+    for i in range(30):
+        (root / f"{i}.png").write_bytes(png(i, 16))
+    path, found = write_first_config(root, tmp_path / "first.yaml")
+    assert found.num_classes == 0
+    assert runs(path).search_space[1]["clusters.source"] == {"grid_search": ["instance"]}
+    assert "without labels" in path.read_text(encoding="utf-8")
+
+
 def test_two_images_are_enough(tmp_path: Path) -> None:
     path, _ = write_first_config(write_folder(tmp_path / "d", classes=("a", "b"), each=2), tmp_path / "first.yaml")
     assert runs(path).clusters.num_clusters == 2
