@@ -34,6 +34,8 @@ TINY = {
 ALL_ARTIFACTS = {"tracking": {}}
 
 torch.set_num_threads(1)
+for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
+    os.environ.pop(variable, None)  # a test records where it says, also on the machine of somebody who uses MLflow
 
 
 @pytest.fixture

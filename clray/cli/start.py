@@ -20,10 +20,14 @@ JOB_FOLDER = "working_dir_files"
 
 
 def resolve(
-    path: Path, assignments: list[str] | None, output: str | None, tracking_uri: str | None
+    path: Path,
+    assignments: list[str] | None,
+    output: str | None,
+    tracking_uri: str | None,
+    register: str | None,
 ) -> tuple[Config, dict[str, Any]]:
     """The resolved config, and the overrides that the command's options make of the file."""
-    overrides = as_overrides(assignments, output, tracking_uri)
+    overrides = as_overrides(assignments, output, tracking_uri, register)
     config = read_config(path, overrides)
     if JOB_FOLDER in str(Path.cwd()) and not Path(config.output).is_absolute():
         kept = str(Path.home() / "clray" / config.output)
@@ -101,6 +105,8 @@ def resume_command(command: str, path: Path, assignments: list[str] | None, conf
         words += ["--set", hide_credentials(assignment)]
     if config.tracking.uri:
         words += ["--tracking-uri", hide_credentials(config.tracking.uri)]
+    if config.tracking.register_as:
+        words += ["--register", config.tracking.register_as]
     return shlex.join([*words, "--output", config.output, "--name", folder.name, "--resume"])
 
 

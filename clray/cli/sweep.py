@@ -14,6 +14,7 @@ from clray.cli.options import (
     Name,
     OutputRoot,
     PrintConfig,
+    Register,
     Resume,
     TrackingUri,
     Verbose,
@@ -35,6 +36,7 @@ def sweep(
     name: Name = None,
     resume: Resume = False,
     tracking_uri: TrackingUri = None,
+    register: Register = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the trials and estimate the time; run none.")
     ] = False,
@@ -44,7 +46,7 @@ def sweep(
     verbose: Verbose = False,
 ) -> None:
     """Run every point of the search space, and draw accuracy over I(Z;T) and H(Z|T)."""
-    config, overrides = resolve(path, assignments, output, tracking_uri)
+    config, overrides = resolve(path, assignments, output, tracking_uri, register)
     from clray.sweeps.search_space import plan_sweep
 
     plan = plan_sweep(config)

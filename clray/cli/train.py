@@ -12,6 +12,7 @@ from clray.cli.options import (
     Name,
     OutputRoot,
     PrintConfig,
+    Register,
     Resume,
     TrackingUri,
     Verbose,
@@ -28,6 +29,7 @@ def train(
     name: Name = None,
     resume: Resume = False,
     tracking_uri: TrackingUri = None,
+    register: Register = None,
     debug: Annotated[
         bool, typer.Option("--debug", help="Everything in this one process, without Ray, so that pdb works.")
     ] = False,
@@ -36,7 +38,7 @@ def train(
     verbose: Verbose = False,
 ) -> None:
     """Train one run; a search space in the file is ignored."""
-    config, overrides = resolve(path, assignments, output, tracking_uri)
+    config, overrides = resolve(path, assignments, output, tracking_uri, register)
     if print_config:
         sys.stdout.write(dump_yaml(config))
         return

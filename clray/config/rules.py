@@ -181,6 +181,10 @@ RULES: tuple[Rule, ...] = (
         lambda c: f"sweep.scheduler=pbt: none of sweep.mutated ({', '.join(c.sweep.mutated)}) is in the search space",
     ),
     (
+        lambda c: c.tracking.register_as is not None and c.tracking.models == "none",
+        "tracking.register_as registers the best model, and tracking.models=none keeps none; set it to best",
+    ),
+    (
         lambda c: c.train.global_batch_size % c.train.num_workers != 0,
         lambda c: (
             f"train.global_batch_size must be a multiple of train.num_workers={c.train.num_workers}; "

@@ -160,7 +160,8 @@ def _log_best(
 ) -> None:  # fmt: skip
     about = escape(" ".join(sentences(answer)))
     parent.set_tags(note=about, best_trial=best.point.name)
-    parent.set_headline(escape(headline(answer)), config.sweep.metric, PAGE_FILE)
+    swept = sorted({key for record in finished for key in record.point.overrides})
+    parent.set_headline(escape(headline(answer)), config.sweep.metric, PAGE_FILE, swept)
     values = {
         f"best/{name}": value
         for name, value in best.metrics.items()
@@ -175,8 +176,13 @@ def _log_best(
             record.mlflow = start_trial_run(tracker, record, parent.run_id)
         if config.tracking.models != "none":
             log_model(
-                record.mlflow, record.folder, record.point.config, data, stored_as=storage_name(record.folder)
-            )  # fmt: skip
+                record.mlflow,
+                record.folder,
+                record.point.config,
+                data,
+                stored_as=storage_name(record.folder),
+                register_as=config.tracking.register_as if is_best else None,
+            )
         if is_best:
             record.mlflow.set_tags(best="true", note=f"The best of its sweep. {about}")
         record.mlflow.finish()

@@ -260,6 +260,7 @@ def start_trial_run(tracker: Tracker, record: TrialRecord, sweep: str) -> RunLog
         folder=record.folder,
         parent=sweep,
         point=record.point.repeated_name,
+        swept=record.point.overrides,
     )
 
 

@@ -18,6 +18,8 @@ from clray.redaction import hide_credentials
 from clray.track.store_file import check_store_file, is_finished, make_store_file, sqlite_path, sqlite_uri
 
 STORE_FILE = "mlflow.db"
+URI_VARIABLE, EXPERIMENT_VARIABLE = "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"
+DEFAULT_EXPERIMENT = "clray"
 ID_TAG = "clray.id"
 POINT_TAG = "clray.point"
 SERVER_TIMEOUT_SECONDS = 5.0
@@ -27,10 +29,22 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 
 def store_uri(tracking: TrackingConfig, output: Path) -> str:
-    """The configured store, or an SQLite file in the output folder; absolute, because Ray changes folders."""
-    if tracking.uri is None:
-        return sqlite_uri((output / STORE_FILE).resolve())
-    return tracking.uri
+    """The configured store, that of the environment, or an SQLite file in the output folder.
+
+    The file's address is absolute, because Ray changes folders.
+    """
+    uri = tracking.uri or os.environ.get(URI_VARIABLE)
+    return uri or sqlite_uri((output / STORE_FILE).resolve())
+
+
+def experiment_name(tracking: TrackingConfig) -> str:
+    """The configured experiment, that of the environment, or `clray`."""
+    return tracking.experiment or os.environ.get(EXPERIMENT_VARIABLE) or DEFAULT_EXPERIMENT
+
+
+def _setting_of(uri: str) -> str:
+    """What named this store, as messages call it."""
+    return URI_VARIABLE if uri == os.environ.get(URI_VARIABLE) else "tracking.uri"
 
 
 def existing_store_uri(uri: str | None, output: Path) -> str:
@@ -40,7 +54,9 @@ def existing_store_uri(uri: str | None, output: Path) -> str:
         UserError: there is no store in the output folder, or a damaged one.
     """
     path = output / STORE_FILE
-    check_store_file(path, for_writing=False)
+    uri = uri or os.environ.get(URI_VARIABLE)
+    if uri is None:
+        check_store_file(path, for_writing=False)
     if uri is None and not is_finished(path):
         raise UserError(
             f"{path}: no such MLflow store; give the runs' folder as `output`, or the store as `tracking_uri`"
@@ -55,9 +71,11 @@ def check_server(uri: str) -> None:
         check_store_file(path, for_writing=False)
     if not uri.startswith(("http://", "https://")):
         if "://" not in uri:
-            raise UserError(f"tracking.uri: expected http(s)://... or sqlite:///...; got {hide_credentials(uri)!r}")
+            raise UserError(
+                f"{_setting_of(uri)}: expected http(s)://... or sqlite:///...; got {hide_credentials(uri)!r}"
+            )
         return
-    shown = hide_credentials(uri)
+    shown, setting = hide_credentials(uri), _setting_of(uri)
     request = _health_request(uri)
     try:
         with urllib.request.urlopen(request, timeout=SERVER_TIMEOUT_SECONDS):
@@ -65,15 +83,15 @@ def check_server(uri: str) -> None:
     except urllib.error.HTTPError as error:
         error.close()
         if error.code not in (401, 403):
-            raise UserError(f"tracking.uri: {shown} answers, but not as an MLflow server ({error})") from None
+            raise UserError(f"{setting}: {shown} answers, but not as an MLflow server ({error})") from None
         raise UserError(
-            f"tracking.uri: the MLflow server at {shown} refuses the name and password ({error}). Correct them in the "
+            f"{setting}: the MLflow server at {shown} refuses the name and password ({error}). Correct them in the "
             "address, or set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         ) from None
     except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
         reason = hide_credentials(str(getattr(error, "reason", error)))
         raise UserError(
-            f"tracking.uri: no MLflow server answers at {shown} ({reason}). Start it with `mlflow server`, or leave "
+            f"{setting}: no MLflow server answers at {shown} ({reason}). Start it with `mlflow server`, or leave "
             "the address out to record in the output folder"
         ) from None
 
@@ -91,7 +109,7 @@ def _health_request(uri: str) -> urllib.request.Request:
         host, port = None, None
     if not host or any(character.isspace() for character in uri):
         raise UserError(
-            f"tracking.uri: {hide_credentials(uri)} is no address of a server. Expected http://HOST:PORT; in a "
+            f"{_setting_of(uri)}: {hide_credentials(uri)} is no address of a server. Expected http://HOST:PORT; in a "
             "password the characters / ? # @ % and spaces are written %2F %3F %23 %40 %25 %20"
         )
     host = f"[{host}]" if ":" in host else host
@@ -158,7 +176,7 @@ def open_store(tracking: TrackingConfig, output: Path) -> Store:
     Raises:
         UserError: the store cannot be used, or the experiment was deleted in MLflow.
     """
-    uri = store_uri(tracking, output)
+    uri, name = store_uri(tracking, output), experiment_name(tracking)
     path = sqlite_path(uri)
     if path is not None:
         make_store_file(path)
@@ -168,16 +186,16 @@ def open_store(tracking: TrackingConfig, output: Path) -> Store:
     from mlflow import MlflowClient
 
     try:
-        experiment_id = _experiment_id(MlflowClient(uri), tracking.experiment, location, uri)
+        experiment_id = _experiment_id(MlflowClient(uri), name, location, uri)
     except UserError:
         raise
     except Exception as error:  # of MLflow, SQLAlchemy, Alembic or a driver of the database
         shown = hide_credentials(uri)
         raise UserError(
-            f"tracking.uri: the MLflow store {shown} cannot be used: {error}. Where another version of MLflow made it, "
-            f"keep a copy and run `mlflow db upgrade {shown}`; or choose another tracking.uri"
+            f"{_setting_of(uri)}: the MLflow store {shown} cannot be used: {error}. Where another version of MLflow "
+            f"made it, keep a copy and run `mlflow db upgrade {shown}`; or choose another {_setting_of(uri)}"
         ) from error
-    return Store(uri, experiment_id, tracking.experiment)
+    return Store(uri, experiment_id, name)
 
 
 def _experiment_id(client: Any, name: str, location: str | None, uri: str) -> str:

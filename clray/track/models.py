@@ -15,21 +15,27 @@ from clray.data.samples import Dataset
 from clray.track.runs import RunLogger
 from clray.training.checkpoint import BEST_FILE, read_checkpoint
 from clray.training.export import load_model
+from clray.training.metrics import best_epoch
 from clray.training.storage import fetch_checkpoints
 
 MODEL_FOLDER = "model"
 log = logging.getLogger(__name__)
 
 
-def log_model(logger: RunLogger, folder: Path, config: Config, data: Dataset, *, stored_as: str) -> None:
+def log_model(
+    logger: RunLogger, folder: Path, config: Config, data: Dataset, *, stored_as: str, register_as: str | None = None
+) -> None:
     """Write a run's encoder as a model and record it; the run is not lost over it.
 
     Args:
+        register_as: name in the model registry, whose champion it becomes.
         stored_as: the run's name in `train.storage_path`, from which a checkpoint that is not in `folder` is fetched.
     """
     try:
         fetch_checkpoints(config, folder, stored_as)
-        logger.log_model(write_model(folder, config, data))
+        logger.log_model(write_model(folder, config, data), best_epoch(folder, config.sweep.metric))
+        if register_as is not None:
+            logger.register_model(register_as)
     except Exception as error:  # such as an encoder of the user's that torch cannot export
         log.warning("could not write an MLflow model of %s: %s", folder, error)
 

@@ -5,6 +5,7 @@ from typing import Any
 from clray.errors import UserError
 from clray.report.results import Sweep, TrialResult
 from clray.track.mlflow import ID_TAG, POINT_TAG
+from clray.track.pages import SWEPT
 
 
 def read_sweep(uri: str, sweep: str) -> Sweep:
@@ -46,7 +47,7 @@ def read_sweep(uri: str, sweep: str) -> Sweep:
             run.data.tags.get(POINT_TAG, run.info.run_name),
             int(run.data.params["seed"]),
             dict(run.data.metrics),
-            dict(run.data.params),
+            {key: value for key, value in run.data.params.items() if not key.startswith(SWEPT)},
             run.data.tags.get("clray.state", "finished"),
             run.data.tags.get("clray.reason"),
         )

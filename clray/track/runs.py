@@ -6,10 +6,12 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +21,7 @@ from clray.data.samples import Dataset
 from clray.redaction import hide_in_tree
 from clray.track.mlflow import POINT_TAG, Store, require_not_deleted
 from clray.track.outbox import Entry, Outbox, read_entries
-from clray.track.pages import run_page
+from clray.track.pages import SWEPT, run_page
 from clray.track.writer import StoreWriter
 from clray.training.metrics import Metrics, read_metrics
 
@@ -56,6 +58,7 @@ class Tracker:
         folder: Path | None = None,
         parent: str | None = None,
         point: str | None = None,
+        swept: Mapping[str, Any] | None = None,
     ) -> "RunLogger":
         """Begin a run, or continue the one with the same `run_id`.
 
@@ -65,6 +68,7 @@ class Tracker:
             folder: where the run keeps its `metrics.jsonl`, by default the tracker's.
             parent: `run_id` of the sweep.
             point: name of the sweep's point, which all its repeats share.
+            swept: what the search space chose; listed again among the parameters, where it comes first.
         """
         folder = folder or self.folder
         known = [entry for entry in self.outbox.entries if entry.get("run") == run_id]
@@ -72,25 +76,26 @@ class Tracker:
             self.outbox.add({"op": "resume", "run": run_id})
             return RunLogger(self.outbox, run_id, folder, max(each.get("step", 0) for each in known))
 
-        def swept(key: str) -> bool:
+        def varies(key: str) -> bool:
             return kind == "sweep" and any(key in space for space in config.search_space)
 
         tags = {
             "clray.kind": kind,
-            "clray.cluster_source": "swept" if swept("clusters.source") else config.clusters.source,
-            "clray.objective": "swept" if swept("objective.name") else config.objective.name,
+            "clray.cluster_source": "swept" if varies("clusters.source") else config.clusters.source,
+            "clray.objective": "swept" if varies("objective.name") else config.objective.name,
             **({} if point is None else {POINT_TAG: point}),
             **_provenance(),
         }
         tree = hide_in_tree(config.model_dump(mode="json"))
         flat = flatten({key: value for key, value in tree.items() if key not in ("search_space", "tracking", "output")})
+        chosen = {f"{SWEPT}{key}": value for key, value in (swept or {}).items()}
         self.outbox.add(
             {
                 "op": "start",
                 "run": run_id,
                 "name": name,
                 "tags": tags,
-                "params": {key: str(value) for key, value in flat.items()},
+                "params": {key: str(value) for key, value in (chosen | flat).items()},
                 "parent": parent,
                 "time": _now(),
                 "system_metrics": kind != "trial" and config.tracking.system_metrics,
@@ -147,9 +152,18 @@ class RunLogger:
     def log_file(self, path: Path) -> None:
         self.outbox.add({"op": "file", "run": self.run_id, "path": str(path.resolve())})
 
-    def log_model(self, folder: Path) -> None:
-        """A folder as MLflow's own `save_model` writes it."""
-        self.outbox.add({"op": "model", "run": self.run_id, "path": str(folder.resolve())})
+    def log_model(self, folder: Path, epoch: int) -> None:
+        """A folder as MLflow's own `save_model` writes it, linked to the run's metrics of the epoch it is of."""
+        known: Entry = {}
+        for entry in self.outbox.entries:
+            if (entry.get("op"), entry.get("run"), entry.get("step")) == ("metrics", self.run_id, epoch):
+                known = entry
+        of_epoch = {"step": epoch, "time": known.get("time"), "values": known.get("values", {})}
+        self.outbox.add({"op": "model", "run": self.run_id, "path": str(folder.resolve()), **of_epoch})
+
+    def register_model(self, name: str) -> None:
+        """Register the run's model, which has been logged, and make it the champion of that name."""
+        self.outbox.add({"op": "register", "run": self.run_id, "name": name})
 
     def log_dataset(self, data: Dataset, config: DataConfig) -> None:
         """Name, size, classes and a digest of labels and attributes: the data as MLflow's dataset input."""
@@ -188,9 +202,14 @@ class RunLogger:
         names = {key: "mlflow.note.content" if key == "note" else f"clray.{key}" for key in values}
         self.outbox.add({"op": "tags", "run": self.run_id, "values": {names[k]: v for k, v in values.items()}})
 
-    def set_headline(self, text: str, metric: str, file: str) -> None:
-        """Make `text` what the UI says above the experiment's runs, with links to the artifact and to all trials."""
-        self.outbox.add({"op": "headline", "run": self.run_id, "text": text, "metric": metric, "file": file})
+    def set_headline(self, text: str, metric: str, file: str, swept: Sequence[str] = ()) -> None:
+        """Make `text` what the UI says above the experiment's runs, with links to the artifact and to all trials.
+
+        Args:
+            swept: keys of the search space, which are shown beside the metrics.
+        """
+        entry = {"text": text, "metric": metric, "file": file, "swept": list(swept)}
+        self.outbox.add({"op": "headline", "run": self.run_id, **entry})
 
     def finish(self, status: str = "FINISHED") -> None:
         """End the run as FINISHED, FAILED or KILLED."""
@@ -211,8 +230,11 @@ def _now() -> int:
 
 @cache
 def _provenance() -> dict[str, str]:
-    """The commit of the folder the command runs in, where that is one of git, and the versions at work."""
+    """User and source as MLflow finds them, commit and branch of the folder the command runs in, versions at work."""
+    from mlflow.tracking.context.registry import resolve_tags
+
     tags = {
+        **resolve_tags(),
         "clray.version.python": platform.python_version(),
         "mlflow.source.name": " ".join(["clray", *sys.argv[1:2]]),
     }
@@ -221,9 +243,18 @@ def _provenance() -> dict[str, str]:
             tags[f"clray.version.{package.partition('-')[0]}"] = version(package)
         except PackageNotFoundError:
             continue
-    try:
-        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True)
-        tags["mlflow.source.git.commit"] = found.stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        pass
+    commit, branch = _git("rev-parse", "HEAD"), _git("symbolic-ref", "-q", "HEAD")
+    if commit:
+        tags["mlflow.source.git.commit"] = commit
+    if branch:  # none where a commit is checked out by itself
+        tags["mlflow.source.git.branch"] = branch.removeprefix("refs/heads/")
     return tags
+
+
+def _git(*arguments: str) -> str:
+    """What git says of the folder the command runs in; empty where it is not one of git's."""
+    try:
+        found = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return found.stdout.strip()

@@ -16,4 +16,4 @@ def log_result(logger: RunLogger, folder: Path, config: Config, data: Dataset) -
         for picture in draw_wanted(folder, config, data):
             logger.log_file(picture)
     if config.tracking.models != "none":
-        log_model(logger, folder, config, data, stored_as=folder.name)
+        log_model(logger, folder, config, data, stored_as=folder.name, register_as=config.tracking.register_as)

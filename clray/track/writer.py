@@ -4,15 +4,18 @@ Ray's own MLflow callback is not used: it writes flat runs without a parent and 
 (ray issues 19978, 30649). Here a run is found again by a tag, so a resumed one is continued.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from clray.track.mlflow import ID_TAG, Store
 from clray.track.outbox import Entry, Unreachable
-from clray.track.pages import run_path, trials_path
+from clray.track.pages import VIEW_TAG, run_path, trials_path, trials_view
 
-MODEL_NAME = "encoder"
-OPERATIONS = {"start", "resume", "metrics", "tags", "headline", "text", "file", "dataset", "model", "finish"}
+MODEL_NAME, CHAMPION = "encoder", "champion"
+OPERATIONS = {
+    "start", "resume", "metrics", "tags", "headline", "text", "file", "dataset", "model", "register", "finish",
+}  # fmt: skip
 REFUSALS = {
     "INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "BAD_REQUEST", "INVALID_STATE",
     "PERMISSION_DENIED", "UNAUTHENTICATED",
@@ -97,11 +100,12 @@ class StoreWriter:
         tags = [RunTag(key, value) for key, value in values.items()]
         self.store.client.log_batch(self._mlflow_id(run), tags=tags)
 
-    def _headline(self, run: str, text: str, metric: str, file: str) -> None:
+    def _headline(self, run: str, text: str, metric: str, file: str, swept: Sequence[str] = ()) -> None:
         """The sentence above the experiment's runs, with what to open next: the answer without a click."""
         experiment_id = self.store.experiment_id
+        self.store.client.set_experiment_tag(experiment_id, VIEW_TAG, trials_view(metric, swept))
         picture = f"{run_path(experiment_id, self._mlflow_id(run))}/artifacts/{file}"
-        links = f"[Its report]({picture}) · [All trials, best first]({trials_path(experiment_id, metric)})"
+        links = f"[Its report]({picture}) · [All trials, best first]({trials_path(experiment_id)})"
         self.store.client.set_experiment_tag(experiment_id, "mlflow.note.content", f"{links} | **{run}**: {text}")
 
     def _text(self, run: str, text: str, file: str) -> None:
@@ -119,17 +123,55 @@ class StoreWriter:
             self._mlflow_id(run), [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
         )
 
-    def _model(self, run: str, path: str) -> None:
+    def _model(
+        self, run: str, path: str, step: int = 0, time: int | None = None, values: dict[str, float] | None = None
+    ) -> None:
+        """The run's model, its output, with the metrics of its epoch, by which the Models page ranks it."""
+        from mlflow.entities import LoggedModelOutput, Metric
+
         self._require_below(Path(path), *Path(path).rglob("*"))
         client, mlflow_id = self.store.client, self._mlflow_id(run)
-        logged = client.search_logged_models([self.store.experiment_id], f"source_run_id = '{mlflow_id}'")
-        ready = [model for model in logged if model.name == MODEL_NAME and str(model.status) == "READY"]
-        if ready:
+        if self._logged_model(mlflow_id) is not None:
             return
         model = client.create_logged_model(self.store.experiment_id, name=MODEL_NAME, source_run_id=mlflow_id)
         client.log_model_artifacts(model.model_id, path)
+        client.log_outputs(mlflow_id, [LoggedModelOutput(model.model_id, step)])
+        if values and time is not None:
+            # Of the time at which the run logged them: there they stay one entry.
+            linked = [Metric(name, value, time, step, model_id=model.model_id) for name, value in values.items()]
+            client.log_batch(mlflow_id, metrics=linked)
         client.finalize_logged_model(model.model_id, "READY")
         client.log_artifacts(mlflow_id, path, MODEL_NAME)
+
+    def _logged_model(self, mlflow_id: str) -> str | None:
+        """The id of the run's model, once that is whole."""
+        logged = self.store.client.search_logged_models(
+            [self.store.experiment_id], f"source_run_id = '{mlflow_id}'"
+        )  # fmt: skip
+        ready = [model for model in logged if model.name == MODEL_NAME and str(model.status) == "READY"]
+        return ready[0].model_id if ready else None
+
+    def _register(self, run: str, name: str) -> None:
+        """The run's model as a version of the registered one, which gets the alias `champion`."""
+        from mlflow.exceptions import MlflowException
+
+        client, mlflow_id = self.store.client, self._mlflow_id(run)
+        model_id = self._logged_model(mlflow_id)
+        if model_id is None:
+            raise LookupError(f"run {run} has no model that could be registered as {name}")
+        try:
+            client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        known = [each for each in client.search_model_versions(f"name = '{name}'") if each.run_id == mlflow_id]
+        if known:
+            version = known[0].version
+        else:
+            # An address `models:/ID` would be looked up in the store of the environment.
+            source = client.get_logged_model(model_id).artifact_location
+            version = client.create_model_version(name, source, run_id=mlflow_id, model_id=model_id).version
+        client.set_registered_model_alias(name, CHAMPION, version)
 
     def _finish(self, run: str, status: str, time: int) -> None:
         monitor = self.monitors.pop(run, None)

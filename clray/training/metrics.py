@@ -52,6 +52,14 @@ def is_best(folder: Path, metric: str) -> bool:
     return bool(scores) and scores[-1] > max(scores[:-1], default=-math.inf)
 
 
+def best_epoch(folder: Path, metric: str) -> int:
+    """The epoch of `best.pt`: the first that no other beats by `metric`; the last where none was evaluated."""
+    history = read_metrics(folder)
+    scored = [metrics for metrics in history if metric in metrics]
+    chosen = max(scored, key=lambda metrics: metrics[metric]) if scored else history[-1]
+    return int(chosen["epoch"])
+
+
 def truncate_metrics(folder: Path, num_epochs: int) -> None:
     """Drop what was written after the checkpoint that the run continues from, so that no epoch stands twice."""
     path = folder / METRICS_FILE

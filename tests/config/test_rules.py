@@ -39,6 +39,7 @@ BROKEN: list[tuple[Mapping[str, Any], str]] = [
     ({**PBT, "sweep.searcher": "optuna"}, "sweep.searcher=optuna cannot learn from them"),
     ({**PBT, "evaluate.every_epochs": 2}, "a multiple of evaluate.every_epochs=2; got 5"),
     ({**PBT, "search_space": {"seed": {"choice": [1, 2]}}}, "objective.temperature, train.learning_rate) is in the"),
+    ({"tracking.register_as": "mine", "tracking.models": "none"}, "tracking.models=none keeps none; set it to best"),
     ({"train.num_workers": 3}, "a multiple of train.num_workers=3; got 128"),
     ({"recluster.warmup_epochs": 10}, "recluster.warmup_epochs must be below train.num_epochs=10"),
 ]

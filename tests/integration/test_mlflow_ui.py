@@ -137,13 +137,11 @@ def test_the_other_click_compares_the_trials_in_charts(
     trials = client.search_runs([experiment], "tags.`clray.kind` = 'trial'", max_results=5)
     names = [run.info.run_name for run in trials]
     see(
-        link.get_attribute("href").split("/", 3)[3],
-        "clusters",
-        "eval",
-        names[0],
-        names[1],
+        link.get_attribute("href").split("/", 3)[3], "answer in charts", "clusters", "eval", *names[:2],
         picture="mlflow_comparison.png",
-    )
+    )  # fmt: skip
+    table = link.get_attribute("href").split("/", 3)[3].replace("CHART", "TABLE")
+    see(table, "_swept/", "eval/linear", "clusters/mutual", *names[:2])
 
 
 def test_the_sweep_shows_its_trials_and_its_picture(see: Callable[..., str], store: str) -> None:

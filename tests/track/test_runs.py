@@ -1,6 +1,7 @@
 """Runs in a real store: SQLite, and a server over HTTP that goes away and comes back."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,7 +18,7 @@ from clray.config import Config
 from clray.config.sections import TrackingConfig
 from clray.data.load import load_dataset
 from clray.errors import UserError
-from clray.track.mlflow import open_store
+from clray.track.mlflow import check_server, existing_store_uri, open_store, store_uri
 from clray.track.outbox import OUTBOX_FILE, REFUSED_FILE, read_entries
 from clray.track.results import read_sweep
 from clray.track.runs import Tracker
@@ -144,6 +145,69 @@ def test_a_store_that_knows_nothing_of_a_run_gets_all_of_it(tiny_config: MakeCon
     (run,) = contents(store.uri).values()
     assert run[3] == [(1, 1.0), (2, 2.0), (3, 3.0)]
     assert run[1]["train.num_epochs"] == "3"
+
+
+def test_the_environment_names_store_and_experiment_where_the_config_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = f"sqlite:///{tmp_path}/named/mlflow.db"
+    (tmp_path / "named").mkdir()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", named)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "from outside")
+    store = open_store(TrackingConfig(), tmp_path / "runs")
+    assert (store.uri, store.name) == (named, "from outside")
+    assert MlflowClient(named).get_experiment(store.experiment_id).name == "from outside"
+    assert existing_store_uri(None, tmp_path / "runs") == named
+    own = f"sqlite:///{tmp_path}/named/own.db"
+    chosen = open_store(TrackingConfig(uri=own, experiment="mine"), tmp_path / "runs")
+    assert (chosen.uri, chosen.name) == (own, "mine")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "databricks")
+    with pytest.raises(UserError, match=r"^MLFLOW_TRACKING_URI: expected http.* got 'databricks'"):
+        check_server(store_uri(TrackingConfig(), tmp_path))
+
+
+def test_a_model_is_ranked_by_the_metrics_of_its_epoch_and_registered_as_champion(
+    tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    """Each entry is written twice, as after a kill."""
+    store, folder = open_store(TrackingConfig(), tmp_path), tmp_path / "run"
+    (folder / "model").mkdir(parents=True)
+    (folder / "model" / "MLmodel").write_text("flavors: {}")
+    for run_id, accuracies in (("first", (0.5, 0.75, 0.25)), ("second", (0.5, 1.0, 0.25))):
+        tracker = Tracker(store, tmp_path / run_id)
+        logger = tracker.start_run(kind="run", run_id=run_id, name=run_id, config=tiny_config())
+        for epoch, accuracy in enumerate(accuracies, start=1):
+            logger({"epoch": epoch, "eval/linear_accuracy": accuracy})
+        shutil.copytree(folder / "model", tmp_path / run_id / "model")
+        logger.log_model(tmp_path / run_id / "model", 2)
+        logger.register_model("digits")
+        logger.finish()
+        assert tracker.close(wait_seconds=5) == 0
+        for entry in read_entries(tmp_path / run_id):
+            StoreWriter(store, tmp_path / run_id)(entry)
+    client = store.client
+    models = client.search_logged_models(
+        [store.experiment_id], order_by=[{"field_name": "metrics.eval/linear_accuracy", "ascending": False}]
+    )
+    assert [[metric.value for metric in model.metrics] for model in models] == [[1.0], [0.75]]
+    best = client.get_run(models[0].source_run_id)
+    assert [each.model_id for each in best.outputs.model_outputs] == [models[0].model_id]
+    history = client.get_metric_history(best.info.run_id, "eval/linear_accuracy")
+    assert [(metric.step, metric.value) for metric in history] == [(1, 0.5), (2, 1.0), (3, 0.25)]
+    champion = client.get_model_version_by_alias("digits", "champion")
+    assert champion.run_id == best.info.run_id
+    assert len(client.search_model_versions("name = 'digits'")) == 2
+
+
+def test_what_was_swept_comes_first_and_user_and_source_are_recorded(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    tracker = Tracker(open_store(TrackingConfig(), tmp_path), tmp_path / "run")
+    swept = {"clusters.num_clusters": 6}
+    tracker.start_run(kind="trial", run_id="t", name="t", config=tiny_config(), swept=swept).finish()
+    assert tracker.close(wait_seconds=5) == 0
+    (run,) = tracker.store.client.search_runs([tracker.store.experiment_id])
+    assert min(run.data.params) == "_swept/clusters.num_clusters"
+    assert run.data.params["_swept/clusters.num_clusters"] == run.data.params["clusters.num_clusters"] == "6"
+    assert {"mlflow.user", "mlflow.source.type", "mlflow.source.git.commit"} <= run.data.tags.keys()
 
 
 def test_a_deleted_experiment_is_refused_with_the_way_to_restore_it(tmp_path: Path) -> None:

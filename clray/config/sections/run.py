@@ -13,6 +13,7 @@ from clray.config.sections.values import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    RegistryName,
     Section,
     Text,
     TwoOrMore,
@@ -136,9 +137,13 @@ class TrackingConfig(Section):
     """Where MLflow records runs, and what of them."""
 
     uri: Text | None = None
-    """Address of an MLflow server or store; by default an SQLite store in the output folder."""
-    experiment: Text = "clray"
-    """Name of the MLflow experiment."""
+    """Address of an MLflow server or store; by default that of MLFLOW_TRACKING_URI, or else an SQLite store in the
+    output folder."""
+    experiment: Text | None = None
+    """Name of the MLflow experiment; by default that of MLFLOW_EXPERIMENT_NAME, or else `clray`."""
+    register_as: RegistryName | None = None
+    """Register the best encoder under this name in MLflow's model registry, as its newest version, and give that the
+    alias `champion`."""
     models: Literal["best", "all", "none"] = "best"
     """Which trials of a sweep are also kept as MLflow models, a few seconds each; a single run counts as the best."""
     pictures: Literal["all", "none"] = "all"

@@ -28,6 +28,12 @@ def _text(value: str) -> str:
     return value
 
 
+def _registry_name(value: str) -> str:
+    if not value.strip() or any(character in value for character in "/:"):
+        raise PydanticCustomError("not_a_name", "must be a name without / and :, as MLflow's registry asks")
+    return value
+
+
 def _colour(value: str) -> str:
     try:
         is_opaque = len(ImageColor.getrgb(value)) == 3
@@ -51,6 +57,7 @@ Share = Annotated[float, Field(ge=0, le=1), Number]
 """Of a whole, or a probability."""
 Momentum = Annotated[float, Field(ge=0, lt=1), Number]
 Text = Annotated[str, AfterValidator(_text)]
+RegistryName = Annotated[str, AfterValidator(_text), AfterValidator(_registry_name)]
 Colour = Annotated[str, AfterValidator(_text), AfterValidator(_colour)]
 Flag = Annotated[bool, Strict()]
 
