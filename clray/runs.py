@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from clray.config import Config, override
 from clray.config.objects import read_with_objects, require_modules
+from clray.config.plain import shown
 from clray.config.source import Source
 from clray.errors import UserError
 from clray.progress import ConsoleObserver, Observer
@@ -122,7 +123,7 @@ def train(
         TrainingError: training that cannot continue.
     """
     config = read_with_objects(source, overrides)
-    observer = observer or _observer(progress)
+    observer = _observer(observer, progress)
     with observer.preparing("preparing data, MLflow store and Ray"):
         _check_debug(config, debug)
         if config.train.num_workers > 1:
@@ -198,7 +199,7 @@ def sweep(
     started = time.monotonic()
     config = read_with_objects(source, overrides)
     require_modules(config)
-    observer = observer or _observer(progress)
+    observer = _observer(observer, progress)
     with observer.preparing("preparing data, MLflow store and Ray"):
         plan, folder, data, clusters = _prepare_sweep(config, source, name, resume, observer)
         settled = _with_metric(config, data, observer)
@@ -257,7 +258,11 @@ def estimate_sweep(
         return plan, estimate(config, plan, data, start_for_sweep(config, plan.samples, data, verbose=verbose))
 
 
-def _observer(progress: bool) -> Observer:
+def _observer(given: Observer | None, progress: bool) -> Observer:
+    if given is not None:
+        if not isinstance(given, Observer):
+            raise UserError(f"observer: expected an object of a subclass of clray.Observer; got {shown(given)}")
+        return given
     if not progress:
         return Observer()
     from clray.console import PlainConsole

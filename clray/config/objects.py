@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from clray.config.keys import flatten, with_overrides
+from clray.config.plain import shown
 from clray.config.schema import Config
 from clray.config.source import Source, read_config
 from clray.errors import UserError
@@ -16,6 +17,8 @@ def read_with_objects(source: Source, overrides: Mapping[str, Any] | None = None
     Raises:
         UserError: also a function that has no name to import it by.
     """
+    if not isinstance(overrides, Mapping | None):
+        raise UserError(f"overrides: expected a dict of values by dotted key; got {shown(overrides)}")
     given = {**(flatten(dict(source)) if isinstance(source, Mapping) else {}), **(overrides or {})}
     named = {key: name_of(value, key) for key, value in given.items() if callable(value)}
     if not named:

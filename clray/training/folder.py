@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clray.config import Config, dump_yaml, flatten, load_config
+from clray.config.plain import shown
 from clray.config.sections.sweep import AUTO
 from clray.errors import UserError
 from clray.folder_lock import folder_locked, holds_nothing, require_unlocked
@@ -27,6 +28,8 @@ def claim_folder(config: Config, config_name: str, name: str | None, resume: boo
             holds none or one of another config.
     """
     if name is not None:
+        if not isinstance(name, str):
+            raise UserError(f"name: expected text; got {shown(name)}")
         check_run_name(name)
     elif resume:
         raise UserError("resume: give the `name` of the run to resume, for example quickstart-20260101-120000")

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from clray.config import stored_config
+from clray.config.plain import shown
 from clray.config.sections import DataConfig
 from clray.data.augmentation import to_float
 from clray.data.images.array import ArrayImages
@@ -88,7 +89,10 @@ def load_encoder(run: HasFolder | Path | str, *, allow_user_modules: bool = Fals
     Raises:
         UserError: there is no checkpoint, or it cannot be read.
     """
-    path = Path(run if isinstance(run, str | Path) else run.folder)
+    place = getattr(run, "folder", run)
+    if not isinstance(place, str | Path):
+        raise UserError(f"run: expected a result of clray.train, or the path of a run or checkpoint; got {shown(run)}")
+    path = Path(place)
     if not path.exists():
         raise UserError(f"{path}: no such checkpoint; give a checkpoint.pt or the folder of a run")
     checkpoint = read_checkpoint(path)
@@ -134,6 +138,10 @@ def embed(
     """
     if layer not in ("h", "z"):
         raise UserError(f"layer: expected h or z; got {layer!r}")
+    if not isinstance(encoder, TrainedEncoder):
+        raise UserError(f"encoder: expected what clray.load_encoder gives; got {shown(encoder)}")
+    if not isinstance(data, str | Path | np.ndarray):
+        raise UserError(f"data: expected a path, or pixels as a uint8 array [N, C, H, W]; got {shown(data)}")
     config = encoder.data
     if isinstance(data, np.ndarray):
         images = (_vector_samples if encoder.takes_vectors else _as_samples)(data, encoder.num_channels)
