@@ -56,7 +56,7 @@ def export(
 
 def embed(
     checkpoint: CheckpointPath,
-    data: Annotated[Path | None, typer.Argument(help="Parquet, CSV or folder of class folders.")] = None,
+    data: Annotated[Path | None, typer.Argument(help="Parquet, CSV or folder of images.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The .npy file.")] = Path("embeddings.npy"),
     layer: Annotated[Layer, typer.Option(help="The representation h, or the projection head's z.")] = Layer.h,
     assignments: Assignments = None,

@@ -37,7 +37,7 @@ class DataConfig(Section):
     `imagefolder` come from torchvision; `zappos50k`, `cub200`, `wider_attribute` and `imagenet100` are read from the
     files as they are published."""
     train_path: Text | None = None
-    """Parquet or tar file, folder of them or pattern (`data/train-*.parquet`), metadata CSV, or folder of class folders
+    """Parquet or tar file, folder of them or pattern (`data/train-*.parquet`), metadata CSV, or folder of images
     with the training images; of a published data set its folder. In a folder, files or folders that are called `train`
     are for training, those called `test` (or else `validation`) for testing."""
     test_path: Text | None = None
@@ -70,7 +70,7 @@ class DataConfig(Section):
     label_column: Text | None = None
     """Column of the downstream labels T; by default `class` in CSV, and in Parquet `label`, `labels`, `class`,
     `fine_label`, `target`, or the only one whose classes the file names. In a tar `cls`, or else a field of the
-    records by these names."""
+    records by these names. Without such a column the images have no labels; one that is null, empty or -1 has none."""
     image_size: Annotated[int, Field(ge=4, le=16384), Number] | None = None
     """Height and width in pixels after decoding; by default the size of the images, which must then agree."""
     max_pixel_value: PositiveFloat | None = None
