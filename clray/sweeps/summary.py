@@ -72,6 +72,13 @@ def conclude(
         places["best"] = _write_best(best, said[0], config, folder)
         _log_sweep(sweep, config, parent)
         _log_best(finished, best, answer, config, data, tracker, parent)
+        parent.set_headline(
+            escape(headline(answer)),
+            config.sweep.metric,
+            PAGE_FILE,
+            clusters=CLUSTERS_FILE if "clusters" in places else None,
+            swept=sorted({key for record in finished for key in record.point.overrides}),
+        )
     for file in places.values():
         parent.log_file(file)
     return Conclusion(places, best, said)
@@ -160,8 +167,6 @@ def _log_best(
 ) -> None:  # fmt: skip
     about = escape(" ".join(sentences(answer)))
     parent.set_tags(note=about, best_trial=best.point.name)
-    swept = sorted({key for record in finished for key in record.point.overrides})
-    parent.set_headline(escape(headline(answer)), config.sweep.metric, PAGE_FILE, swept)
     values = {
         f"best/{name}": value
         for name, value in best.metrics.items()

@@ -202,13 +202,17 @@ class RunLogger:
         names = {key: "mlflow.note.content" if key == "note" else f"clray.{key}" for key in values}
         self.outbox.add({"op": "tags", "run": self.run_id, "values": {names[k]: v for k, v in values.items()}})
 
-    def set_headline(self, text: str, metric: str, file: str, swept: Sequence[str] = ()) -> None:
-        """Make `text` what the UI says above the experiment's runs, with links to the artifact and to all trials.
+    def set_headline(
+        self, text: str, metric: str, file: str, *, clusters: str | None = None, swept: Sequence[str] = ()
+    ) -> None:
+        """Make `text` what the UI says above the experiment's runs, with links to the artifacts and to all trials.
 
         Args:
+            file: the artifact of the report.
+            clusters: the artifact that shows the clusters, where there is one.
             swept: keys of the search space, which are shown beside the metrics.
         """
-        entry = {"text": text, "metric": metric, "file": file, "swept": list(swept)}
+        entry = {"text": text, "metric": metric, "file": file, "clusters": clusters, "swept": list(swept)}
         self.outbox.add({"op": "headline", "run": self.run_id, **entry})
 
     def finish(self, status: str = "FINISHED") -> None:

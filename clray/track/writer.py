@@ -100,12 +100,17 @@ class StoreWriter:
         tags = [RunTag(key, value) for key, value in values.items()]
         self.store.client.log_batch(self._mlflow_id(run), tags=tags)
 
-    def _headline(self, run: str, text: str, metric: str, file: str, swept: Sequence[str] = ()) -> None:
+    def _headline(
+        self, run: str, text: str, metric: str, file: str, clusters: str | None = None, swept: Sequence[str] = ()
+    ) -> None:
         """The sentence above the experiment's runs, with what to open next: the answer without a click."""
         experiment_id = self.store.experiment_id
         self.store.client.set_experiment_tag(experiment_id, VIEW_TAG, trials_view(metric, swept))
-        picture = f"{run_path(experiment_id, self._mlflow_id(run))}/artifacts/{file}"
-        links = f"[Its report]({picture}) · [All trials, best first]({trials_path(experiment_id)})"
+        artifacts = f"{run_path(experiment_id, self._mlflow_id(run))}/artifacts"
+        links = f"[Its report]({artifacts}/{file}) · "
+        if clusters is not None:
+            links += f"[Its clusters]({artifacts}/{clusters}) · "
+        links += f"[All trials, best first]({trials_path(experiment_id)})"
         self.store.client.set_experiment_tag(experiment_id, "mlflow.note.content", f"{links} | **{run}**: {text}")
 
     def _text(self, run: str, text: str, file: str) -> None:

@@ -127,6 +127,15 @@ def test_one_click_from_there_shows_the_report(see: Callable[..., str], browser:
     see(link.get_attribute("href").split("/", 3)[3], "report.html", css="iframe")
 
 
+def test_one_click_from_there_shows_the_clusters_of_the_best_trial(
+    see: Callable[..., str], browser: webdriver.Chrome, store: str
+) -> None:
+    experiment, _, _ = sweep_run(store)
+    see(f"#/experiments/{experiment}/runs?workflowType=machine_learning", "Its clusters")
+    link = next(each for each in browser.find_elements(By.TAG_NAME, "a") if each.text == "Its clusters")
+    see(link.get_attribute("href").split("/", 3)[3], "clusters.html", css="iframe")
+
+
 def test_the_other_click_compares_the_trials_in_charts(
     see: Callable[..., str], browser: webdriver.Chrome, store: str
 ) -> None:
