@@ -14,7 +14,7 @@ from clray.data.readers.metadata import Described, read_metadata
 from clray.data.readers.places import SplitName, is_inside, part_of, require_columns
 from clray.data.readers.split import Split, no_labels
 from clray.data.readers.text_tables import read_text_table
-from clray.data.readers.walk import Found, folders_in, holds_images, image_folders, walk
+from clray.data.readers.walk import Found, folders_in, holds_images, holds_metadata, image_folders, walk
 from clray.errors import UserError
 
 MAX_DESCENT = 20
@@ -97,7 +97,7 @@ def _layout_of(root: Path) -> _Layout:
         if "train" in parts and (len(parts) > 1 or len(folders) == 1):
             return _Layout(top, folders, parts)
         inner = top / folders[0] if len(folders) == 1 else None
-        if inner is None or inner.is_symlink() or holds_images(top):
+        if inner is None or inner.is_symlink() or holds_images(top) or holds_metadata(top):
             break
         top = inner
     return _Layout(top, folders, {})

@@ -106,7 +106,14 @@ def entries_of(folder: Path) -> list[os.DirEntry[str]]:
 
 def folders_in(folder: Path) -> list[str]:
     """The names of the folders in a folder, but for hidden ones, sorted."""
-    return [entry.name for entry in entries_of(folder) if entry.is_dir() and not is_hidden(entry.name)]
+    return [entry.name for entry in entries_of(folder) if _is_folder(entry) and not is_hidden(entry.name)]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def image_folders(folder: Path) -> list[str]:
@@ -118,7 +125,14 @@ def image_folders(folder: Path) -> list[str]:
 
 def holds_images(folder: Path) -> bool:
     """Whether an image lies in the folder itself."""
-    return any(not is_hidden(each.name) and not each.is_dir() and is_image(Path(each)) for each in entries_of(folder))
+    return any(
+        not is_hidden(each.name) and not _is_folder(each) and is_image(Path(each)) for each in entries_of(folder)
+    )
+
+
+def holds_metadata(folder: Path) -> bool:
+    """Whether a list that describes images lies in the folder itself."""
+    return any(each.name.lower() in METADATA for each in entries_of(folder))
 
 
 def _holds_image(folder: Path) -> bool:
