@@ -235,7 +235,7 @@ def _on_noise(answer: Answer) -> Iterable[str]:
     if answer.noise.is_known:
         yield f"The uncertainty is that of {answer.noise.source}."
     elif not measure_of(answer.metric).is_share:
-        yield "How sure this is cannot be said: there is one seed. Repeat the points with --set sweep.seeds=3."
+        yield "How sure this is cannot be said: there is one seed. Repeat the points with sweep.seeds=3."
     else:
         yield "How sure this is cannot be said: there is one seed, and the number of test images is not recorded."
 

@@ -144,7 +144,7 @@ def test_without_labels_the_answer_is_told_in_what_ranks_and_in_its_own_units() 
 
 def test_the_number_of_test_images_says_nothing_of_what_is_no_share_of_them() -> None:
     said = " ".join(describe_answer(sweep_of(unlabelled("a", 7.0), unlabelled("b", 6.9)), "eval/rankme"))
-    assert "Repeat the points with --set sweep.seeds=3" in said
+    assert "Repeat the points with sweep.seeds=3" in said
     assert "10000 test images" not in said
 
 
