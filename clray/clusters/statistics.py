@@ -10,6 +10,7 @@ from jaxtyping import Int
 from scipy.sparse import coo_array
 
 from clray.clusters.chance import adjusted_rand_index, expected_information_bits
+from clray.clusters.matching import matched_fraction
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Balance:
 
     def as_metrics(self) -> dict[str, float]:
         """The values by their metric names, `clusters/...`."""
-        return {f"clusters/{name}": float(value) for name, value in asdict(self).items()}
+        return {f"clusters/{name}": float(value) for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,9 @@ class ClusterStatistics(Balance):
     """Adjusted Rand index: agreement over pairs of samples, 1 for the labels, 0 at random."""
     purity: float
     """Share of samples whose label is the most frequent one of their cluster."""
+    hungarian_accuracy: float | None
+    """Share of samples whose label is matched with their cluster, one to one, as well as can be; None where there are
+    too many of both."""
 
 
 def entropy_bits(ids: Int[np.ndarray, " n"]) -> float:
@@ -133,7 +137,15 @@ def cluster_statistics(
         ami=_adjusted(mutual, h_z, h_t, chance),
         ari=adjusted_rand_index(counts, sizes, label_counts),
         purity=float(largest.sum() / n),
+        hungarian_accuracy=matched_fraction(table),
     )
+
+
+def agreement(first: Int[np.ndarray, " n"], second: Int[np.ndarray, " n"]) -> float:
+    """Adjusted Rand index of two assignments of the same samples: 1 where they differ in names alone, 0 at random."""
+    (a, sizes), (b, other_sizes) = _count(first), _count(second)
+    table = coo_array((np.ones(len(a), np.int64), (a, b)), shape=(len(sizes), len(other_sizes))).tocsr()
+    return adjusted_rand_index(table.data, sizes, other_sizes)
 
 
 def _count(ids: Int[np.ndarray, " n"]) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " k"]]:

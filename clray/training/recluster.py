@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from clray.clusters.assignment import ClusterAssignment
+from clray.clusters.statistics import agreement
 from clray.config import Config
 from clray.data.loaders import ordered_batches, shard_indices
 from clray.data.samples import Dataset, Samples
@@ -126,7 +127,9 @@ class Reclusterer:
             "recluster/network_bytes": float(clusterings[0].network_bytes),
         }
         if state.clustered_step is not None:
-            self.metrics["recluster/moved_fraction"] = assignments[0].moved_fraction(state.assignments[0])
+            before = state.assignments[0]
+            self.metrics["recluster/moved_fraction"] = assignments[0].moved_fraction(before)
+            self.metrics["recluster/stability"] = agreement(assignments[0].ids, before.ids)
         centroids = [each.centroids for each in clusterings]
         # Those of representations are no start for embeddings.
         state.assignments, state.centroids = assignments, None if self._head_is_random else centroids

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn import metrics
 
-from clray.clusters.statistics import cluster_metrics, cluster_statistics, entropy_bits
+from clray.clusters.statistics import agreement, cluster_metrics, cluster_statistics, entropy_bits
 
 
 @settings(deadline=None, max_examples=50)
@@ -58,6 +58,12 @@ def test_empty_clusters_count_in_the_imbalance_only() -> None:
     s = cluster_statistics(ids, ids, num_clusters=4)
     assert (s.num_clusters, s.num_nonempty) == (4, 2)
     assert s.imbalance_factor == pytest.approx(2.0)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(1, 60).flatmap(lambda n: st.tuples(*(arrays(np.int64, n, elements=st.integers(0, 7)),) * 2)))
+def test_agreement_is_the_adjusted_rand_index_of_scikit_learn(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    assert agreement(*pair) == pytest.approx(metrics.adjusted_rand_score(*pair), abs=1e-9)
 
 
 def test_entropy_of_a_fair_coin_is_one_bit() -> None:
