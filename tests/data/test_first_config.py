@@ -158,7 +158,7 @@ def test_vectors_and_nothing_and_what_is_no_image_are_refused(tmp_path: Path) ->
     (tmp_path / "t.csv").write_text("id,name\n1,a\n2,b\n")
     (tmp_path / "headers.csv").write_text("path,class\n")
     for name, message in {
-        "v.parquet": "embeddings are no images",
+        "v.parquet": "holds vectors and no images. Train on them as they are with data.name=embeddings",
         "empty": "expected",
         "texts": "expected",
         "x.txt": "expected a",

@@ -133,7 +133,7 @@ def test_a_checkpoint_is_exported_and_embeds(swept: tuple[Path, dict], clray: Cl
     for data, output, message in (
         (None, "z.npy", "z.npy exists; choose another file"),
         (tmp_path / "other.parquet", "n.npy", "the images have 3 channels"),
-        (tmp_path / "z.npy", "n.npy", "expected a .parquet file"),
+        (tmp_path / "z.npy", "n.npy", "the vectors have 8 dimensions"),
     ):
         with pytest.raises(UserError, match=message):
             embed(Path(folder), data, tmp_path / output)

@@ -16,7 +16,7 @@ from clray.ray_runtime import cluster
 from clray.ray_runtime.room import Bundle
 from clray.sweeps import tuner
 from clray.sweeps.search_space import plan_sweep
-from clray.training.workers import launch
+from clray.training.workers import opening
 from clray.training.workers.resources import worker_group
 
 SPACE = [{"objective.temperature": {"grid_search": [0.1, 0.5]}}]
@@ -34,7 +34,7 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         total = {name: sum(each.get(name, 0.0) for each in resources) for name in ("CPU", "GPU")}
         monkeypatch.setattr(ray, "nodes", lambda: found)
         monkeypatch.setattr(ray, "cluster_resources", lambda: total)
-        for module in (tuner, launch, cluster):
+        for module in (tuner, opening, cluster):
             monkeypatch.setattr(module, "start_ray", lambda **_: None)
 
     return answer
@@ -67,7 +67,7 @@ def test_a_worker_as_large_as_two_nodes_is_refused(
         return
     config = config.model_copy(update={"clusters": config.clusters.model_copy(update={"source": "kmeans"})})
     with pytest.raises(UserError, match=r"the run needs 1 worker of 2 CPUs and 2 GPUs beside 2 k-means shards of 0\.1"):
-        launch.start_for_run(config, load_dataset(config.data))
+        opening.start_for_run(config, load_dataset(config.data))
 
 
 def test_shards_on_every_node_that_a_worker_needs_whole_are_refused_unless_kept_apart(
