@@ -75,6 +75,16 @@ class TrainedEncoder(nn.Module):
         return to_float(torch.tensor(_decode(image, PixelRules.of(self.data), self.num_channels)))
 
 
+def place_of(run: HasFolder | Path | str, name: str = "run") -> Path:
+    """Where a run lies; raises UserError, with the argument's name, for what names none."""
+    place = getattr(run, "folder", run)
+    if not isinstance(place, str | Path):
+        raise UserError(
+            f"{name}: expected a result of clray.train, or the path of a run or checkpoint; got {shown(run)}"
+        )
+    return Path(place)
+
+
 def load_encoder(run: HasFolder | Path | str, *, allow_user_modules: bool = False) -> TrainedEncoder:
     """The encoder of a run or trial.
 
@@ -89,10 +99,7 @@ def load_encoder(run: HasFolder | Path | str, *, allow_user_modules: bool = Fals
     Raises:
         UserError: there is no checkpoint, or it cannot be read.
     """
-    place = getattr(run, "folder", run)
-    if not isinstance(place, str | Path):
-        raise UserError(f"run: expected a result of clray.train, or the path of a run or checkpoint; got {shown(run)}")
-    path = Path(place)
+    path = place_of(run)
     if not path.exists():
         raise UserError(f"{path}: no such checkpoint; give a checkpoint.pt or the folder of a run")
     checkpoint = read_checkpoint(path)

@@ -9,13 +9,14 @@ from clray.report.look.folders import copy_clusters
 from clray.report.look.opened import open_run, run_folder
 from clray.report.look.page import MOST_CLUSTERS, MOST_IMAGES, Limits, write_clusters_page
 from clray.report.look.places import as_method
+from clray.training.trained import HasFolder, place_of
 
 
 def look(
-    run: Path | str,
+    run: HasFolder | Path | str,
     path: Path | str,
     *,
-    other: Path | str | None = None,
+    other: HasFolder | Path | str | None = None,
     overrides: Mapping[str, Any] | None = None,
     method: str = "auto",
     most_images: int = MOST_IMAGES,
@@ -43,16 +44,17 @@ def look(
         UserError: no such run, data that are not those it was trained on, or a `method` that is not installed.
     """
     way = as_method(method)
-    for place in (run, *(() if other is None else (other,))):
-        run_folder(Path(place))
+    places = [place_of(run)] if other is None else [place_of(run), place_of(other, "other")]
+    for place in places:
+        run_folder(place)
     if most_images < 2 or most_clusters < 1:
         raise UserError("most_images must be at least 2 and most_clusters at least 1")
     path = Path(path)
     if path.is_dir() or not path.parent.is_dir():
         raise UserError(f"{path}: no place for a page; name a file in a folder that exists")
     limits = Limits(most_images, most_clusters)
-    first = open_run(Path(run), overrides)
-    second = None if other is None else open_run(Path(other), overrides)
+    opened = [open_run(place, overrides) for place in places]
+    first, second = opened[0], opened[-1] if other is not None else None
     if copy_to is not None:
         copy_clusters(first, Path(copy_to), as_copies=as_copies)
     return write_clusters_page(first, path, other=second, limits=limits, method=way)

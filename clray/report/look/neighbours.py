@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from clray.config.plain import shown
 from clray.data.augmentation import to_float
 from clray.errors import UserError
 from clray.report.html import binary_block, document, json_block, write_whole
@@ -15,7 +16,7 @@ from clray.report.look.opened import Finished, as_unit, embed_run, open_run
 from clray.report.look.sprites import TILES_A_SIDE, draw_sprites, encoded, fitted
 from clray.report.text import as_html, shortened, visible
 from clray.training.export import load_model
-from clray.training.trained import TrainedEncoder
+from clray.training.trained import HasFolder, TrainedEncoder, place_of
 from clray.training.workers.process import default_device
 
 LONGEST_NAME, SIDE, QUALITY = 120, 96, 85
@@ -40,8 +41,8 @@ class Neighbour:
 
 
 def neighbours(
-    run: Path | str,
-    image: Path | str,
+    run: HasFolder | Path | str,
+    image: Path | str | int,
     count: int = 12,
     *,
     overrides: Mapping[str, Any] | None = None,
@@ -63,11 +64,13 @@ def neighbours(
     """
     if count < 1:
         raise UserError(f"count: expected at least 1; got {count}")
-    opened = open_run(Path(run), overrides)
+    if not isinstance(image, str | int | Path):
+        raise UserError(f"image: expected an image file, or the name or row of a training image; got {shown(image)}")
+    opened = open_run(place_of(run), overrides)
     if path is not None and not opened.data.train.images.has_pixels:
         raise UserError(f"{opened.folder}: trained on vectors, of which there is nothing to show on a page")
-    row = None if Path(image).is_file() else _row_of(opened, str(image))
-    query = _decoded(opened, Path(image)) if row is None else _pixels(opened, row)
+    row = None if Path(str(image)).is_file() else _row_of(opened, str(image))
+    query = _decoded(opened, Path(str(image))) if row is None else _pixels(opened, row)
     embedded = embed_run(opened, len(opened.ids))
     device = default_device()
     model = load_model(opened.checkpoint, opened.config).to(device).eval()
