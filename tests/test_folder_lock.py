@@ -124,7 +124,7 @@ def test_whatever_writes_a_folder_of_results_holds_it(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     config = Config(output=str(tmp_path))
     ids = np.array([0, 1])
-    found = [Granularity(1, ClusterAssignment(ids, 2, "attributes"), cluster_statistics(ids, ids, 2))]
+    found = [Granularity(1, ClusterAssignment(ids, 2, "attributes"), cluster_statistics(ids, ids, 2).as_metrics())]
     write_config(config, tmp_path / "resumed")
     with folder_locked(folder), folder_locked(tmp_path / "resumed"):
         for attempt in (

@@ -50,7 +50,7 @@ def tree_of(random: Random, *, objects: bool) -> Any:
     tree: dict[Any, Any] = {}
     for key in random.sample(KEYS, random.choice((0, 1, 2, 3, 6))):
         section, _, name = key.rpartition(".")
-        default = defaults[section][name] if section else defaults[name]
+        default = (defaults[section] if section else defaults).get(name)
         chosen = default if random.random() < 0.4 else junk.value(random, objects=objects)
         (tree.setdefault(section, {}) if section else tree)[name] = chosen
     if random.random() < 0.15:

@@ -142,15 +142,12 @@ def test_the_other_click_compares_the_trials_in_charts(
     experiment, _, _ = sweep_run(store)
     see(f"#/experiments/{experiment}/runs?workflowType=machine_learning", "All trials, best first")
     link = next(each for each in browser.find_elements(By.TAG_NAME, "a") if each.text == "All trials, best first")
+    charts = link.get_attribute("href").split("/", 3)[3]
     client = MlflowClient(store)
     trials = client.search_runs([experiment], "tags.`clray.kind` = 'trial'", max_results=5)
     names = [run.info.run_name for run in trials]
-    see(
-        link.get_attribute("href").split("/", 3)[3], "answer in charts", "clusters", "eval", *names[:2],
-        picture="mlflow_comparison.png",
-    )  # fmt: skip
-    table = link.get_attribute("href").split("/", 3)[3].replace("CHART", "TABLE")
-    see(table, "_swept/", "eval/linear", "clusters/mutual", *names[:2])
+    see(charts, "answer in charts", "clusters", "eval", *names[:2], picture="mlflow_comparison.png")
+    see(charts.replace("CHART", "TABLE"), "_swept/", "eval/linear", "clusters/mutual", *names[:2])
 
 
 def test_the_sweep_shows_its_trials_and_its_picture(see: Callable[..., str], store: str) -> None:

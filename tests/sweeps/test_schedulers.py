@@ -20,7 +20,7 @@ def judge_of(folder: Path, count: int, **sweep: object) -> Judge:
     tree = {
         "train": {"num_epochs": 10},
         "evaluate": {"every_epochs": 1},
-        "sweep": {"stop_dominated": True, **sweep},
+        "sweep": {"metric": "eval/linear_accuracy", "stop_dominated": True, **sweep},
         "search_space": space,
     }
     config = parse_config(tree)
@@ -71,7 +71,12 @@ def roles_judge(folder: Path, **sweep: object) -> Judge:
         {"objective.name": "infonce"},
         {"clusters.source": "kmeans", "clusters.num_clusters": 7},
     ]
-    tree = {"train": {"num_epochs": 10}, "evaluate": {"every_epochs": 1}, "sweep": sweep, "search_space": space}
+    tree = {
+        "train": {"num_epochs": 10},
+        "evaluate": {"every_epochs": 1},
+        "sweep": {"metric": "eval/linear_accuracy", **sweep},
+        "search_space": space,
+    }
     config = parse_config(tree)
     plan = plan_sweep(config)
     return Judge(build_scheduler(config, plan), TrialBook(config, plan, folder))

@@ -12,6 +12,7 @@ from clray.sweeps.searchers import COST, BookSearcher, build_searcher
 
 MakeConfig = Callable[..., Config]
 SPACE = [{"objective.temperature": {"uniform": [0.05, 1.0]}, "clusters.num_clusters": {"randint": [2, 50]}}]
+ACCURACY = "eval/linear_accuracy"
 
 
 def searcher_of(config: Config, folder: Path) -> BookSearcher:
@@ -35,7 +36,7 @@ def play(searcher: BookSearcher, prefix: str, *, count: int = 1000) -> list[dict
 
 
 def test_optuna_comes_near_the_best_temperature(tiny_config: MakeConfig, tmp_path: Path) -> None:
-    config = tiny_config(search_space=SPACE, sweep={"searcher": "optuna", "num_samples": 60})
+    config = tiny_config(search_space=SPACE, sweep={"metric": ACCURACY, "searcher": "optuna", "num_samples": 60})
     points = play(searcher_of(config, tmp_path), "a")
     assert [point["point"] for point in points] == list(range(60))
     late = [abs(point["objective.temperature"] - 0.3) for point in points[40:]]
@@ -43,7 +44,7 @@ def test_optuna_comes_near_the_best_temperature(tiny_config: MakeConfig, tmp_pat
 
 
 def test_optuna_goes_on_with_what_it_has_learnt(tiny_config: MakeConfig, tmp_path: Path) -> None:
-    config = tiny_config(search_space=SPACE, sweep={"searcher": "optuna", "num_samples": 45})
+    config = tiny_config(search_space=SPACE, sweep={"metric": ACCURACY, "searcher": "optuna", "num_samples": 45})
     play(searcher_of(config, tmp_path), "a", count=30)
     again = searcher_of(config, tmp_path)
     assert len(again.inner._ot_study.trials) == 30
@@ -51,7 +52,9 @@ def test_optuna_goes_on_with_what_it_has_learnt(tiny_config: MakeConfig, tmp_pat
 
 
 def test_repeats_of_a_point_are_told_as_their_mean(tiny_config: MakeConfig, tmp_path: Path) -> None:
-    config = tiny_config(search_space=SPACE, sweep={"searcher": "optuna", "num_samples": 2, "seeds": 2})
+    config = tiny_config(
+        search_space=SPACE, sweep={"metric": ACCURACY, "searcher": "optuna", "num_samples": 2, "seeds": 2}
+    )
     searcher = searcher_of(config, tmp_path)
     points = [searcher.suggest(f"t{i}") for i in range(2)]
     assert points[0]["objective.temperature"] == points[1]["objective.temperature"]
@@ -64,7 +67,7 @@ def test_repeats_of_a_point_are_told_as_their_mean(tiny_config: MakeConfig, tmp_
 
 def test_a_searcher_does_not_go_after_clusters_that_are_the_labels(tiny_config: MakeConfig, tmp_path: Path) -> None:
     space = [{"clusters.source": {"choice": ["kmeans", "labels"]}, "objective.temperature": {"uniform": [0.1, 1.0]}}]
-    config = tiny_config(search_space=space, sweep={"searcher": "optuna", "num_samples": 12})
+    config = tiny_config(search_space=space, sweep={"metric": ACCURACY, "searcher": "optuna", "num_samples": 12})
     searcher = searcher_of(config, tmp_path)
     play(searcher, "a")
     trials = searcher.inner._ot_study.trials
@@ -74,7 +77,7 @@ def test_a_searcher_does_not_go_after_clusters_that_are_the_labels(tiny_config: 
 
 def test_optuna_weighs_accuracy_against_cost(tiny_config: MakeConfig, tmp_path: Path) -> None:
     config = tiny_config(
-        search_space=SPACE, sweep={"searcher": "optuna", "num_samples": 30, "minimize_cost": True}
+        search_space=SPACE, sweep={"metric": ACCURACY, "searcher": "optuna", "num_samples": 30, "minimize_cost": True}
     )  # fmt: skip
     searcher = searcher_of(config, tmp_path)
     play(searcher, "a")
@@ -87,7 +90,12 @@ def test_optuna_weighs_accuracy_against_cost(tiny_config: MakeConfig, tmp_path: 
 def test_a_searcher_of_ray_tune_by_its_class(tiny_config: MakeConfig, tmp_path: Path) -> None:
     config = tiny_config(
         search_space=SPACE,
-        sweep={"searcher": "ray.tune.search.optuna:OptunaSearch", "num_samples": 3, "searcher_options": {"seed": 1}},
+        sweep={
+            "metric": ACCURACY,
+            "searcher": "ray.tune.search.optuna:OptunaSearch",
+            "num_samples": 3,
+            "searcher_options": {"seed": 1},
+        },
         allow_user_modules=True,
     )
     assert len(play(searcher_of(config, tmp_path), "a")) == 3

@@ -28,7 +28,7 @@ np.save(sys.argv[3], model(torch.from_numpy(np.load(sys.argv[2]))).detach().nump
 
 @pytest.mark.slow
 def test_an_encoder_loads_from_mlflow_without_clray_or_ray(tiny_config: Callable[..., Config], tmp_path: Path) -> None:
-    config = tiny_config(clusters={"source": "labels"})
+    config = tiny_config(clusters={"source": "labels"}, sweep={"metric": "eval/linear_accuracy"})
     data = load_dataset(config.data)
     train_in_process(config, data, tmp_path / "run", lambda _: None, None)
     path = write_model(tmp_path / "run", config, data)

@@ -53,6 +53,8 @@ def test_validation_images_choose_and_the_test_images_are_looked_at_in_the_end_a
         found = measured(config, wrong(data, part), with_test=True)
         assert found[f"{spoiled}/knn_accuracy"] < 0.3 < whole[f"{spoiled}/knn_accuracy"]
         assert found[f"{kept}/knn_accuracy"] == whole[f"{kept}/knn_accuracy"]
+    # The validation images also choose the strength of the penalty; the test images are looked at alone.
+    assert found["test/linear_accuracy"] < 0.3 < whole["test/linear_accuracy"]
 
 
 def test_without_validation_images_the_test_images_choose(config: Config) -> None:
