@@ -4,7 +4,7 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,14 @@ ALL_ARTIFACTS = {"tracking": {}}
 torch.set_num_threads(1)
 for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
     os.environ.pop(variable, None)  # a test records where it says, also on the machine of somebody who uses MLflow
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_ends_with_its_module() -> Iterator[None]:
+    """What the library starts stays for the next call of a user; another module starts a cluster of its own."""
+    yield
+    if "ray" in sys.modules:
+        sys.modules["ray"].shutdown()
 
 
 @pytest.fixture
