@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from clray.report.figures import Granularity, LineMark, Plane, PlaneMark
+from clray.report.marks import Granularity, LineMark, Plane, PlaneMark
 from clray.report.measures import Measure
 from clray.report.roles import Role
 from clray.report.text import shortened, visible

@@ -4,12 +4,9 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING
 
+from clray.report.marks import Line, LineMark, PlaneGroup, PlaneMark
 from clray.report.measures import PERCENT, Measure
-
-if TYPE_CHECKING:  # what the charts show is declared there, and thinned here
-    from clray.report.figures import Line, LineMark, PlaneGroup, PlaneMark
 
 MAX_MARKS = 2000
 """Of a chart; a page with more takes seconds to open."""

@@ -13,7 +13,7 @@ from matplotlib.colors import Normalize, to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from clray.report.figures import Granularity, Plane, PlaneMark
+from clray.report.marks import Granularity, Plane, PlaneMark
 from clray.report.roles import Role
 from clray.report.text import shortened
 

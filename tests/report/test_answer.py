@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from clray.report.answer import NO_TRIAL, answer_of, describe_answer
-from clray.report.figures import BALANCE_PLANE, INFORMATION_PLANE, plane
+from clray.report.figures import plane
+from clray.report.marks import BALANCE_PLANE, INFORMATION_PLANE
 from clray.report.results import Sweep, TrialResult
 from clray.report.summary import as_rows, header_of, summarize
 from tests.report.sweeps import digits, trial
