@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Int
 
+from clray.kmeans.empty import fill_empty
 from clray.kmeans.options import KMeansOptions
 from clray.kmeans.origin import Survey, join_surveys
 from clray.kmeans.shards.faiss_shard import FaissShard, PartialSums, spread_centroids
@@ -201,22 +202,11 @@ def _update(descent: Descent, sums: PartialSums, options: KMeansOptions) -> None
 def update_centroids(
     centroids: Float[np.ndarray, "k dim"], sums: PartialSums, generator: np.random.Generator, *, spherical: bool
 ) -> Float[np.ndarray, "k dim"]:
-    """The mean of each cluster; an empty cluster takes half of a large one.
-
-    The repair follows faiss `Clustering.cpp` (split_clusters): a donor is drawn with probability growing with its size,
-    and the two centroids move apart by 1/1024 along alternating signs, so that the next search divides its points.
-    """
+    """The mean of each cluster; an empty cluster takes half of a large one, where there are vectors enough."""
     means: np.ndarray = sums.sums / np.where(sums.counts > 0, sums.counts, 1.0)[:, None]
-    sizes = sums.counts.copy()
     is_empty = sums.counts == 0
-    if sizes.sum() > len(sizes):
-        signs = np.where(np.arange(means.shape[1]) % 2, -1.0, 1.0) / 1024
-        for empty in np.flatnonzero(is_empty):
-            weights = np.maximum(sizes - 1, 0)
-            donor = generator.choice(len(sizes), p=weights / weights.sum())
-            means[empty] = means[donor] * (1 + signs)
-            means[donor] = means[donor] * (1 - signs)
-            sizes[empty] = sizes[donor] = sizes[donor] / 2
+    if sums.counts.sum() > len(means):
+        fill_empty(means, sums.counts, is_empty, generator)
     else:
         means[is_empty] = centroids[is_empty]
     return (_unit(means) if spherical else means).astype(np.float32)
