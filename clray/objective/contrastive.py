@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from clray.objective.gather import all_gather, rank, world_size
+from clray.objective.gather import all_gather, all_gather_with_ids, rank, world_size
 from clray.objective.normalizer import log_normalizers
 
 
@@ -54,9 +54,7 @@ def cl_infonce(
     """
     require_temperature(temperature)
     anchors, ids = z.float().flatten(0, 1), cluster_ids.reshape(-1, z.shape[1]).repeat(1, z.shape[0])
-    candidates, candidate_ids = anchors, ids
-    if world_size() > 1:
-        candidates, candidate_ids = all_gather(anchors).flatten(0, 1), torch.cat(all_gather(ids).unbind(), dim=1)
+    candidates, candidate_ids = all_gather_with_ids(anchors, ids)
     own = torch.arange(len(anchors), device=z.device) + rank() * len(anchors)
     value = contrast(anchors, ids, candidates, candidate_ids, own=own, temperature=temperature)
     if base_temperature is None:

@@ -9,6 +9,7 @@ import torch.multiprocessing as mp
 from torch.nn import functional as F
 
 from clray.objective.contrastive import cl_infonce
+from clray.objective.gather import all_gather, all_gather_with_ids
 
 BATCH, DIM, TEMPERATURE = 12, 6, 0.2
 
@@ -39,7 +40,27 @@ def worker(rank: int, world_size: int, rendezvous: str, results: str) -> None:
     loss, gradient = loss_and_gradient(x[:, own], ids[own], ddp)
     dist.all_reduce(loss)
     torch.save((loss / world_size, gradient), f"{results}/{rank}.pt")
+    holds_rows_with_their_ids(rank, world_size)
     dist.destroy_process_group()
+
+
+def holds_rows_with_their_ids(rank: int, world_size: int) -> None:
+    """Against gathering each for itself and summing the whole gradient on every worker, as was done before."""
+    generator = torch.Generator().manual_seed(rank)
+    rows, weights = (torch.randn(*shape, generator=generator) for shape in ((5, DIM), (world_size * 5, DIM)))
+    for ids in (torch.tensor([[0, -1, 2**31 - 1, 7, -(2**31)]] * 3, dtype=torch.int32) - rank, torch.arange(5)[None]):
+        parts = [torch.empty_like(ids) for _ in range(world_size)]
+        dist.all_gather(parts, ids)
+        together, single = rows.clone().requires_grad_(), rows.clone().requires_grad_()
+        found, found_ids = all_gather_with_ids(together, ids)
+        torch.testing.assert_close(found_ids, torch.cat(parts, dim=1), rtol=0, atol=0)
+        torch.testing.assert_close(found, all_gather(single).flatten(0, 1), rtol=0, atol=0)
+        (found * weights).sum().backward()
+        (all_gather(single).flatten(0, 1) * weights).sum().backward()
+        whole = weights.clone()
+        dist.all_reduce(whole)
+        for gradient in (together.grad, single.grad):
+            torch.testing.assert_close(gradient, whole[5 * rank : 5 * rank + 5], rtol=0, atol=1e-6)
 
 
 @pytest.mark.slow

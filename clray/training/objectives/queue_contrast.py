@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from clray.config.sections import ObjectiveConfig
 from clray.model.encoder import ContrastiveModel, Outputs
 from clray.objective.contrastive import ObjectiveValue, contrast
-from clray.objective.gather import all_gather
+from clray.objective.gather import all_gather_with_ids
 from clray.training.objectives.port import Objective, StepValue
 
 
@@ -33,7 +33,7 @@ class QueueContrast(Objective):
     def __call__(self, model: nn.Module, views: Tensor, indices: Tensor, cluster_ids: Tensor) -> StepValue:
         queries = model(views[0]).z
         own_keys = self._own_keys(model, views[1])
-        keys, key_indices = all_gather(own_keys).flatten(0, 1), all_gather(indices).flatten()
+        keys, (key_indices,) = all_gather_with_ids(own_keys, indices[None])
         value = self._value(queries, indices, keys, key_indices, cluster_ids)
         self.keys = torch.cat([keys, self.keys.reshape(-1, keys.shape[1])])[: self.size]
         self.key_indices = torch.cat([key_indices, self.key_indices])[: self.size]
