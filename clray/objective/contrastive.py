@@ -7,6 +7,7 @@ linearly in the batch.
 
 import math
 from dataclasses import dataclass
+from itertools import permutations
 
 import torch
 from jaxtyping import Float, Int
@@ -60,6 +61,33 @@ def cl_infonce(
     if base_temperature is None:
         return value
     return ObjectiveValue(value.loss * (temperature / base_temperature), value.num_positives)
+
+
+def cross_view_cl_infonce(
+    z: Float[Tensor, "views batch dim"],
+    cluster_ids: Int[Tensor, "*granularities batch"],
+    *,
+    temperature: float,
+    base_temperature: float | None = None,
+) -> ObjectiveValue:
+    """Cl-InfoNCE whose candidates are those of another view alone; the anchor's own view neither attracts nor repels.
+
+    For every ordered pair of views (v, w) the mean over anchors i of
+    -1/|P(i)| sum_{p in P(i)} log( exp(z_vi.z_wp/t) / sum_a exp(z_vi.z_wa/t) ), and of these losses the mean. P(i) are
+    the images of i's cluster, i itself among them. Arguments, workers and return value are those of `cl_infonce`.
+
+    Source: the cluster head of the authors' dual-head variant (Tsai et al., arXiv 2106.02869), here for both views.
+    """
+    require_temperature(temperature)
+    views, ids = z.float(), cluster_ids.reshape(-1, z.shape[1])
+    gathered = [all_gather_with_ids(view, ids) for view in views]
+    values = [
+        contrast(views[v], ids, *gathered[w], own=None, temperature=temperature)
+        for v, w in permutations(range(len(views)), 2)
+    ]
+    scale = 1.0 if base_temperature is None else temperature / base_temperature
+    loss = torch.stack([each.loss for each in values]).mean() * scale
+    return ObjectiveValue(loss, torch.stack([each.num_positives for each in values]).mean())
 
 
 def contrast(

@@ -19,7 +19,7 @@ ENCODER = "encoder."
 def build_optimizer(
     model: nn.Module, config: TrainConfig, encoder: EncoderConfig | None = None
 ) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum, AdamW or LARS; the first two in one fused kernel.
+    """SGD with momentum, AdamW or LARS; the first two in one fused kernel.
 
     Args:
         encoder: its settings give parts of the model rates of their own.
@@ -33,7 +33,7 @@ def build_optimizer(
         groups,
         lr=config.learning_rate,
         momentum=config.momentum,
-        nesterov=config.momentum > 0,
+        nesterov=config.nesterov and config.momentum > 0,
         weight_decay=config.weight_decay,
         fused=True,
     )
@@ -88,9 +88,10 @@ def _block_of(name: str) -> tuple[str | None, bool]:
 
 
 def build_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, steps_per_epoch: int) -> LambdaLR:
-    """Linear warm-up over `warmup_epochs`, then cosine to zero; advances once per step."""
-    warmup = config.warmup_epochs * steps_per_epoch
-    total = max(config.num_epochs * steps_per_epoch, warmup + 1)
+    """Linear warm-up over `warmup_epochs` or a share of all steps, then cosine to zero; advances once per step."""
+    num_steps = config.num_epochs * steps_per_epoch
+    warmup = config.num_warmup_steps(num_steps, steps_per_epoch)
+    total = max(num_steps, warmup + 1)
 
     def factor(step: int) -> float:
         if step < warmup:

@@ -59,7 +59,12 @@ def test_the_last_part_of_a_key_is_enough() -> None:
 
 def test_a_section_is_explained_key_by_key() -> None:
     found = explain("head")
-    assert [entry.key for entry in found.entries] == ["head.hidden_dim", "head.embedding_dim"]
+    assert [entry.key for entry in found.entries] == [
+        "head.num_layers",
+        "head.hidden_dim",
+        "head.norm",
+        "head.embedding_dim",
+    ]
     assert found.text
 
 

@@ -28,19 +28,25 @@ OTHER_VALUES = {
     "encoder.std": [0.4],
     "encoder.weights": "/weights.pt",
     "encoder.name": "resnet18",
+    "head.norm": "batch",
     "kmeans.init": "kmeans++",
+    "objective.dual_head_clusters": "instance-head",
     "objective.form": "pair-sampled",
     "objective.name": "supcon",
     "objective.negatives": "queue",
     "recluster.embeddings": "pass",
     "recluster.mode": "async",
     "train.decay_biases": True,
+    "train.learning_rate_warmup_fraction": 0.5,
     "train.optimizer": "sgd",
     "train.precision": "float32",
     "train.sampler": "cluster",
 }
 COLOURS = {"encoder.mean": [0.5], "encoder.std": [0.5]}
-WITH_OTHERS = dict.fromkeys(COLOURS, COLOURS)
+WITH_OTHERS: dict[str, dict[str, object]] = {
+    **dict.fromkeys(COLOURS, COLOURS),
+    "objective.dual_head_clusters": {"objective.dual_head": True},
+}
 """The config in which a key can be set at all."""
 READ_FOR_BOTH = {
     "seed": "the draws of a search follow the sweep's seed, and each trial its own",

@@ -26,6 +26,22 @@ from clray.errors import UserError
         ({"objective": {"name": "infonce"}, "train": {"sampler": "cluster"}}, ["no second member"]),
         ({"objective": {"name": "supervised", "negatives": "queue"}}, ["objective.negatives=queue belongs to"]),
         ({"objective": {"dual_head": True, "negatives": "queue"}}, ["cannot be combined"]),
+        ({"objective": {"dual_head_clusters": "instance-head"}}, ["set objective.dual_head=true"]),
+        (
+            {
+                "allow_user_modules": True,
+                "objective": {"name": "a:B", "dual_head": True, "dual_head_clusters": "instance-head"},
+            },
+            ["belongs to cl-infonce", "a:B"],
+        ),
+        (
+            {"train": {"warmup_epochs": 2, "learning_rate_warmup_fraction": 0.3}},
+            ["train.learning_rate_warmup_fraction=0.3", "train.warmup_epochs=2", "leave one out"],
+        ),
+        ({"train": {"learning_rate_warmup_fraction": 1}}, ["train.learning_rate_warmup_fraction", "less than 1"]),
+        ({"train": {"optimizer": "lars", "decay_biases": True}}, ["decay_biases=true", "lars"]),
+        ({"head": {"num_layers": 0}}, ["head.num_layers"]),
+        ({"head": {"norm": "layer"}}, ["head.norm", "batch"]),
         ({"clusters": {"source": "labels", "granularities": [3]}}, ["clusters.source=labels does not have"]),
         ({"clusters": {"granularities": [5, 50]}}, ["must fall"]),
         ({"clusters": {"source": "hierarchy"}}, ["clusters.tree is required"]),

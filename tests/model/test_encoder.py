@@ -1,11 +1,14 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
 
 from clray.config import parse_config
-from clray.config.sections import EncoderConfig
+from clray.config.sections import EncoderConfig, HeadConfig
 from clray.errors import UserError
 from clray.model.encoder import ContrastiveModel, Outputs, build_encoder
+from clray.model.heads import build_head
 
 
 def outputs(size: int, channels: int = 1, **sections: dict) -> tuple[ContrastiveModel, Outputs]:
@@ -76,6 +79,24 @@ def test_a_dual_head_embeds_twice() -> None:
     assert second.shape == z.shape
     torch.testing.assert_close(second.norm(dim=1), torch.ones(2))
     assert not torch.equal(z, second)
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+@pytest.mark.parametrize("num_layers", [1, 2, 3])
+def test_a_head_has_the_layers_and_norms_of_the_config(num_layers: int, norm: str) -> None:
+    head = build_head(HeadConfig(num_layers=num_layers, norm=norm, hidden_dim=5, embedding_dim=3), 4)
+    x = torch.randn(6, 4)
+    linear = [each for each in head if isinstance(each, nn.Linear)]
+    dims = [4, *[5] * (num_layers - 1), 3]
+    assert [(each.in_features, each.out_features) for each in linear] == list(pairwise(dims))
+    expected = x
+    for number, layer in enumerate(linear, start=1):
+        expected = expected @ layer.weight.T + (0 if layer.bias is None else layer.bias)
+        if number < num_layers and norm == "batch":
+            deviations = expected - expected.mean(0)
+            expected = deviations / (deviations.square().mean(0) + 1e-5).sqrt()
+        expected = expected.relu() if number < num_layers else expected
+    torch.testing.assert_close(head(x), expected)
 
 
 def test_a_classifier_has_a_logit_per_cluster_and_no_projection_head() -> None:

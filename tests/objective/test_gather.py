@@ -8,7 +8,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.nn import functional as F
 
-from clray.objective.contrastive import cl_infonce
+from clray.objective.contrastive import cl_infonce, cross_view_cl_infonce
 from clray.objective.gather import all_gather, all_gather_with_ids
 
 BATCH, DIM, TEMPERATURE = 12, 6, 0.2
@@ -25,7 +25,9 @@ def batch_and_model() -> tuple[torch.Tensor, torch.Tensor, torch.nn.Linear]:
 
 def loss_and_gradient(x: torch.Tensor, ids: torch.Tensor, model: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
     z = F.normalize(model(x), dim=-1)
-    loss = cl_infonce(z, torch.stack([ids, ids // 2]), temperature=TEMPERATURE).loss
+    both = torch.stack([ids, ids // 2])
+    losses = [each(z, both, temperature=TEMPERATURE).loss for each in (cl_infonce, cross_view_cl_infonce)]
+    loss = losses[0] + losses[1]
     loss.backward()
     (weight,) = model.parameters()
     return loss.detach(), weight.grad

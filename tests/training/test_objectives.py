@@ -69,6 +69,23 @@ def test_the_second_head_is_contrasted_by_instance_and_added() -> None:
     torch.testing.assert_close(value.embeddings, mean.detach())
 
 
+@pytest.mark.parametrize("base_temperature", [None, 0.07])
+def test_by_the_head_of_instances_the_second_contrasts_clusters_across_views_alone(
+    base_temperature: float | None,
+) -> None:
+    model, seen, indices = Flat(), views(0), torch.tensor([0, 2, 3, 5])
+    chosen = settings(dual_head=True, dual_head_clusters="instance-head", base_temperature=base_temperature)
+    value = BatchContrast(chosen, model)(model, seen, indices, IDS)
+    outputs, ids = model(seen.flatten(0, 1)), IDS[0, indices].tolist()
+    z, second = (each.unflatten(0, (2, 4)) for each in (outputs.z, outputs.second))
+    positives = [[j for j in range(4) if ids[j] == ids[i]] for i in range(4)]
+    clusters = [infonce(second[v], [None] * 4, second[1 - v], positives) for v in range(2)]
+    scale = 1 if base_temperature is None else T / base_temperature
+    torch.testing.assert_close(value.loss, scale * (in_batch(z, indices) + sum(clusters) / 2))
+    torch.testing.assert_close(value.num_positives, torch.tensor(sum(map(len, positives)) / 4))
+    torch.testing.assert_close(value.embeddings, F.normalize(z.mean(0), dim=1).detach())  # what is clustered
+
+
 def test_keys_of_earlier_batches_are_candidates_under_the_clusters_of_today() -> None:
     model = Flat()
     objective = QueueContrast(settings(queue_size=6, key_momentum=0.9), model)

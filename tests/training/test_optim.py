@@ -23,6 +23,52 @@ def test_the_learning_rate_warms_up_and_falls_to_zero(optimizer: str) -> None:
     assert rates[-1] < 0.001
 
 
+def test_a_share_of_the_steps_warms_the_learning_rate_up_whatever_their_number() -> None:
+    for num_epochs in (6, 10):
+        by_epochs = TrainConfig(optimizer="sgd", num_epochs=num_epochs, warmup_epochs=num_epochs // 2)
+        by_share = TrainConfig(optimizer="sgd", num_epochs=num_epochs, learning_rate_warmup_fraction=0.5)
+        rates = []
+        for config in (by_epochs, by_share):
+            chosen = build_optimizer(torch.nn.Linear(2, 2), config)
+            schedule = build_schedule(chosen, config, steps_per_epoch=5)
+            rates.append([])
+            for _ in range(5 * num_epochs):
+                rates[-1].append(chosen.param_groups[0]["lr"])
+                chosen.step()
+                schedule.step()
+        assert rates[0] == rates[1]
+
+
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_sgd_has_the_momentum_of_the_config(nesterov: bool) -> None:
+    torch.manual_seed(0)
+    ours, theirs = torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)
+    theirs.load_state_dict(ours.state_dict())
+    config = TrainConfig(optimizer="sgd", learning_rate=0.1, momentum=0.95, weight_decay=0, nesterov=nesterov)
+    chosen = build_optimizer(ours, config)
+    velocity = [torch.zeros_like(each) for each in theirs.parameters()]
+    for step in range(1, 4):
+        for own, other, moved in zip(ours.parameters(), theirs.parameters(), velocity, strict=True):
+            own.grad = torch.full_like(own, step)
+            moved.mul_(0.95).add_(step)
+            with torch.no_grad():
+                other -= 0.1 * (step + 0.95 * moved if nesterov else moved)
+        chosen.step()
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
+
+
+def test_lars_leaves_biases_and_norms_of_a_model_out_of_adaptation_and_decay() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 2))
+    before = {name: each.detach().clone() for name, each in model.named_parameters()}
+    chosen = build_optimizer(model, TrainConfig(optimizer="lars", learning_rate=0.1, weight_decay=0.5, momentum=0))
+    for each in model.parameters():
+        each.grad = torch.ones_like(each)
+    chosen.step()
+    for name, each in model.named_parameters():
+        is_plain = torch.allclose(each, before[name] - 0.1)
+        assert is_plain == (name not in ("0.weight", "3.weight")), name
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lars"])
 def test_a_parameter_drawn_anew_is_stepped_as_if_it_were_the_first_time(optimizer: str) -> None:
     torch.manual_seed(0)

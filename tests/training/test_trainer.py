@@ -157,6 +157,11 @@ OBJECTIVES = {
     "granularities": {"clusters": {"granularities": [12, 6, 2]}},
     "pairs": {"objective": {"form": "pair-sampled"}},
     "dual head": {"objective": {"dual_head": True}},
+    "the authors' dual head": {
+        "objective": {"dual_head": True, "dual_head_clusters": "instance-head"},
+        "head": {"num_layers": 3, "norm": "batch"},
+        "train": {"learning_rate_warmup_fraction": 0.2},
+    },
     "queue": {"objective": QUEUE},
     "pcl": {"objective": {"name": "pcl", "queue_size": 40}, "clusters": {"granularities": [4, 12]}},
     "cluster prediction": {"objective": {"name": "cluster-prediction"}, "recluster": {"warmup_epochs": 0}},

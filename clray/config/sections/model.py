@@ -103,10 +103,14 @@ class EncoderConfig(Section):
 
 
 class HeadConfig(Section):
-    """The projection head: a two-layer perceptron from h to the embedding z."""
+    """The projection head: a perceptron from h to the embedding z."""
 
+    num_layers: Annotated[int, Field(ge=1, le=16), Number] = 2
+    """Its linear layers; 1 has no hidden layer."""
     hidden_dim: PositiveInt = 128
-    """Units of its hidden layer."""
+    """Units of each hidden layer."""
+    norm: Literal["none", "batch"] = "none"
+    """`batch`: batch normalisation after each hidden layer."""
     embedding_dim: TwoOrMore = 64
     """Dimension of z."""
 
@@ -127,6 +131,9 @@ class ObjectiveConfig(Section):
     dual_head: Flag = False
     """A second projection head under InfoNCE, whose loss is added (the authors' ImageNet-100 variant). An objective of
     the user's is given its embeddings as `batch.second`."""
+    dual_head_clusters: Literal["cluster-head", "instance-head"] = "cluster-head"
+    """Of `dual_head`, the head whose embedding k-means clusters. `instance-head` is the authors' way: the clusters are
+    those of the head under InfoNCE, and the other head contrasts each view with the other view alone."""
     negatives: Literal["batch", "queue"] = "batch"
     """`queue`: keys of a momentum encoder from this batch and those before it (MoCo). `pcl` always uses it."""
     queue_size: PositiveInt = 4096
@@ -144,6 +151,15 @@ class ObjectiveConfig(Section):
         if self.name not in OBJECTIVES and not self.is_own:
             known = ", ".join(OBJECTIVES)
             raise ValueError(f"name must be one of {known}, or module:Class of your own; got {self.name!r}")
+        if self.dual_head_clusters == "instance-head" and not self.dual_head:
+            raise ValueError(
+                "objective.dual_head_clusters=instance-head needs a second head; set objective.dual_head=true"
+            )
+        if self.dual_head_clusters == "instance-head" and self.is_own:
+            raise ValueError(
+                f"objective.dual_head_clusters=instance-head belongs to cl-infonce; objective.name={self.name} decides "
+                "itself what its heads contrast"
+            )
         return self
 
     @property

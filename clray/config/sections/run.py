@@ -11,6 +11,7 @@ from clray.config.sections.values import (
     Momentum,
     NonNegativeFloat,
     NonNegativeInt,
+    Number,
     PositiveFloat,
     PositiveInt,
     RegistryName,
@@ -34,7 +35,7 @@ class TrainConfig(Section):
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
     """Of the model's products; `auto` is bfloat16 where the hardware has it. Losses are float32 always."""
     optimizer: Literal["sgd", "adamw", "lars"] = "adamw"
-    """`sgd` is with Nesterov momentum; `lars` is for large batches."""
+    """`lars` is for large batches; it leaves biases and norms out of adaptation and decay."""
     learning_rate: PositiveFloat = 1e-3
     """At the end of the warm-up."""
     weight_decay: NonNegativeFloat = 1e-4
@@ -43,9 +44,13 @@ class TrainConfig(Section):
     """Whether `weight_decay` also shrinks biases and the parameters of norms; by default only where training starts
     from random weights."""
     momentum: Momentum = 0.9
-    """For `sgd` (Nesterov) and `lars`."""
+    """For `sgd` and `lars`."""
+    nesterov: Flag = True
+    """Nesterov's momentum for `sgd`, or else the plain one."""
     warmup_epochs: NonNegativeInt = 0
     """Epochs of linear learning-rate warm-up, before the cosine decay to zero."""
+    learning_rate_warmup_fraction: Annotated[float, Field(ge=0, lt=1), Number] | None = None
+    """In place of `warmup_epochs`: the share of all steps that warm the learning rate up."""
     accumulate_batches: PositiveInt = 1
     """Batches per optimizer step; each contrasts its own images only."""
     sync_batch_norm: Flag = False
@@ -80,6 +85,29 @@ class TrainConfig(Section):
                 f"got {self.checkpoint_every_steps}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _means_one_warmup(self) -> "TrainConfig":
+        if self.learning_rate_warmup_fraction is not None and self.warmup_epochs:
+            raise ValueError(
+                f"train.learning_rate_warmup_fraction={self.learning_rate_warmup_fraction} and "
+                f"train.warmup_epochs={self.warmup_epochs} both say how long the learning rate warms up; leave one out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _decays_what_its_optimizer_decays(self) -> "TrainConfig":
+        if self.optimizer == "lars" and self.decay_biases:
+            raise ValueError(
+                "train.decay_biases=true: train.optimizer=lars never shrinks biases and norms; leave it out"
+            )
+        return self
+
+    def num_warmup_steps(self, num_steps: int, steps_per_epoch: int) -> int:
+        """Of `num_steps` those that warm the learning rate up."""
+        if self.learning_rate_warmup_fraction is not None:
+            return round(self.learning_rate_warmup_fraction * num_steps)
+        return self.warmup_epochs * steps_per_epoch
 
 
 def _label_budgets(value: Any) -> Any:
