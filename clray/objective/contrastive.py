@@ -149,18 +149,22 @@ def _losses(
 def instance_contrast(
     queries: Float[Tensor, "batch dim"],
     keys: Float[Tensor, "batch dim"],
-    negatives: Float[Tensor, "m dim"],
+    negatives: list[Float[Tensor, "_ dim"]],
     *,
     temperature: float,
 ) -> ObjectiveValue:
     """Mean of  -log( exp(q_i.k_i/t) / (exp(q_i.k_i/t) + sum_j exp(q_i.n_j/t)) )  over the local batch.
 
+    Args:
+        negatives: in any number of pieces; without any the loss is 0.
+
     Source: InfoNCE as MoCo and PCL train it, against a queue of negatives (arXiv 1911.05722, equation 1).
     """
     similarity = (queries * keys).sum(dim=1) / temperature
-    if not len(negatives):
+    if not negatives:
         return ObjectiveValue(similarity.sum() * 0, similarity.new_ones(()))
-    normalizers = log_normalizers(queries, negatives, own=None, temperature=temperature)
+    pieces = [log_normalizers(queries, piece, own=None, temperature=temperature) for piece in negatives]
+    normalizers = torch.stack(pieces).logsumexp(dim=0)
     losses = torch.logaddexp(normalizers, similarity) - similarity
     return ObjectiveValue(losses.mean(), losses.new_ones(()))
 

@@ -21,23 +21,24 @@ class EmbeddingBank:
         """Args: this worker's dataset indices, ascending; momentum m keeps m of the old embedding."""
         self.momentum = momentum
         self.shard = torch.from_numpy(shard).to(device)
-        # Then its place in the bank is a sample's index, which saves a GPU waiting for what a filter leaves.
+        # Then its place in the bank is a sample's index.
         self.is_leading = bool(shard[-1] == len(shard) - 1)
-        self.vectors = torch.zeros(len(shard), dim, dtype=torch.float16, device=device)
-        self.seen = torch.zeros(len(shard), dtype=torch.bool, device=device)
+        # One row more than there are samples takes what is left out.
+        self._vectors = torch.zeros(len(shard) + 1, dim, dtype=torch.float16, device=device)
+        self._seen = torch.zeros(len(shard) + 1, dtype=torch.bool, device=device)
+        self.vectors, self.seen = self._vectors[:-1], self._seen[:-1]
 
     def update(self, indices: Int[Tensor, " batch"], z: Float[Tensor, "batch dim"]) -> None:
         """Take the embeddings of a batch; those of samples that belong to other workers are left out."""
         rows = indices
         if not self.is_leading:
             rows = torch.searchsorted(self.shard, indices).clamp(max=len(self.shard) - 1)
-            own = self.shard[rows] == indices
-            rows, z = rows[own], z[own]
+            rows = torch.where(self.shard[rows] == indices, rows, len(self.shard))
         if self.momentum > 0:
-            weight = torch.where(self.seen[rows], self.momentum, 0.0)[:, None]
-            z = weight * self.vectors[rows].float() + (1 - weight) * z
-        self.vectors[rows] = z.half()
-        self.seen[rows] = True
+            weight = torch.where(self._seen[rows], self.momentum, 0.0)[:, None]
+            z = weight * self._vectors[rows].float() + (1 - weight) * z
+        self._vectors[rows] = z.half()
+        self._seen.index_fill_(0, rows, True)
 
     def unseen(self) -> Int[np.ndarray, " m"]:
         """Dataset indices of this worker's samples that no batch has held yet."""

@@ -1,4 +1,5 @@
 import torch
+from torch import Tensor
 
 from clray.training.lars import LARS
 
@@ -34,3 +35,31 @@ def test_momentum_matches_sgd_where_nothing_is_adapted() -> None:
             parameter.grad = torch.full((4,), float(step))
             optimizer.step()
     torch.testing.assert_close(ours, theirs)
+
+
+def test_many_parameters_take_the_steps_of_the_formula_one_by_one() -> None:
+    generator, rate, momentum, decay = torch.Generator().manual_seed(0), 0.3, 0.9, 1e-2
+    shapes = ((5, 4), (4,), (3, 2, 3, 3), (1,), (6, 5), (2, 2))
+    ours = [torch.nn.Parameter(torch.randn(shape, generator=generator)) for shape in shapes]
+    with torch.no_grad():
+        ours[-1].zero_()  # adapts to nothing
+    expected, buffers = [each.detach().clone() for each in ours], [torch.zeros(shape) for shape in shapes]
+    optimizer = LARS(ours, rate, momentum=momentum, weight_decay=decay)
+    for step in range(20):
+        for at, parameter in enumerate(ours):
+            # One has no gradient for a while, as a frozen encoder's.
+            parameter.grad = None if at == 4 and step < 3 else torch.randn(shapes[at], generator=generator)
+            if parameter.grad is not None:
+                update = _update(expected[at], parameter.grad, decay)
+                buffers[at] = momentum * buffers[at] + update
+                expected[at] = expected[at] - rate * buffers[at]
+        optimizer.step()
+    torch.testing.assert_close([each.detach() for each in ours], expected, rtol=0, atol=1e-6)
+
+
+def _update(weight: Tensor, gradient: Tensor, decay: float) -> Tensor:
+    if weight.ndim == 1:
+        return gradient
+    update = gradient + decay * weight
+    is_adapted = weight.norm() > 0 and update.norm() > 0
+    return update * (1e-3 * weight.norm() / update.norm()) if is_adapted else update

@@ -27,13 +27,8 @@ class PrototypeContrast(QueueContrast):
         self.prototypes: list[Tensor] = []
         self.phis: list[Tensor] = []
 
-    def _value(
-        self, queries: Tensor, indices: Tensor, keys: Tensor, key_indices: Tensor, cluster_ids: Tensor
-    ) -> ObjectiveValue:
-        own = torch.searchsorted(key_indices.sort().values, indices)
-        own_keys = keys[key_indices.argsort()[own]]
-        queue = self.keys.reshape(-1, keys.shape[1])
-        value = instance_contrast(queries, own_keys, queue, temperature=self.temperature)
+    def _value(self, queries: Tensor, indices: Tensor, own_keys: Tensor, cluster_ids: Tensor) -> ObjectiveValue:
+        value = instance_contrast(queries, own_keys, self.queue.older(), temperature=self.temperature)
         if not self.prototypes:
             return value
         loss = value.loss + proto_nce(queries, cluster_ids[:, indices], self.prototypes, self.phis)
@@ -48,9 +43,8 @@ class PrototypeContrast(QueueContrast):
         seed: int,
     ) -> list[nn.Parameter]:
         assert phis is not None, "reclustering for pcl computes concentrations"
-        device = self.keys.device
-        self.prototypes = [F.normalize(torch.from_numpy(each).to(device), dim=1) for each in centroids]
-        self.phis = [torch.from_numpy(each).to(device) for each in phis]
+        self.prototypes = [F.normalize(torch.from_numpy(each).to(self.device), dim=1) for each in centroids]
+        self.phis = [torch.from_numpy(each).to(self.device) for each in phis]
         return []
 
     def state_dict(self) -> dict[str, Any]:
@@ -58,6 +52,5 @@ class PrototypeContrast(QueueContrast):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        device = self.keys.device
-        self.prototypes = [each.to(device) for each in state["prototypes"]]
-        self.phis = [each.to(device) for each in state["phis"]]
+        self.prototypes = [each.to(self.device) for each in state["prototypes"]]
+        self.phis = [each.to(self.device) for each in state["phis"]]

@@ -10,6 +10,7 @@ from clray.config.sections import ObjectiveConfig
 from clray.model.encoder import ContrastiveModel, Outputs
 from clray.objective.contrastive import ObjectiveValue, contrast
 from clray.objective.gather import all_gather_with_ids
+from clray.training.objectives.key_queue import KeyQueue
 from clray.training.objectives.port import Objective, StepValue
 
 
@@ -24,28 +25,24 @@ class QueueContrast(Objective):
 
     def __init__(self, settings: ObjectiveConfig, model: ContrastiveModel) -> None:
         super().__init__(settings, model)
-        self.momentum, self.size = settings.key_momentum, settings.queue_size
+        self.momentum = settings.key_momentum
         self.key_model = deepcopy(model).requires_grad_(False)
-        parameter = next(model.parameters())
-        self.keys = torch.empty(0, 0, device=parameter.device)
-        self.key_indices = torch.empty(0, dtype=torch.int64, device=parameter.device)
+        self.device = next(model.parameters()).device
+        self.queue = KeyQueue(settings.queue_size, self.device)
 
     def __call__(self, model: nn.Module, views: Tensor, indices: Tensor, cluster_ids: Tensor) -> StepValue:
         queries = model(views[0]).z
         own_keys = self._own_keys(model, views[1])
         keys, (key_indices,) = all_gather_with_ids(own_keys, indices[None])
-        value = self._value(queries, indices, keys, key_indices, cluster_ids)
-        self.keys = torch.cat([keys, self.keys.reshape(-1, keys.shape[1])])[: self.size]
-        self.key_indices = torch.cat([key_indices, self.key_indices])[: self.size]
+        self.queue.push(keys, key_indices)
+        value = self._value(queries, indices, own_keys, cluster_ids)
         base = self.settings.base_temperature
         scale = 1.0 if base is None else self.temperature / base
         return StepValue(value.loss * scale, value.num_positives, own_keys)
 
-    def _value(
-        self, queries: Tensor, indices: Tensor, keys: Tensor, key_indices: Tensor, cluster_ids: Tensor
-    ) -> ObjectiveValue:
-        candidates = torch.cat([keys, self.keys.reshape(-1, keys.shape[1])])
-        candidate_indices = torch.cat([key_indices, self.key_indices])
+    def _value(self, queries: Tensor, indices: Tensor, own_keys: Tensor, cluster_ids: Tensor) -> ObjectiveValue:
+        """Args: own_keys: of the local batch, which the queue holds already, with those of the other workers."""
+        candidates, candidate_indices = self.queue.all()
         ids, candidate_ids = cluster_ids[:, indices], cluster_ids[:, candidate_indices]
         return contrast(queries, ids, candidates, candidate_ids, own=None, temperature=self.temperature)
 
@@ -53,8 +50,7 @@ class QueueContrast(Objective):
     def _own_keys(self, model: nn.Module, view: Tensor) -> Tensor:
         """Keys of the local batch, by the momentum encoder after its update."""
         base = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
-        for key, query in zip(self.key_model.parameters(), base.parameters(), strict=True):
-            key.lerp_(query, 1 - self.momentum)
+        torch._foreach_lerp_(list(self.key_model.parameters()), list(base.parameters()), 1 - self.momentum)
         self.key_model.train()
         outputs: Outputs = self.key_model(view)
         return outputs.z
@@ -63,9 +59,8 @@ class QueueContrast(Objective):
         return self.key_model
 
     def state_dict(self) -> dict[str, Any]:
-        return {"key_model": self.key_model.state_dict(), "keys": self.keys, "key_indices": self.key_indices}
+        return {"key_model": self.key_model.state_dict(), **self.queue.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.key_model.load_state_dict(state["key_model"])
-        self.keys = state["keys"].to(self.keys.device)
-        self.key_indices = state["key_indices"].to(self.keys.device)
+        self.queue.load_state_dict(state)
