@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Int
 
 from clray.config.sections import DataConfig
+from clray.data.equal_images import notes_on_equal_images
 from clray.data.images.port import OnCount
 from clray.data.readers.columns import encode_labels, joined, notes_on_classes
 from clray.data.readers.published import SOURCES
@@ -80,6 +81,7 @@ def check_data(config: DataConfig, *, num_threads: int = 4, on_image: OnImage | 
         problems += part.images.bad(num_threads, _counting(on_image, done, total))
         done += len(part.labels)
     notes = (*dict.fromkeys(note for _, part in parts for note in part.notes), *_notes(train, codes, names))
+    notes = (*notes, *notes_on_equal_images(train.images))
     is_whole = not problems and all(each.is_right for each in findings)
     obtained = source.obtained if source and not is_whole else None
     return DataReport(tuple(findings), len(problems), tuple(problems[:MAX_PROBLEMS]), notes, obtained)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from clray.config.sections import DataConfig
 from clray.data.attributes import encode_attributes
+from clray.data.equal_images import notes_on_equal_images
 from clray.data.images.port import Images
 from clray.data.readers.columns import encode_labels, joined, notes_on_classes
 from clray.data.readers.embeddings import holds_vectors_only
@@ -35,6 +36,7 @@ def load_dataset(config: DataConfig) -> Dataset:
     train, undecoded_train = _decode(train, config)
     test, undecoded_test = _decode(test, config)
     left_out = dict.fromkeys((*train.skipped, *test.skipped, *undecoded_train, *undecoded_test))
+    train = replace(train, notes=(*train.notes, *notes_on_equal_images(train.images)))
     return _encode(train, test, config, tuple(left_out))
 
 

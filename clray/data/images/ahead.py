@@ -13,13 +13,11 @@ import torch
 from jaxtyping import Int
 
 from clray.config.sections import DataConfig
-from clray.data.images.port import Batch
+from clray.data.images.port import Batch, Decode
 
 BATCHES_AHEAD = 3
 IMAGES_PER_TASK = 8
 MIN_DECODERS = 2
-Decode = Callable[[], np.ndarray]
-"""Gives the pixels of one image, uint8 [C, H, W]."""
 
 
 def decoders_of(config: DataConfig, num_cpus: float) -> int:

@@ -74,6 +74,9 @@ class ArrayImages:
             rows = torch.from_numpy(chunk)
             yield pixels[rows], rows
 
+    def each(self, indices: Int[np.ndarray, " m"]) -> Iterator[np.ndarray]:
+        return (self.pixels[index] for index in indices)
+
     def ready(self, config: DataConfig) -> Ready:
         return Ready(self)
 

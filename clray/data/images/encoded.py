@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,7 @@ from clray.data.images.decode import (
     require_payload,
 )
 from clray.data.images.file_part import FilePart
-from clray.data.images.port import Batch, DecodedLater, OnCount, Ready, every_nth, require_image_size, save
+from clray.data.images.port import Batch, Decode, DecodedLater, OnCount, Ready, every_nth, require_image_size, save
 from clray.data.sampling import uniform_order
 from clray.errors import UserError
 
@@ -126,9 +127,12 @@ class EncodedImages(DecodedLater):
     def batches(self, chunks: list[np.ndarray], config: DataConfig) -> Iterator[Batch]:
         """Decoded ahead in threads."""
         assert self.size is not None, "`ready` requires a size of images that are decoded while training"
-        yield from decoded_batches(
-            chunks, lambda index: partial(self.decode, index), (self.channels, *self.size), config
-        )
+        with self.decoding(1) as decoder:
+            yield from decoded_batches(chunks, decoder, (self.channels, *self.size), config)
+
+    @contextmanager
+    def decoding(self, num_held: int) -> Iterator[Callable[[int], Decode]]:
+        yield lambda index: partial(self.decode, index)
 
     def ready(self, config: DataConfig) -> Ready:
         """Decoded where that fits in `data.memory_limit_mib`; of more only the headers are read."""

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -15,6 +16,8 @@ from clray.errors import UserError
 
 Batch = tuple[Tensor, Tensor]
 """Images, uint8 [B, C, H, W], or vectors, float32 [B, dim, 1, 1]; and their dataset indices, int64 [B]."""
+Decode = Callable[[], np.ndarray]
+"""Gives the pixels of one image, uint8 [C, H, W]."""
 OnCount = Callable[[int], None]
 """Hears of how many images were looked at."""
 JPEG_QUALITY = 95
@@ -90,6 +93,14 @@ class Images(Protocol):
         """The images at each of `chunks`, in that order."""
         ...
 
+    def each(self, indices: Int[np.ndarray, " m"]) -> Iterator[np.ndarray]:
+        """The pixels of one image after the other, each decoded when it is asked for.
+
+        Raises:
+            BadImageError: for an image that cannot be decoded.
+        """
+        ...
+
     def ready(self, config: DataConfig) -> Ready:
         """Decode what fits in memory, and find what cannot be decoded where that is asked for or cheap.
 
@@ -114,6 +125,16 @@ class Images(Protocol):
 
 class DecodedLater:
     """What images have in common that are decoded when they are asked for: RGB, of one size where that is set."""
+
+    def decoding(self, num_held: int) -> AbstractContextManager[Callable[[int], Decode]]:
+        """What makes the decoder of an image; where these are read in runs, so many runs are held at a time."""
+        raise NotImplementedError
+
+    def each(self, indices: Int[np.ndarray, " m"]) -> Iterator[np.ndarray]:
+        """The pixels of one image after the other; raises BadImageError for one that cannot be decoded."""
+        with self.decoding(1) as decoder:
+            for index in indices.tolist():
+                yield decoder(index)()
 
     @property
     def image_size(self) -> int | None:

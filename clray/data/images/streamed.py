@@ -2,8 +2,9 @@
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from jaxtyping import Int
 from clray.config.sections import DataConfig
 from clray.data.images.ahead import decoded_batches
 from clray.data.images.decode import BadImageError, NoImage, PixelRules, decode_payload
-from clray.data.images.port import Batch, DecodedLater, OnCount, Ready, require_image_size
+from clray.data.images.port import Batch, Decode, DecodedLater, OnCount, Ready, require_image_size
 from clray.data.remote.cache import present
 from clray.data.sampling import buffered_order
 from clray.errors import UserError
@@ -97,13 +98,19 @@ class StreamedImages(DecodedLater):
         """Reads row groups and decodes some batches ahead in threads, and keeps the row groups used last."""
         assert self.size is not None, "`ready` requires a size"
         # A batch may begin in one set of row groups and end in the next.
-        with _Reader(self, config.shuffle_row_groups + 1) as reader:
+        with self.decoding(config.shuffle_row_groups + 1) as decoder:
+            yield from decoded_batches(chunks, decoder, (self.channels, *self.size), config)
 
-            def decoder(index: int) -> partial[np.ndarray]:
+    @contextmanager
+    def decoding(self, num_held: int) -> Iterator[Callable[[int], Decode]]:
+        """Keeps the row groups used last."""
+        with _Reader(self, num_held) as reader:
+
+            def decoder(index: int) -> Decode:
                 row = int(self.rows[index])
                 return partial(self._decode_later, row, reader.group_of(row))
 
-            yield from decoded_batches(chunks, decoder, (self.channels, *self.size), config)
+            yield decoder
 
     def ready(self, config: DataConfig) -> Ready:
         require_image_size(config)

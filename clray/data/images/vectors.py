@@ -79,6 +79,9 @@ class VectorImages:
             rows = torch.from_numpy(chunk)
             yield vectors[rows][:, :, None, None], rows
 
+    def each(self, indices: Int[np.ndarray, " m"]) -> Iterator[np.ndarray]:
+        return (self.vectors[index][:, None, None] for index in indices)
+
     def ready(self, config: DataConfig) -> Ready:
         """Without the vectors that are not finite, or whose values are all 0 and so have no direction."""
         good, reasons = self._checked()
