@@ -118,7 +118,7 @@ def build_data(
     threads: Threads = 4,
     as_json: AsJson = False,
 ) -> None:
-    """Write a data set as Parquet: images, label and attributes, in train/ and test/."""
+    """Write a data set as Parquet: images, label and attributes, in train/, test/ and validation/."""
     config = describe_data(data, root, assignments)
     from clray.data.build import build_parquet
 
@@ -129,11 +129,14 @@ def build_data(
     if as_json:
         print_json({key: str(value) if isinstance(value, Path) else value for key, value in asdict(built).items()})
         return
-    print_values({"training images": built.num_train, "test images": built.num_test, "left out": built.num_bad})
+    validation = {"validation images": built.num_validation} if built.num_validation else {}
+    counts = {"training images": built.num_train, **validation, "test images": built.num_test}
+    print_values({**counts, "left out": built.num_bad})
     if built.num_bad:
         print_line(f"reasons: {output / 'bad_images.csv'}")
-    train, test = output / "train", output / "test"
-    print_line(f"train on it: {_as_sets({'data.name': 'parquet', 'data.train_path': train, 'data.test_path': test})}")
+    parts = ("train", *(["validation"] if validation else []), "test")
+    paths = {f"data.{part}_path": output / part for part in parts}
+    print_line(f"train on it: {_as_sets({'data.name': 'parquet', **paths})}")
 
 
 @clusters_app.command("build")

@@ -22,7 +22,7 @@ from clray.config.sections import DataConfig
 from clray.data.images.decode import BadImageError
 from clray.data.images.port import Images
 from clray.data.load import read_splits
-from clray.data.readers.split import Split
+from clray.data.readers.split import Parts, Split
 from clray.errors import UserError
 from clray.folder_lock import folder_locked, holds_nothing, require_unlocked
 
@@ -30,7 +30,7 @@ MANIFEST_FILE, BAD_FILE = "build.json", "bad_images.csv"
 ROWS_PER_FILE, ROWS_PER_GROUP = 10_000, 1_000
 BAD_KEY = b"clray.bad_images"
 KEYS_OF_USE = {"memory_limit_mib", "num_decoders", "shuffle_row_groups", "max_train_images", "max_test_images",
-                   "download", "on_bad_image"}  # fmt: skip
+                   "max_validation_images", "download", "on_bad_image"}  # fmt: skip
 """Keys of the config that change how data are used, not what is built."""
 
 
@@ -41,6 +41,7 @@ class Built:
     folder: Path
     num_train: int
     num_test: int
+    num_validation: int
     num_bad: int
     num_files_kept: int
 
@@ -54,6 +55,8 @@ def build_parquet(
 ) -> Built:
     """Write `train/00000.parquet`, ..., `test/00000.parquet`, ..., with columns image, label and the attributes.
 
+    Validation images of the data's own are written into `validation/`.
+
     Without `data.image_size` the encoded bytes are copied as they are; with it images are resized and written as JPEG.
     Images that cannot be decoded are left out and listed in `bad_images.csv`.
 
@@ -64,7 +67,7 @@ def build_parquet(
         UserError: as `load_dataset`; or the folder holds other files, or a build of other data.
     """
     require_unlocked(folder)
-    splits = dict(zip(("train", "test"), read_splits(config.model_copy(update={"on_bad_image": "skip"})), strict=True))
+    splits = read_splits(config.model_copy(update={"on_bad_image": "skip"}))
     if any(split.images.is_sequential for split in splits.values()):
         raise UserError(
             "data: these are Parquet files beyond data.memory_limit_mib already, which training streams as they are"
@@ -75,7 +78,7 @@ def build_parquet(
 
 
 def _write(
-    splits: dict[str, Split],
+    splits: Parts,
     folder: Path,
     config: DataConfig,
     num_threads: int,
@@ -108,10 +111,11 @@ def _write(
     if bad:
         with (folder / BAD_FILE).open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("split", "image", "reason"), *bad])
-    return Built(folder, counts["train"], counts["test"], len(bad), num_kept)
+    num_validation = counts.get("validation", 0)
+    return Built(folder, counts["train"], counts["test"], num_validation, len(bad), num_kept)
 
 
-def _digest(config: DataConfig, splits: dict[str, Split]) -> dict[str, str]:
+def _digest(config: DataConfig, splits: Parts) -> dict[str, str]:
     """What the files are made from: the settings, the labels and attributes, and the names of the images."""
     content = hashlib.sha256()
     for name, split in splits.items():

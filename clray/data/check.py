@@ -9,6 +9,7 @@ from jaxtyping import Int
 from clray.config.sections import DataConfig
 from clray.data.equal_images import notes_on_equal_images
 from clray.data.images.port import OnCount
+from clray.data.load import NAMES
 from clray.data.readers.columns import encode_labels, joined, notes_on_classes
 from clray.data.readers.published import SOURCES
 from clray.data.readers.registry import READERS, read_data
@@ -60,8 +61,8 @@ def check_data(config: DataConfig, *, num_threads: int = 4, on_image: OnImage | 
     Raises:
         UserError: the data are not there, or not in the layout that `data.name` means.
     """
-    train, test = read_data(config.model_copy(update={"on_bad_image": "skip"}))
-    parts = [("training images", train)] + ([] if test is None else [("test images", test)])
+    read = read_data(config.model_copy(update={"on_bad_image": "skip"}))
+    train, parts = read["train"], [(f"{NAMES[part]} images", split) for part, split in read.items()]
     total = sum(len(part.labels) for _, part in parts)
     codes, names = encode_labels(joined(*(part.labels for _, part in parts)))
     num_unlabelled = int((codes < 0).sum())

@@ -26,7 +26,7 @@ from clray.data.readers.hub_columns import LABEL_NAMES
 from clray.data.readers.image_paths import ImagePaths
 from clray.data.readers.lists import path_texts
 from clray.data.readers.places import is_pattern
-from clray.data.readers.split import Split
+from clray.data.readers.split import Parts
 from clray.data.readers.text_tables import read_text_table
 from clray.data.remote.address import Address
 from clray.errors import UserError
@@ -77,8 +77,8 @@ def guess(path: Path, settings: Mapping[str, Any]) -> Guess:
     data = {**_places(path), **settings}
     if data["name"] == "csv":
         data |= _csv_columns(path, data)
-    train, test, data, skip_notes = _read(data)
-    config = _data_config(data)
+    parts, data, skip_notes = _read(data)
+    train, config = parts["train"], _data_config(data)
     if not train.images.has_pixels:
         raise UserError(
             f"{path}: holds vectors and no images. Train on them as they are with data.name=embeddings, which needs no "
@@ -90,17 +90,17 @@ def guess(path: Path, settings: Mapping[str, Any]) -> Guess:
         skip_notes = [*skip_notes, f"images that cannot be decoded are left out; the first: {bad[0]}"]
     row_names = tuple(name for name, values in train.columns.items() if _names_rows(values))
     rest = {name: values for name, values in train.columns.items() if name not in row_names}
-    num_validation = int(len(train.labels) * config.validation_fraction)
+    num_validation = 0 if "validation" in parts else int(len(train.labels) * config.validation_fraction)
     return Guess(
         data,
         sizes,
         all(mode in GREY_MODES for mode in modes),
-        len(train.labels) + len(test.labels),
+        sum(len(split.labels) for split in parts.values()),
         len(train.labels) - num_validation,
         len(encode_names(train.labels.dropna())[1]),
         tuple(encode_attributes(rest, config)),
         row_names,
-        (*dict.fromkeys((*skip_notes, *train.notes, *test.notes)),),
+        (*dict.fromkeys((*skip_notes, *(note for split in parts.values() for note in split.notes))),),
     )
 
 
@@ -121,19 +121,19 @@ def _data_config(data: Mapping[str, Any]) -> DataConfig:
     return parse_config({"data": data}, "data").data
 
 
-def _read(data: dict[str, Any]) -> tuple[Split, Split, dict[str, Any], list[str]]:
-    """Training and test samples; where some cannot be used, without these."""
+def _read(data: dict[str, Any]) -> tuple[Parts, dict[str, Any], list[str]]:
+    """The samples of each part; where some cannot be used, without these."""
     try:
-        return *read_splits(_data_config(data)), data, []
+        return read_splits(_data_config(data)), data, []
     except UserError as error:
         if "on_bad_image" in data:
             raise
         data = {**data, "on_bad_image": "skip"}
         try:
-            train, test = read_splits(_data_config(data))
+            parts = read_splits(_data_config(data))
         except UserError:
             raise error from None
-        return train, test, data, [f"left out: {str(error).partition('. ')[0]}"]
+        return parts, data, [f"left out: {str(error).partition('. ')[0]}"]
 
 
 def _csv_columns(path: Path, data: Mapping[str, Any]) -> dict[str, Any]:

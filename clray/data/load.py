@@ -12,18 +12,20 @@ import pandas as pd
 from clray.config.sections import DataConfig
 from clray.data.attributes import encode_attributes
 from clray.data.equal_images import notes_on_equal_images
-from clray.data.images.port import Images
 from clray.data.readers.columns import encode_labels, joined, notes_on_classes
 from clray.data.readers.embeddings import holds_vectors_only
-from clray.data.readers.places import files_in, fitting, is_folder, is_pattern, require_exists
+from clray.data.readers.places import SplitName, files_in, fitting, is_folder, is_pattern, require_exists
 from clray.data.readers.registry import read_all, read_data
-from clray.data.readers.split import Split
+from clray.data.readers.split import Parts, Split
 from clray.data.readers.text_tables import SUFFIXES as TEXT_SUFFIXES
 from clray.data.remote.address import address_at
 from clray.data.remote.local import PATHS, place_of, with_places
 from clray.data.samples import Dataset, Samples
 from clray.errors import UserError
 from clray.seeding import derive_seed
+
+NAMES: dict[SplitName, str] = {"train": "training", "test": "test", "validation": "validation"}
+"""What messages call the images of a part."""
 
 
 def load_dataset(config: DataConfig) -> Dataset:
@@ -32,12 +34,14 @@ def load_dataset(config: DataConfig) -> Dataset:
     Raises:
         UserError: a missing file or column, or an undecodable image.
     """
-    train, test = _chosen(config)
-    train, undecoded_train = _decode(train, config)
-    test, undecoded_test = _decode(test, config)
-    left_out = dict.fromkeys((*train.skipped, *test.skipped, *undecoded_train, *undecoded_test))
-    train = replace(train, notes=(*train.notes, *notes_on_equal_images(train.images)))
-    return _encode(train, test, config, tuple(left_out))
+    parts = _chosen(config)
+    undecoded: list[str] = []
+    skipped = [reason for split in parts.values() for reason in split.skipped]
+    for part, split in parts.items():
+        parts[part], reasons = _decode(split, config)
+        undecoded += reasons
+    dataset = _encode(parts, config, tuple(dict.fromkeys((*skipped, *undecoded))))
+    return replace(dataset, notes=(*dataset.notes, *notes_on_equal_images(dataset.train.images)))
 
 
 def load_descriptions(config: DataConfig) -> Dataset:
@@ -48,28 +52,35 @@ def load_descriptions(config: DataConfig) -> Dataset:
     """
     if config.on_bad_image == "skip":
         return load_dataset(config)
-    return _encode(*_chosen(config), config, ())
+    return _encode(_chosen(config), config, ())
 
 
-def _chosen(config: DataConfig) -> tuple[Split, Split]:
-    train, test = read_splits(config)
-    train = _subset(train, config.max_train_images, config.split_seed, "train")
-    return train, _subset(test, config.max_test_images, config.split_seed, "test")
+def _chosen(config: DataConfig) -> Parts:
+    limits: dict[SplitName, int | None] = {
+        "train": config.max_train_images, "test": config.max_test_images, "validation": config.max_validation_images,
+    }  # fmt: skip
+    return {part: _subset(split, limits[part], config.split_seed, part) for part, split in read_splits(config).items()}
 
 
-def read_splits(config: DataConfig) -> tuple[Split, Split]:
-    """Training and test samples with no image decoded; raises UserError as `load_dataset`."""
-    train, test = read_data(config)
-    train, test = _hold_out(train, config) if test is None else (train, test)
-    for part, name in ((train, "training"), (test, "test")):
-        if len(part.labels) == 0:
-            raise UserError(f"data.name={config.name}: there are no {name} images in {config.train_path}")
-    return train, test
+def read_splits(config: DataConfig) -> Parts:
+    """Training, test and, where the data have their own, validation samples; decodes no image.
+
+    Raises:
+        UserError: as `load_dataset`.
+    """
+    parts = read_data(config)
+    if "test" not in parts:
+        train, test = _hold_out(parts["train"], config)
+        parts = {**parts, "train": train, "test": test}
+    for part, split in parts.items():
+        if len(split.labels) == 0:
+            raise UserError(f"data.name={config.name}: there are no {NAMES[part]} images in {config.train_path}")
+    return parts
 
 
 def load_images(config: DataConfig) -> Samples:
     """All images of `train_path`, undivided, with labels as codes; raises UserError as `load_dataset`."""
-    data, _ = read_all(config)
+    data = read_all(config)["train"]
     data = _subset(data, config.max_train_images, config.split_seed, "train")
     names = data.images.names() or tuple(map(str, range(len(data.labels))))
     data, undecoded = _decode(data, config)
@@ -123,7 +134,8 @@ def reading_of(config: DataConfig, path: Path) -> DataConfig:
     Raises:
         UserError: no reader takes it.
     """
-    others = dict.fromkeys(("test_path", "attributes_path", "labels_path", "test_labels_path"))
+    own = ("test_path", "validation_path", "attributes_path", "labels_path", "test_labels_path")
+    others = dict.fromkeys((*own, "validation_labels_path"))
     name = "embeddings" if config.name == "embeddings" else kind_of(path)
     other = {"name": name, "train_path": str(path), **others}
     return config.model_copy(update={**other, "max_train_images": None})
@@ -142,7 +154,8 @@ def _is_there(config: DataConfig, key: str, path: str) -> bool:
     if address_at(Path(path)) is not None:
         require_exists(Path(path))
         return True
-    takes_patterns = config.name in ("parquet", "tar", "embeddings") and key in ("train_path", "test_path")
+    of_shards = ("train_path", "test_path", "validation_path")
+    takes_patterns = config.name in ("parquet", "tar", "embeddings") and key in of_shards
     return Path(path).exists() or (takes_patterns and is_pattern(path) and len(fitting(Path(path))) > 0)
 
 
@@ -184,25 +197,36 @@ def _decode(data: Split, config: DataConfig) -> tuple[Split, tuple[str, ...]]:
     return replace(kept, images=ready.images), ready.reasons
 
 
-def _encode(train: Split, test: Split, config: DataConfig, skipped: tuple[str, ...]) -> Dataset:
-    """Remap labels and attributes to codes that agree between train and test."""
-    boundary = len(train.labels)
-    labels, label_names, label_notes = _as_codes(joined(train.labels, test.labels), boundary)
+def _encode(parts: Parts, config: DataConfig, skipped: tuple[str, ...]) -> Dataset:
+    """Remap labels and attributes to codes that agree between the parts."""
+    train = parts["train"]
+    _require_one_shape(parts)
+    labels, label_names, label_notes = _as_codes(parts)
     encoded = encode_attributes(train.columns, config)
     columns = {name: codes for name, (codes, _) in encoded.items()}
-    _require_one_shape(train.images, test.images)
+    samples = {part: Samples(split.images, labels[part], {}) for part, split in parts.items()}
     return Dataset(
-        Samples(train.images, labels[:boundary], columns),
-        Samples(test.images, labels[boundary:], {}),
+        replace(samples["train"], columns=columns),
+        samples["test"],
         num_classes=len(label_names),
         num_channels=train.images.channels,
         names={None: label_names, **{name: names for name, (_, names) in encoded.items()}},
         skipped=skipped,
-        notes=(*dict.fromkeys((*train.notes, *test.notes)), *label_notes),
+        notes=(*dict.fromkeys(note for split in parts.values() for note in split.notes), *label_notes),
+        validation=samples.get("validation"),
     )
 
 
-def _as_codes(values: pd.Series, num_train: int) -> tuple[np.ndarray, tuple[str, ...], list[str]]:
+def _as_codes(parts: Parts) -> tuple[dict[SplitName, np.ndarray], tuple[str, ...], list[str]]:
+    """The labels of each part as codes, what they stand for, and notes on them."""
+    boundaries = np.cumsum([len(split.labels) for split in parts.values()])
+    values = joined(*(split.labels for split in parts.values()))
+    held_out = " or ".join(name for name in ("validation", "test") if name in parts)
+    labels, names, notes = _all_as_codes(values, int(boundaries[0]), held_out)
+    return dict(zip(parts, np.split(labels, boundaries[:-1]), strict=True)), names, notes
+
+
+def _all_as_codes(values: pd.Series, num_train: int, held_out: str) -> tuple[np.ndarray, tuple[str, ...], list[str]]:
     """Labels of the training images and then the others as codes, what they stand for, and notes on them.
 
     Labels of a single class say nothing about the images, which count as those without.
@@ -217,18 +241,21 @@ def _as_codes(values: pd.Series, num_train: int) -> tuple[np.ndarray, tuple[str,
         what = f"all labelled training images have the label {only}, which says nothing about them"
         return np.full_like(labels, -1), (), [f"{what}: what needs labels is left out"]
     notes = [f"{num_without} of {num_train} training images have no label"] if num_without else []
-    return labels, names, [*notes, *notes_on_classes(labels, num_train, names)]
+    return labels, names, [*notes, *notes_on_classes(labels, num_train, names, held_out)]
 
 
-def _require_one_shape(train: Images, test: Images) -> None:
-    if train.size is None or test.size is None:
-        return
-    if not train.has_pixels and train.channels != test.channels:
-        raise UserError(
-            f"data: the training vectors have {train.channels} dimensions and the test vectors {test.channels}"
-        )
-    if (train.channels, train.size) != (test.channels, test.size):
-        raise UserError(
-            f"data: the training images are {train.size[1]}x{train.size[0]} pixels and the test images "
-            f"{test.size[1]}x{test.size[0]}; set data.image_size"
-        )
+def _require_one_shape(parts: Parts) -> None:
+    train = parts["train"].images
+    for part, split in parts.items():
+        other, name = split.images, NAMES[part]
+        if train.size is None or other.size is None:
+            continue
+        if not train.has_pixels and train.channels != other.channels:
+            raise UserError(
+                f"data: the training vectors have {train.channels} dimensions and the {name} vectors {other.channels}"
+            )
+        if (train.channels, train.size) != (other.channels, other.size):
+            raise UserError(
+                f"data: the training images are {train.size[1]}x{train.size[0]} pixels and the {name} images "
+                f"{other.size[1]}x{other.size[0]}; set data.image_size"
+            )

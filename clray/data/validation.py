@@ -13,8 +13,15 @@ from clray.seeding import derive_seed
 def with_validation(data: Dataset, config: DataConfig) -> Dataset:
     """The data with `data.validation_fraction` of the training images held out of training.
 
-    The same rows for the same data and `split_seed`; none where every class has two images or fewer.
+    The same rows for the same data and `split_seed`; none where every class has two images or fewer, or where the data
+    have validation images of their own, which a note says.
     """
+    if data.validation is not None:
+        note = (
+            f"the data have {len(data.validation)} validation images of their own: "
+            f"data.validation_fraction={config.validation_fraction:g} does nothing"
+        )
+        return replace(data, notes=(*data.notes, note))
     held_out = choose_validation(data.train.labels, config.validation_fraction, config.split_seed)
     if len(held_out) == 0:
         return data

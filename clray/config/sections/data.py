@@ -39,10 +39,14 @@ class DataConfig(Section):
     train_path: Text | None = None
     """Parquet or tar file, folder of them or pattern (`data/train-*.parquet`), metadata CSV, or folder of images
     with the training images; of a published data set its folder. In a folder, files or folders that are called `train`
-    are for training, those called `test` (or else `validation`) for testing."""
+    are for training, those called `test` (or else `validation`) for testing, and `validation` beside both to choose
+    by."""
     test_path: Text | None = None
     """The same for the test images; without it, and where `train_path` holds none, `test_fraction` of the training
     images is held out."""
+    validation_path: Text | None = None
+    """The same for the validation images, which choose: the best trial, `best.pt`, early stopping. Without it, and
+    where `train_path` holds none, `validation_fraction` of the training images is held out."""
     image_root: Text | None = None
     """Where the relative paths of a CSV start; the CSV's own folder by default."""
     attributes_path: Text | None = None
@@ -52,6 +56,8 @@ class DataConfig(Section):
     """For `embeddings` in `.npy`: a `.npy` of the training vectors' labels, whole numbers or text."""
     test_labels_path: Text | None = None
     """The same for the test vectors."""
+    validation_labels_path: Text | None = None
+    """The same for the validation vectors."""
     classes_path: Text | None = None
     """For `imagenet100`: another list of WordNet ids, one a line."""
     min_certainty: Annotated[int, Field(ge=1, le=4), Number] = 1
@@ -82,13 +88,17 @@ class DataConfig(Section):
     """Share of the training images held out for testing where there are no test images."""
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the training images, after `max_train_images`, that is held out of training to choose by: the best
-    trial, `best.pt`, early stopping, what a searcher suggests. With 0 the test images choose and report."""
+    trial, `best.pt`, early stopping, what a searcher suggests. With 0 the test images choose and report. It does
+    nothing where the data have validation images of their own."""
     split_seed: Seed = 0
-    """Chooses the images that are held out, and those of `max_train_images` and `max_test_images`."""
+    """Chooses the images that are held out, and those of `max_train_images`, `max_test_images` and
+    `max_validation_images`."""
     max_train_images: PositiveInt | None = None
     """Use only a random subset of this many training images."""
     max_test_images: PositiveInt | None = None
     """Use only a random subset of this many test images."""
+    max_validation_images: PositiveInt | None = None
+    """Use only a random subset of this many validation images, where the data have their own."""
     on_bad_image: Literal["error", "skip"] = "error"
     """Whether an image that cannot be decoded stops the run, or is left out and counted."""
     download: Flag = False
@@ -115,11 +125,13 @@ class DataConfig(Section):
     def _has_path(self) -> "DataConfig":
         if self.needs_path and self.train_path is None:
             raise ValueError(f"train_path is required for data.name={self.name}; set data.train_path")
+        if self.validation_path is not None and (not self.needs_path or self.name in PUBLISHED):
+            raise ValueError(f"validation_path: data.name={self.name} takes none; leave data.validation_path out")
         if self.name in PUBLISHED and self.test_path is not None:
             raise ValueError(f"test_path: data.name={self.name} holds its test images itself; leave data.test_path out")
         if self.attributes_path is not None and self.name != "imagefolder":
             raise ValueError(f"attributes_path belongs to data.name=imagefolder (it is {self.name})")
-        for key in ("labels_path", "test_labels_path", "vector_column"):
+        for key in ("labels_path", "test_labels_path", "validation_labels_path", "vector_column"):
             if getattr(self, key) is not None and self.name != "embeddings":
                 raise ValueError(f"{key} belongs to data.name=embeddings (it is {self.name})")
         if self.name == "embeddings" and self.image_size is not None:

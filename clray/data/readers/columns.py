@@ -156,14 +156,18 @@ def encode_labels(values: pd.Series) -> tuple[np.ndarray, tuple[str, ...]]:
     return codes, names
 
 
-def notes_on_classes(labels: np.ndarray, num_train: int, names: tuple[str, ...]) -> list[str]:
-    """Classes that nothing can be learned or said about; `labels` are codes, those of the training images first."""
+def notes_on_classes(labels: np.ndarray, num_train: int, names: tuple[str, ...], held_out: str = "test") -> list[str]:
+    """Classes that nothing can be learned or said about; `labels` are codes, those of the training images first.
+
+    Args:
+        held_out: what the other images are.
+    """
     train = labels[:num_train]
     trained = np.bincount(train[train >= 0], minlength=len(names))
     unseen, single = np.flatnonzero(trained == 0), np.flatnonzero(trained == 1)
     return [
         f"{len(found)} of {len(names)} classes {what}; the first: {names[found[0]]}"
-        for found, what in ((unseen, "have test images only"), (single, "have a single training image"))
+        for found, what in ((unseen, f"have {held_out} images only"), (single, "have a single training image"))
         if len(found)
     ]
 

@@ -27,8 +27,8 @@ BLOCK_ROWS = 65_536
 def read_embeddings(path: Path, config: DataConfig, part: SplitName | None = None) -> Split:
     """Vectors of a `.npy` or Parquet file, of a folder of either, or of the files that a pattern fits.
 
-    Labels of `.npy` vectors are in `data.labels_path` or `data.test_labels_path`; of Parquet in a column beside the
-    vectors, where other columns are attributes.
+    Labels of `.npy` vectors are in `data.labels_path`, `data.test_labels_path` or `data.validation_labels_path`; of
+    Parquet in a column beside the vectors, where other columns are attributes.
 
     Raises:
         UserError: missing, damaged or mixed files, more than `data.memory_limit_mib`, or labels of another number.
@@ -87,11 +87,11 @@ def _read_all(path: Path, files: Sequence[VectorFile], config: DataConfig) -> np
 
 def _labels_beside(config: DataConfig, part: SplitName | None, num_vectors: int) -> pd.Series:
     """The labels of `.npy` vectors: text, or whole numbers, one a vector."""
-    of_test = part == "test"
-    given = config.test_labels_path if of_test else config.labels_path
+    key = "labels_path" if part in (None, "train") else f"{part}_labels_path"
+    given = getattr(config, key)
     if given is None:
         return no_labels(num_vectors)
-    path, key = Path(given), "data.test_labels_path" if of_test else "data.labels_path"
+    path, key = Path(given), f"data.{key}"
     require_file(path)
     try:
         labels = np.load(path, allow_pickle=False)

@@ -32,13 +32,12 @@ def read_folder(root: Path, config: DataConfig, part: SplitName) -> Split:
         part: where the folder holds `train/` and `val/` or `test/`, the one that is taken.
 
     Raises:
-        UserError: no image, a link that leaves the root, or a broken one or a row of metadata that names no image
-            (where these are not skipped).
+        UserError: no such part, no image, a link that leaves the root; or a broken one, or a row of metadata that names
+            no image (where these are not skipped).
     """
     if not root.is_dir():
         raise UserError(f"{root}: expected a folder of images; it is none")
-    layout = _layout_of(root)
-    top, left_out = layout.folder_of(part)
+    top = _layout_of(root).folder_of(part)
     found = walk(root, top)
     _require_sound(root, found, config)
     if not found.images:
@@ -49,15 +48,16 @@ def read_folder(root: Path, config: DataConfig, part: SplitName) -> Split:
     labels, label_notes = _labels_of(top, names, prefix, described, config)
     columns = {} if described is None else described.columns
     if config.attributes_path is not None:
-        columns = {**columns, **_attributes_of(names, config)}
-    notes = (*left_out, *found.notes(root), *label_notes, *(() if described is None else described.notes))
+        columns = {**columns, **_attributes_of(names, config, part)}
+    notes = (*found.notes(root), *label_notes, *(() if described is None else described.notes))
     skipped = (*(f"{root / name}" for name in found.broken), *(() if described is None else described.problems))
     return Split(as_files(root, names, config), labels, columns, notes, skipped)
 
 
-def has_test_folder(root: Path) -> bool:
-    """Whether the folder holds a part for training and one for testing in place of classes."""
-    return root.is_dir() and len(_layout_of(root).parts) > 1
+def folders_of_parts(root: Path) -> tuple[dict[str, str], list[str]]:
+    """The folder of each part, and those beside them that are none; both empty where the folders are classes."""
+    layout = _layout_of(root) if root.is_dir() else _Layout(root, [], {})
+    return layout.parts, [name for name in layout.folders if layout.parts and name not in layout.parts.values()]
 
 
 def as_files(root: Path, names: Iterable[str], config: DataConfig) -> EncodedImages:
@@ -77,15 +77,14 @@ class _Layout:
     folders: list[str]
     parts: dict[str, str]
 
-    def folder_of(self, part: SplitName) -> tuple[Path, list[str]]:
-        """The folder that holds a part, and notes on folders that belong to none."""
+    def folder_of(self, part: SplitName) -> Path:
+        """The folder that holds a part; a lone `train/` is any. Raises UserError where there are others alone."""
         if not self.parts:
-            return self.top, []
+            return self.top
         wanted = "validation" if part == "test" and "test" not in self.parts else part
-        used = {self.parts["train"], self.parts.get("test", self.parts.get("validation"))}
-        others = [name for name in self.folders if name not in used]
-        beside = f"{self.top}: left out the folders beside {self.parts['train']}/: {', '.join(others)}"
-        return self.top / self.parts.get(wanted, self.parts["train"]), [beside] if others else []
+        if wanted not in self.parts and len(self.parts) > 1:
+            raise UserError(f"{self.top}: holds {' and '.join(self.parts.values())}, and no folder for {part}")
+        return self.top / self.parts.get(wanted, self.parts["train"])
 
 
 def _layout_of(root: Path) -> _Layout:
@@ -145,7 +144,7 @@ def _labels_of(
     return pd.Series(classes, dtype=object), notes
 
 
-def _attributes_of(names: list[str], config: DataConfig) -> dict[str, pd.Series]:
+def _attributes_of(names: list[str], config: DataConfig, part: SplitName) -> dict[str, pd.Series]:
     """The columns of `data.attributes_path` for each image, missing where it has no row there."""
     assert config.attributes_path is not None, "asked for where there is one"
     path = Path(config.attributes_path)
@@ -154,7 +153,8 @@ def _attributes_of(names: list[str], config: DataConfig) -> dict[str, pd.Series]
     require_columns(path, list(table.columns), {column})
     table = table.assign(**{column: path_texts(table[column])})
     table = table.drop_duplicates(column).set_index(column)
-    if not table.index.isin(names).any():
+    # Nobody asks for the attributes of validation images.
+    if part != "validation" and not table.index.isin(names).any():
         raise UserError(f"{path}: none of its paths is an image below {config.train_path}; the first: {table.index[0]}")
     rows = table.reindex(names)
     return {str(name): rows[name].reset_index(drop=True) for name in rows.columns}

@@ -12,7 +12,7 @@ from clray.data.remote.address import address_at
 from clray.data.remote.local import fetch_places, places_below, remote_file
 from clray.errors import UserError
 
-SplitName = Literal["train", "test"]
+SplitName = Literal["train", "test", "validation"]
 WORDS = {
     "train": ("train", "training"),
     "test": ("test", "testing", "eval", "evaluation"),

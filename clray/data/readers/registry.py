@@ -3,7 +3,7 @@
 Decodes no image but those that torchvision and scikit-learn hand out decoded.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,61 +14,72 @@ from clray.config.sections import PUBLISHED, DataConfig
 from clray.data.images.array import ArrayImages
 from clray.data.readers.embeddings import ENDINGS as VECTORS
 from clray.data.readers.embeddings import read_embeddings
-from clray.data.readers.folders import as_files, has_test_folder, read_folder
+from clray.data.readers.folders import as_files, folders_of_parts, read_folder
 from clray.data.readers.lists import read_list
 from clray.data.readers.parquet_tables import read_parquet
+from clray.data.readers.parts import served_by, without_repeated
 from clray.data.readers.places import SplitName
 from clray.data.readers.published import read_catalog
-from clray.data.readers.shards import PARQUET, has_test_shards, unused_shards
-from clray.data.readers.split import Split
+from clray.data.readers.shards import PARQUET, find_shards, unused_shards
+from clray.data.readers.split import Parts, Split
 from clray.data.readers.tar_shards import ENDINGS as TAR
 from clray.data.readers.tar_shards import read_tar
 from clray.data.remote.local import with_places
 from clray.errors import UserError
 
-Reader = Callable[[DataConfig], tuple[Split, Split | None]]
-"""Training images, and test images where the data set has a part for them."""
-ReadShards = Callable[[Path, DataConfig, SplitName], Split]
+Reader = Callable[[DataConfig], Parts]
+ReadPart = Callable[[Path, DataConfig, SplitName], Split]
 """Reads the part of a path that is asked for."""
 
 
-def _read_digits(_: DataConfig) -> tuple[Split, None]:
+def _read_digits(_: DataConfig) -> Parts:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     # The scanner's counts run from 0 to 16.
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)[:, None]
-    return Split(ArrayImages(images), pd.Series(digits.target), {}), None
+    return {"train": Split(ArrayImages(images), pd.Series(digits.target), {})}
 
 
-def _in_shards(read: ReadShards, endings: tuple[str, ...]) -> Reader:
+def _read_parts(read: ReadPart, config: DataConfig, held: Iterable[SplitName]) -> Parts:
+    """Training images, and the others from the paths that the config names, or else those that `train_path` holds."""
+    parts: Parts = {"train": read(_train_path(config), config, "train")}
+    own: dict[SplitName, str | None] = {"test": config.test_path, "validation": config.validation_path}
+    for part, path in own.items():
+        if path is not None or part in held:
+            parts[part] = read(_train_path(config) if path is None else Path(path), config, part)
+    return parts
+
+
+def _in_shards(read: ReadPart, endings: tuple[str, ...]) -> Reader:
     """A reader of files whose names may tell training from test images."""
 
-    def read_both(config: DataConfig) -> tuple[Split, Split | None]:
-        path, test = _train_path(config), None
-        if config.test_path is not None:
-            test = read(Path(config.test_path), config, "test")
-        elif has_test_shards(path, endings):
-            test = read(path, config, "test")
-        train = read(path, config, "train")
-        unused = unused_shards(path, endings, has_test_path=config.test_path is not None)
-        return replace(train, notes=(*train.notes, *unused)), test
+    def read_parts(config: DataConfig) -> Parts:
+        path = _train_path(config)
+        found = find_shards(path, endings)
+        served = served_by(found, config)
+        parts = _read_parts(read, config, served)
+        return _with_notes(parts, unused_shards(path, found, {"train", *served.values()}))
 
-    return read_both
+    return read_parts
 
 
-def _read_csv(config: DataConfig) -> tuple[Split, Split | None]:
-    train = read_list(_train_path(config), config)
-    return train, None if config.test_path is None else read_list(Path(config.test_path), config)
+def _read_csv(config: DataConfig) -> Parts:
+    return _read_parts(lambda path, config, _: read_list(path, config), config, ())
 
 
-def _read_imagefolder(config: DataConfig) -> tuple[Split, Split | None]:
-    root, test = _train_path(config), None
-    if config.test_path is not None:
-        test = read_folder(Path(config.test_path), config, "test")
-    elif has_test_folder(root):
-        test = read_folder(root, config, "test")
-    return read_folder(root, config, "train"), test
+def _read_imagefolder(config: DataConfig) -> Parts:
+    root = _train_path(config)
+    found, beside = folders_of_parts(root)
+    served = served_by(found, config)
+    parts = _read_parts(read_folder, config, served)
+    others = sorted([*beside, *(name for part, name in found.items() if part not in ("train", *served.values()))])
+    note = f"{root}: left out the folders beside {found.get('train')}/: {', '.join(others)}"
+    return _with_notes(parts, [note] if others else [])
+
+
+def _with_notes(parts: Parts, notes: list[str]) -> Parts:
+    return {**parts, "train": replace(parts["train"], notes=(*parts["train"].notes, *notes))}
 
 
 def _train_path(config: DataConfig) -> Path:
@@ -76,7 +87,7 @@ def _train_path(config: DataConfig) -> Path:
     return Path(config.train_path)
 
 
-def _read_torchvision(config: DataConfig) -> tuple[Split, Split]:
+def _read_torchvision(config: DataConfig) -> Parts:
     from torchvision import datasets
 
     source = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100, "fashion_mnist": datasets.FashionMNIST}
@@ -95,10 +106,10 @@ def _read_torchvision(config: DataConfig) -> tuple[Split, Split]:
         images = np.asarray(data.data)
         images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
         splits.append(Split(ArrayImages(np.ascontiguousarray(images)), pd.Series(np.asarray(data.targets)), {}))
-    return splits[0], splits[1]
+    return {"train": splits[0], "test": splits[1]}
 
 
-def _read_published(config: DataConfig) -> tuple[Split, Split | None]:
+def _read_published(config: DataConfig) -> Parts:
     catalog = read_catalog(config)
     table = catalog.table
 
@@ -107,7 +118,7 @@ def _read_published(config: DataConfig) -> tuple[Split, Split | None]:
         columns = {attribute: rows[attribute] for attribute in catalog.attributes}
         return Split(as_files(catalog.root, rows["path"].tolist(), config), rows["label"], columns, catalog.notes)
 
-    return (part(""), None) if (table["split"] == "").all() else (part("train"), part("test"))
+    return {"train": part("")} if (table["split"] == "").all() else {"train": part("train"), "test": part("test")}
 
 
 READERS: dict[str, Reader] = {
@@ -124,20 +135,16 @@ READERS: dict[str, Reader] = {
 }
 
 
-def read_all(config: DataConfig) -> tuple[Split, Split | None]:
+def read_all(config: DataConfig) -> Parts:
     """As `read_data`, without the notes on pixels; the way in for data that lie far away, too."""
-    return READERS[config.name](with_places(config))
+    return without_repeated(READERS[config.name](with_places(config)), config)
 
 
-def read_data(config: DataConfig) -> tuple[Split, Split | None]:
-    """The samples of the data set that `data.name` names, and its test samples where it has a part for them.
+def read_data(config: DataConfig) -> Parts:
+    """The samples of the data set that `data.name` names, with the parts for testing and validation that it has.
 
     Raises:
-        UserError: what the reader raises.
+        UserError: what the reader raises; or images for validation that are those for training or testing.
     """
-    train, test = read_all(config)
-    return _with_notes(train), None if test is None else _with_notes(test)
-
-
-def _with_notes(split: Split) -> Split:
-    return replace(split, notes=(*split.notes, *split.images.notes()))
+    parts = read_all(config)
+    return {name: replace(each, notes=(*each.notes, *each.images.notes())) for name, each in parts.items()}

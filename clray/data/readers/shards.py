@@ -1,5 +1,6 @@
 """The files of a data set that comes in shards: one file, a folder, or a pattern, divided by what their names tell."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from clray.data.readers.places import (
@@ -72,18 +73,12 @@ def _chosen(path: Path, part: SplitName | None, endings: tuple[str, ...]) -> lis
         )
     wanted = "validation" if part == "test" and "test" not in parts else part
     if wanted not in parts:
-        raise UserError(f"{path}: holds {' and '.join(map(str, parts))} files, and none for {part}ing")
+        purpose = part if part == "validation" else f"{part}ing"
+        raise UserError(f"{path}: holds {' and '.join(map(str, parts))} files, and none for {purpose}")
     return parts[wanted]
 
 
-def has_test_shards(path: Path, endings: tuple[str, ...]) -> bool:
-    """Whether the names of a folder's files tell training files from others."""
-    return "train" in (parts := find_shards(path, endings)) and len(parts.keys() - {"train", None}) > 0
-
-
-def unused_shards(path: Path, endings: tuple[str, ...], *, has_test_path: bool) -> list[str]:
-    """A note on the files of a training folder that are for neither training nor testing."""
-    parts = find_shards(path, endings)
-    used = {"train", None if has_test_path else "test" if "test" in parts else "validation"}
+def unused_shards(path: Path, parts: Files, used: Collection[str | None]) -> list[str]:
+    """A note on the files of a training folder that serve for nothing."""
     others = [f"{len(files)} {name}" for name, files in parts.items() if len(parts) > 1 and name not in used]
     return [f"{path}: left out its {' and '.join(others)} files"] if others else []

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from clray.data.images.port import Images
+from clray.data.readers.places import SplitName
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,10 @@ class Split:
             self.notes,
             self.skipped,
         )
+
+
+Parts = dict[SplitName, Split]
+"""The parts of a data set that are there, training images always."""
 
 
 def no_labels(num_samples: int) -> pd.Series:

@@ -45,7 +45,7 @@ def test_the_test_part_goes_before_the_validation_part_and_what_is_left_out_is_s
     write(tmp_path, *(f"{part}/{name}" for part in ("train", "val", "test", "extra") for name in ("ant", "bee")))
     data = load(tmp_path)
     assert (len(data.train), len(data.test)) == (8, 8)
-    assert f"{tmp_path}: left out the folders beside train/: extra, val" in data.notes
+    assert f"{tmp_path}: left out the folders beside train/: extra" in data.notes
 
 
 def test_a_class_may_be_called_train_beside_other_classes(tmp_path: Path) -> None:

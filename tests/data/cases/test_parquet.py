@@ -52,7 +52,7 @@ def test_the_layout_of_a_hub_tells_training_from_testing(paths: dict[str, str], 
     assert (len(data.train), len(data.test)) == expected
 
 
-def test_validation_files_are_held_out_only_where_there_is_nothing_for_testing(tmp_path: Path) -> None:
+def test_validation_files_test_where_there_is_nothing_else_for_testing(tmp_path: Path) -> None:
     for part, count in (("train", 8), ("validation", 4)):
         write(tmp_path / f"{part}-00000-of-00001.parquet", count)
     (tmp_path / "README.md").write_text("about the data")
@@ -62,8 +62,9 @@ def test_validation_files_are_held_out_only_where_there_is_nothing_for_testing(t
     assert (len(data.train), len(data.test)) == (8, 4)
     write(tmp_path / "test-00000-of-00001.parquet", 6)
     data = load_dataset(config(tmp_path))
-    assert (len(data.train), len(data.test)) == (8, 6)
-    assert data.notes == (f"{tmp_path}: left out its 1 validation files",)
+    assert data.validation is not None
+    assert (len(data.train), len(data.validation), len(data.test)) == (8, 4, 6)
+    assert data.notes == ()
 
 
 def test_files_of_a_part_beside_files_of_none_are_refused(tmp_path: Path) -> None:

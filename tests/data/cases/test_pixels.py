@@ -85,4 +85,4 @@ def test_a_data_set_that_is_nearly_black_is_noted(tmp_path: Path, white: float |
         for i in range(4):
             (tmp_path / name / f"{i}.png").write_bytes((CASES / "ramp_12_in_16bit.png").read_bytes())
     data = load_dataset(DataConfig(name="imagefolder", train_path=str(tmp_path), max_pixel_value=white))
-    assert [("reach 4095, which is dark" in note) for note in data.notes] == [True] * is_noted
+    assert any("reach 4095, which is dark" in note for note in data.notes) == is_noted
