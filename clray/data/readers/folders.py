@@ -14,7 +14,7 @@ from clray.data.readers.metadata import Described, read_metadata
 from clray.data.readers.places import SplitName, is_inside, part_of, require_columns
 from clray.data.readers.split import Split, no_labels
 from clray.data.readers.text_tables import read_text_table
-from clray.data.readers.walk import Found, folders_in, holds_images, holds_metadata, image_folders, walk
+from clray.data.readers.walk import Found, folders_in, holds_images, holds_metadata, image_folders, metadata_above, walk
 from clray.errors import UserError
 
 MAX_DESCENT = 20
@@ -25,8 +25,9 @@ NEUTRAL = frozenset(("set", "split", "data", "dataset", "images", "imgs", "image
 def read_folder(root: Path, config: DataConfig, part: SplitName) -> Split:
     """The images below a folder.
 
-    Their labels are what a `metadata.csv` or `metadata.jsonl` among them says, else the names of their topmost folders;
-    images in none have no label. Where all images lie in one folder, that is taken for the root.
+    Their labels are what a `metadata.csv` or `metadata.jsonl` among them, or above the folders of the parts, says, else
+    the names of their topmost folders; images in none have no label. Where all images lie in one folder, that is taken
+    for the root.
 
     Args:
         part: where the folder holds `train/` and `val/` or `test/`, the one that is taken.
@@ -44,7 +45,7 @@ def read_folder(root: Path, config: DataConfig, part: SplitName) -> Split:
         raise UserError(f"{top}: expected images; found {found.describe() or 'nothing'}")
     prefix = len(top.relative_to(root).parts)
     names = sorted(found.images, key=lambda name: _order(name, prefix))
-    described = read_metadata(root, found.metadata, names, config)
+    described = read_metadata(root, top, [*found.metadata, *metadata_above(root, top)], names, config)
     labels, label_notes = _labels_of(top, names, prefix, described, config)
     columns = {} if described is None else described.columns
     if config.attributes_path is not None:
@@ -89,17 +90,20 @@ class _Layout:
 
 def _layout_of(root: Path) -> _Layout:
     """`train/` beside `val/` or `test/` is a part, and so is a lone `train/`; beside others it is a class."""
-    top = root
+    top, described = root, None
     for _ in range(MAX_DESCENT):
         folders = image_folders(top)
         parts = {part: name for name in folders if (part := _part_of(name)) is not None}
         if "train" in parts and (len(parts) > 1 or len(folders) == 1):
             return _Layout(top, folders, parts)
         inner = top / folders[0] if len(folders) == 1 else None
-        if inner is None or inner.is_symlink() or holds_images(top) or holds_metadata(top):
+        if inner is None or inner.is_symlink() or holds_images(top):
             break
+        if described is None and holds_metadata(top):
+            described = _Layout(top, folders, {})
         top = inner
-    return _Layout(top, folders, {})
+    # Metadata describe all below them, where that is not divided into parts.
+    return described or _Layout(top, folders, {})
 
 
 def _part_of(name: str) -> str | None:

@@ -1,5 +1,6 @@
 """What a `metadata.csv` or `metadata.jsonl` in a folder says of its images, as in Hugging Face's imagefolder."""
 
+import os
 import posixpath
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +30,11 @@ class Described:
     problems: tuple[str, ...] = ()
 
 
-def read_metadata(root: Path, files: list[str], names: list[str], config: DataConfig) -> Described | None:
+def read_metadata(root: Path, top: Path, files: list[str], names: list[str], config: DataConfig) -> Described | None:
     """What the metadata files, named below the root, say of the images, named below it too; None without such files.
+
+    Args:
+        top: the folder of the images; files above it may name those of other folders, too.
 
     Raises:
         UserError: an unreadable file; or a row that names no image, where these are not skipped.
@@ -47,7 +51,8 @@ def read_metadata(root: Path, files: list[str], names: list[str], config: DataCo
         require_columns(root / file, header, {column})
         paths = path_texts(read.frame[column])
         numbers = [_row_of(posixpath.dirname(file), path, rows) for path in paths]
-        problems += _problems(root / file, paths, numbers, used)
+        is_above = not (root / file).is_relative_to(top)
+        problems += _problems(root / file, paths, numbers, used, beside=(root, top) if is_above else None)
         parts.append(_Part(read.frame.drop(columns=column), numbers, label if label in header else None))
         notes += read.notes
     if not parts:
@@ -99,17 +104,35 @@ def _merged(parts: list[pd.Series], num_images: int) -> pd.Series | None:
 
 def _row_of(folder: str, path: str, rows: dict[str, int]) -> int | None:
     """The number of the image that a path names, seen from the folder of the metadata."""
-    for each in (path, path.replace("\\", "/").strip()):
-        number = rows.get(posixpath.normpath(posixpath.join(folder, each)))
-        if number is not None:
-            return number
-    return None
+    return next((number for name in _meant(folder, path) if (number := rows.get(name)) is not None), None)
 
 
-def _problems(file: Path, paths: list[str], numbers: list[int | None], used: set[int]) -> list[str]:
-    """Rows that name no image, or one that a row before named; `used` gathers those that are named."""
+def _meant(folder: str, path: str) -> list[str]:
+    """The names that a path may stand for, seen from a folder."""
+    return [posixpath.normpath(posixpath.join(folder, each)) for each in (path, path.replace("\\", "/").strip())]
+
+
+def _is_beside(file: Path, path: str, root: Path, top: Path) -> bool:
+    """Whether a path in a list names a file below the root that is none of the images' folder."""
+    places = [root / name for name in _meant(file.parent.relative_to(root).as_posix(), path) if name[:2] != ".."]
+    return any(
+        place.is_relative_to(root) and not place.is_relative_to(top) and os.path.isfile(place)  # noqa: PTH113
+        for place in places
+    )
+
+
+def _problems(
+    file: Path, paths: list[str], numbers: list[int | None], used: set[int], beside: tuple[Path, Path] | None
+) -> list[str]:
+    """Rows that name no image, or one that a row before named; `used` gathers those that are named.
+
+    Args:
+        beside: root and folder of the images, where rows may name files of the root that lie beside that folder.
+    """
     found = []
     for row, (path, number) in enumerate(zip(paths, numbers, strict=True)):
+        if number is None and beside is not None and path and _is_beside(file, path, *beside):
+            continue
         if number is None:
             found.append(
                 f"{file}: row {row}: no image {path!r} below its folder" if path else f"{file}: row {row}: no path"

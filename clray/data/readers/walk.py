@@ -135,6 +135,17 @@ def holds_metadata(folder: Path) -> bool:
     return any(each.name.lower() in METADATA for each in entries_of(folder))
 
 
+def metadata_above(root: Path, folder: Path) -> list[str]:
+    """The lists in the folders from the root down to the one above a folder, by names below the root, nearest first."""
+    above = [each for each in folder.parents if each.is_relative_to(root)]
+    return [
+        Path(entry.path).relative_to(root).as_posix()
+        for each in above
+        for entry in entries_of(each)
+        if entry.name.lower() in METADATA
+    ]
+
+
 def _holds_image(folder: Path) -> bool:
     return any(Path(name).suffix.lower() in SUFFIXES for name in _names_below(folder))
 

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torchvision
 from PIL import Image
@@ -273,3 +274,54 @@ def test_a_label_column_that_no_metadata_have_is_refused(tmp_path: Path) -> None
     (tmp_path / "metadata.csv").write_text("file_name,x\nant/0.png,1\n", encoding="utf-8")
     with pytest.raises(UserError, match="no metadata has the column 'species'"):
         load(tmp_path, label_column="species")
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
+@pytest.mark.parametrize("inner", ["", "photos/"])
+def test_a_list_above_the_parts_describes_the_images_of_each(tmp_path: Path, name: str, inner: str) -> None:
+    write(tmp_path, *(f"{inner}{part}" for part in ("train", "val", "test")))
+    rows = [
+        {"file_name": f"{inner}{part}/{i}.png", "label": ["ant", "bee"][i % 2], "colour": f"c{i % 2}"}
+        for part in ("train", "val", "test")
+        for i in range(4)
+    ]
+    table = pd.DataFrame(rows)
+    if name.endswith(".csv"):
+        table.to_csv(tmp_path / name, index=False)
+    else:
+        table.to_json(tmp_path / name, orient="records", lines=True)
+    data = load(tmp_path)
+    assert data.validation is not None
+    for samples in (data.train, data.validation, data.test):
+        assert samples.labels.tolist() == [0, 1, 0, 1]
+    assert data.names[None] == ("ant", "bee")
+    assert data.train.columns["colour"].tolist() == [0, 1, 0, 1]
+    assert data.notes == ()
+
+
+def test_rows_above_the_parts_that_name_nothing_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "data", "train", "test")
+    (tmp_path / "outside.png").write_bytes(png(1))
+    for wrong in ("train/9.png", "train/../../outside.png", "../outside.png", str(tmp_path / "outside.png"), "x\0y"):
+        (tmp_path / "data" / "metadata.csv").write_text(f'file_name,label\ntrain/0.png,ant\n"{wrong}",bee\n')
+        with pytest.raises(UserError, match="row 1: no image"):
+            load(tmp_path / "data")
+    data = load(tmp_path / "data", on_bad_image="skip")
+    assert len(data.skipped) == 1
+
+
+def test_a_list_that_describes_one_part_alone_leaves_the_other_without_labels(tmp_path: Path) -> None:
+    write(tmp_path, "train", "test")
+    (tmp_path / "metadata.csv").write_text("file_name,label\n" + "".join(f"train/{i}.png,{i % 2}\n" for i in range(4)))
+    data = load(tmp_path)
+    assert data.train.labels.tolist() == [0, 1, 0, 1]
+    assert data.test.labels.tolist() == [-1] * 4
+    assert any("4 images have no row in the metadata, such as test/0.png" in note for note in data.notes)
+
+
+def test_a_list_beside_classes_stays_one_data_set(tmp_path: Path) -> None:
+    """A lone folder below a list is entered only where it is divided into parts."""
+    write(tmp_path, "photos/ant", "photos/bee")
+    rows = "".join(f"photos/{name}/{i}.png,{i}\n" for name in ("ant", "bee") for i in range(4))
+    (tmp_path / "metadata.csv").write_text("file_name,label\n" + rows)
+    assert load(tmp_path).names[None] == ("0", "1", "2", "3")
