@@ -12,6 +12,7 @@ import pandas as pd
 from clray.config.sections import DataConfig
 from clray.data.attributes import encode_attributes
 from clray.data.equal_images import notes_on_equal_images
+from clray.data.images.stored import notes_on_store, ready_images
 from clray.data.readers.columns import encode_labels, joined, notes_on_classes
 from clray.data.readers.embeddings import holds_vectors_only
 from clray.data.readers.places import SplitName, files_in, fitting, is_folder, is_pattern, require_exists
@@ -41,7 +42,8 @@ def load_dataset(config: DataConfig) -> Dataset:
         parts[part], reasons = _decode(split, config)
         undecoded += reasons
     dataset = _encode(parts, config, tuple(dict.fromkeys((*skipped, *undecoded))))
-    return replace(dataset, notes=(*dataset.notes, *notes_on_equal_images(dataset.train.images)))
+    more = (*notes_on_store([split.images for split in parts.values()]), *notes_on_equal_images(dataset.train.images))
+    return replace(dataset, notes=(*dataset.notes, *more))
 
 
 def load_descriptions(config: DataConfig) -> Dataset:
@@ -83,7 +85,8 @@ def load_images(config: DataConfig) -> Samples:
     data = read_all(config)["train"]
     data = _subset(data, config.max_train_images, config.split_seed, "train")
     names = data.images.names() or tuple(map(str, range(len(data.labels))))
-    data, undecoded = _decode(data, config)
+    # One pass is made over them, for which no store pays.
+    data, undecoded = _decode(data, config.model_copy(update={"store": "decode"}))
     skipped = [*data.skipped, *undecoded]
     if skipped:
         raise UserError(
@@ -192,7 +195,7 @@ def _subset(data: Split, limit: int | None, seed: int, component: str) -> Split:
 
 def _decode(data: Split, config: DataConfig) -> tuple[Split, tuple[str, ...]]:
     """The samples whose images can be decoded, and why the others cannot."""
-    ready = data.images.ready(config)
+    ready = ready_images(data.images, config)
     kept = data if ready.kept is None else data.select(ready.kept)
     return replace(kept, images=ready.images), ready.reasons
 

@@ -104,12 +104,16 @@ class DataConfig(Section):
     download: Flag = False
     """Let torchvision download its data sets."""
     cache_path: Text | None = None
-    """Folder that keeps files from `s3://`, `gs://`, `hf://` and `https://`, for all runs of this machine; by default
-    `clray` in the user's folder for caches."""
+    """Folder that keeps files from `s3://`, `gs://`, `hf://` and `https://`, and the images of `store: memmap`, for all
+    runs of this machine; by default `clray` in the user's folder for caches."""
     cache_limit_gib: PositiveFloat = 50.0
-    """Bound of that folder: the least recently used files go first, and come again where they are read again."""
+    """Bound of these files, and of those images: the least recently used go first, and come again where they are read
+    again."""
     memory_limit_mib: PositiveInt = 4096
     """Decoded images up to this size are held in memory and shared; larger sets are decoded while training."""
+    store: Literal["decode", "memmap"] = "decode"
+    """What becomes of larger sets: `decode` decodes each image whenever it is trained on; `memmap` decodes all once, to
+    `image_size`, into a file below `cache_path` that all runs of a machine share."""
     num_decoders: NonNegativeInt | None = None
     """Threads of each worker that decode images while it trains; Ray is asked for a CPU for each. By default as many as
     `train.cpus_per_worker`, and 2 at least."""
@@ -134,6 +138,8 @@ class DataConfig(Section):
         for key in ("labels_path", "test_labels_path", "validation_labels_path", "vector_column"):
             if getattr(self, key) is not None and self.name != "embeddings":
                 raise ValueError(f"{key} belongs to data.name=embeddings (it is {self.name})")
+        if self.name == "embeddings" and self.store != "decode":
+            raise ValueError(f"store: data.name=embeddings are vectors, which are not decoded; got {self.store}")
         if self.name == "embeddings" and self.image_size is not None:
             raise ValueError(f"image_size: data.name=embeddings are vectors, which have none; got {self.image_size}")
         return self

@@ -30,12 +30,15 @@ def decoded_batches(
     decoder: Callable[[int], Decode],
     shape: tuple[int, int, int],
     config: DataConfig,
+    *,
+    is_pinned: bool = True,
 ) -> Iterator[Batch]:
     """The images at each of `chunks`, in that order.
 
     Args:
         decoder: makes what decodes an image; called in order, in the thread of the caller.
         shape: channels, height and width of every image.
+        is_pinned: whether the batches go to a GPU, where there is one.
 
     Raises:
         BadImageError: for an image that cannot be decoded, when its batch comes.
@@ -44,7 +47,7 @@ def decoded_batches(
     num_threads = decoders_of(config, torch.get_num_threads())
     if num_threads == 0:
         for chunk in chunks:
-            batch = _empty(chunk, shape)
+            batch = _empty(chunk, shape, is_pinned=is_pinned)
             _fill(batch.numpy(), [decoder(int(index)) for index in chunk])
             yield batch, torch.from_numpy(chunk)
         return
@@ -52,7 +55,7 @@ def decoded_batches(
     ahead: deque[tuple[torch.Tensor, np.ndarray, list[Future[None]]]] = deque()
     try:
         for chunk in chunks:
-            batch = _empty(chunk, shape)
+            batch = _empty(chunk, shape, is_pinned=is_pinned)
             images = [decoder(int(index)) for index in chunk]
             parts = range(0, len(chunk), IMAGES_PER_TASK)
             pixels = batch.numpy()
@@ -68,9 +71,9 @@ def decoded_batches(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _empty(chunk: np.ndarray, shape: tuple[int, int, int]) -> torch.Tensor:
+def _empty(chunk: np.ndarray, shape: tuple[int, int, int], *, is_pinned: bool) -> torch.Tensor:
     """In pinned memory beside a GPU, which then copies it while it computes."""
-    return torch.empty((len(chunk), *shape), dtype=torch.uint8, pin_memory=torch.cuda.is_available())
+    return torch.empty((len(chunk), *shape), dtype=torch.uint8, pin_memory=is_pinned and torch.cuda.is_available())
 
 
 def _fill(pixels: np.ndarray, images: list[Decode]) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Int
 from PIL import Image
 
@@ -29,6 +30,7 @@ from clray.data.images.decode import (
 )
 from clray.data.images.file_part import FilePart
 from clray.data.images.port import Batch, Decode, DecodedLater, OnCount, Ready, every_nth, require_image_size, save
+from clray.data.remote.cache import stamp_of
 from clray.data.sampling import uniform_order
 from clray.errors import UserError
 
@@ -136,13 +138,34 @@ class EncodedImages(DecodedLater):
 
     def ready(self, config: DataConfig) -> Ready:
         """Decoded where that fits in `data.memory_limit_mib`; of more only the headers are read."""
-        if self._decoded_bytes() <= config.memory_limit_mib * 2**20:
+        if self.fits(config):
             return self._decode_all(config.on_bad_image)
         require_image_size(config)
         good, _, reasons = _for_each(
             len(self), lambda index: check_header(self.payload(index), self.name(index)), config.on_bad_image
         )
         return Ready(self.select(good), good, tuple(reasons)) if reasons else Ready(self)
+
+    def fits(self, config: DataConfig) -> bool:
+        """Whether the images are held in memory once decoded."""
+        return self._decoded_bytes() <= config.memory_limit_mib * 2**20
+
+    def stamps(self) -> Iterator[bytes | pa.Buffer]:
+        """What tells these images, in their order, from others: their bytes, or their files as they were written."""
+        if self.encoded is not None:
+            for blob in self.encoded:
+                data = blob.as_buffer()
+                yield b"-" if data is None else f"{data.size} ".encode()
+                if data is not None:
+                    yield data
+        if self.files is not None:
+            files: list[bytes | None] = self.files.to_pylist()
+            for file in files:
+                yield (file or b"") + b"\0"
+            yield from (stamp_of(Path(os.fsdecode(file))).encode() for file in dict.fromkeys(files) if file is not None)
+        if self.spans is not None:
+            for name in ("offset", "size"):
+                yield pc.struct_field(self.spans, name).to_numpy(zero_copy_only=False).tobytes()
 
     def bad(self, num_threads: int, on_count: OnCount | None) -> list[str]:
         problems = []

@@ -1,5 +1,6 @@
 """Parquet files larger than memory: images read by row groups, of which a worker holds a few at a time."""
 
+import json
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,7 @@ from clray.config.sections import DataConfig
 from clray.data.images.ahead import decoded_batches
 from clray.data.images.decode import BadImageError, NoImage, PixelRules, decode_payload
 from clray.data.images.port import Batch, Decode, DecodedLater, OnCount, Ready, require_image_size
-from clray.data.remote.cache import present
+from clray.data.remote.cache import present, stamp_of
 from clray.data.sampling import buffered_order
 from clray.errors import UserError
 
@@ -118,6 +119,17 @@ class StreamedImages(DecodedLater):
             return Ready(self)  # a pass over all of it would cost as much as an epoch; a bad image is named in time
         good, reasons = self._bad_rows()
         return Ready(self.select(good), good, tuple(reasons)) if reasons else Ready(self)
+
+    def fits(self, config: DataConfig) -> bool:
+        """Never: such images stay in their files."""
+        return False
+
+    def stamps(self) -> Iterator[bytes | pa.Buffer]:
+        """What tells these images, in their order, from others: where they lie, in files as they were written."""
+        for group in self.groups:
+            yield json.dumps([str(group.path), group.number, group.start, group.num_rows, group.column]).encode()
+        yield from (stamp_of(path).encode() for path in dict.fromkeys(group.path for group in self.groups))
+        yield self.rows.astype("<i8").tobytes()
 
     def bad(self, num_threads: int, on_count: OnCount | None) -> list[str]:
         return self._bad_rows()[1]

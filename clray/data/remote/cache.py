@@ -64,6 +64,22 @@ def present(place: Path) -> Path:
     return place
 
 
+def stamp_of(place: Path) -> str:
+    """What changes when a file is written anew: its size and time, or of one far away what its system tells of it."""
+    known = address_at(place)
+    if known is None:
+        try:
+            about = place.stat()
+        except OSError:
+            return "none"
+        return f"{about.st_size} {about.st_mtime_ns}"
+    try:
+        return f"{place.stat().st_size} {place.with_name(f'.{place.name}{ABOUT}').read_text(encoding='utf-8')}"
+    except OSError:
+        file = find(known[0])
+        return "none" if file is None else f"{file.num_bytes} {file.stamp}"
+
+
 def fetch_all(root: Path, files: Sequence[RemoteFile]) -> None:
     """Fetch what fits of these files, several at a time; copies of files that have changed since are replaced."""
     chosen, num_bytes, bound = [], 0, _bound(root)

@@ -16,7 +16,9 @@ from clray.data.images.array import ArrayImages
 from clray.data.images.decode import PixelRules
 from clray.data.images.encoded import EncodedImages
 from clray.data.images.port import Images
+from clray.data.images.stored import StoredImages
 from clray.data.images.streamed import StreamedImages, find_row_groups
+from clray.data.images.vectors import VectorImages
 from tests.conftest import png
 
 SIZE, COUNT = 16, 23
@@ -52,7 +54,7 @@ def test_every_kind_of_images_gives_the_same_pixels(kinds: dict[str, Images], ki
         np.testing.assert_array_equal(np.sort(np.concatenate(images.shards(world_size))), np.arange(COUNT))
 
 
-@pytest.mark.parametrize("kind", [ArrayImages, EncodedImages, StreamedImages])
+@pytest.mark.parametrize("kind", [ArrayImages, EncodedImages, StreamedImages, StoredImages, VectorImages])
 def test_every_adapter_has_what_the_port_asks_for(kind: type) -> None:
     for name, member in inspect.getmembers(Images):
         if name.startswith("_") and name != "__len__":
