@@ -145,6 +145,8 @@ class RunProgress:
             self.measured += f", clusters {metrics['recluster/age_epochs']:.1f} epochs old"
         if "eval/linear_accuracy" in metrics:
             self.measured += f", linear {100 * metrics['eval/linear_accuracy']:.1f} %"
+        elif "eval/linear_mean_average_precision" in metrics:
+            self.measured += f", linear mAP {100 * metrics['eval/linear_mean_average_precision']:.1f} %"
         self.show(metrics["epoch"], self.measured)
 
 

@@ -288,8 +288,8 @@ def _choose_folder(config: Config, source: Source, name: str | None, resume: boo
 
 def _load(config: Config, observer: Observer) -> "Dataset":
     """The data set, once the places that the config names have been looked at."""
-    from clray.data.load import check_files, load_dataset
-    from clray.data.validation import with_validation
+    from clray.data.load import check_files
+    from clray.data.parts import load_parts
     from clray.track.mlflow import check_server, store_uri
 
     if config.evaluate.ignored:
@@ -297,7 +297,7 @@ def _load(config: Config, observer: Observer) -> "Dataset":
         observer.note(f"{keys}: ignored, as the linear probe is solved to its optimum; leave it out")
     check_server(store_uri(config.tracking, Path(config.output)))
     check_files(config.data)
-    data = with_validation(load_dataset(config.data), config.data)
+    data = load_parts(config.data, config.evaluate.targets)
     if data.skipped:
         observer.note(f"left out {len(data.skipped)} bad images, the first: {data.skipped[0]}")
     for note in data.notes:

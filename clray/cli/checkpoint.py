@@ -28,12 +28,12 @@ def evaluate(checkpoint: CheckpointPath, assignments: Assignments = None, as_jso
     """Linear probe and nearest neighbours of a checkpoint; --set evaluate.* or data.* changes the protocol."""
     with status("evaluating", quiet=as_json):
         saved, config = _read(checkpoint, assignments or [])
-        from clray.data.load import check_files, load_dataset
-        from clray.data.validation import with_validation
+        from clray.data.load import check_files
+        from clray.data.parts import load_parts
         from clray.training.accuracy import evaluate_checkpoint
 
         check_files(config.data)
-        metrics = evaluate_checkpoint(saved, config, with_validation(load_dataset(config.data), config.data))
+        metrics = evaluate_checkpoint(saved, config, load_parts(config.data, config.evaluate.targets))
     print_values(metrics, as_json=as_json)
 
 
@@ -66,13 +66,13 @@ def embed(
     _refuse_existing(output)
     saved, config = _read(checkpoint, assignments or [])
     with status("embedding", quiet=as_json):
-        from clray.data.load import check_files, load_dataset, load_images, reading_of
-        from clray.data.validation import with_validation
+        from clray.data.load import check_files, load_images, reading_of
+        from clray.data.parts import load_parts
         from clray.training import export as exports
 
         if data is None:
             check_files(config.data)
-            images = with_validation(load_dataset(config.data), config.data).train
+            images = load_parts(config.data, config.evaluate.targets).train
         else:
             chosen = reading_of(config.data, data)
             check_files(chosen)

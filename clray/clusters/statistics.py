@@ -3,7 +3,7 @@
 Source: Tsai et al., arXiv 2106.02869, section 4.1: good clusters have high I(Z;T) and low H(Z|T).
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 from jaxtyping import Int
@@ -88,6 +88,15 @@ def cluster_metrics(
     found = cluster_statistics(cluster_ids[labelled], labels[labelled], num_clusters).as_metrics()
     partly = {} if labelled.all() else {"clusters/num_labelled": float(labelled.sum())}
     return {**found, **partly, **balance}
+
+
+def label_metrics(
+    cluster_ids: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"], num_clusters: int | None = None
+) -> dict[str, float]:
+    """Of the `cluster_metrics` those that the labels tell."""
+    balance = {f"clusters/{field.name}" for field in fields(Balance)}
+    found = cluster_metrics(cluster_ids, labels, num_clusters)
+    return {name: value for name, value in found.items() if name not in balance}
 
 
 def cluster_balance(cluster_ids: Int[np.ndarray, " n"], num_clusters: int | None = None) -> Balance:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from clray.config.sections import DataConfig
-from clray.data.readers.columns import encode_names
+from clray.data.readers.columns import encode_labels, encode_names, is_list
 
 MAX_DISTINCT = 20
 """A column of fractions with more different values than this is continuous."""
@@ -41,24 +41,38 @@ def encode_attributes(
     return attributes
 
 
+def encode_target(
+    name: str, column: str, values: pd.Series, config: DataConfig
+) -> tuple[np.ndarray, tuple[str, ...]] | None:
+    """An attribute of a column as labels, int32 [N] and -1 where it is missing; None where the column has none such.
+
+    Single values are read as labels are; bins and `column=value` as `encode_attributes` has them.
+    """
+    if name == column and _as_lists(values, config.list_separator) is None and _continuous(values) is None:
+        return encode_labels(values)
+    codes, names = encode_attributes({column: values}, config).get(name, (None, ()))
+    if codes is None:
+        return None
+    # A missing value comes last.
+    known = tuple(each for each in names if each != "nan")
+    return np.where(codes < len(known), codes, -1).astype(np.int32), known
+
+
 def _as_lists(values: pd.Series, separator: str | None) -> list[list[str] | None] | None:
     """The rows as lists of texts, None for a missing one; None where the column has one value a row."""
     if values.dtype != object and not pd.api.types.is_string_dtype(values.dtype):
         return None
     rows = values.tolist()
-    has_lists = any(_is_list(row) for row in rows)
+    has_lists = any(is_list(row) for row in rows)
     is_split = separator is not None and any(isinstance(row, str) and separator in row for row in rows)
     if not has_lists and not is_split:
         return None
-    return [_parts(row, separator) for row in rows]
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list | tuple | set | np.ndarray)
+    # Beside lists a text is one value.
+    return [_parts(row, None if has_lists else separator) for row in rows]
 
 
 def _parts(row: Any, separator: str | None) -> list[str] | None:
-    if _is_list(row):
+    if is_list(row):
         return [str(part) for part in row]
     if row is None or row is pd.NA or row != row:
         return None

@@ -22,6 +22,7 @@ from clray.config.sections import DataConfig
 from clray.data.images.decode import BadImageError
 from clray.data.images.port import Images
 from clray.data.load import read_splits
+from clray.data.readers.columns import is_list, is_missing
 from clray.data.readers.split import Parts, Split
 from clray.errors import UserError
 from clray.folder_lock import folder_locked, holds_nothing, require_unlocked
@@ -72,6 +73,8 @@ def build_parquet(
         raise UserError(
             "data: these are Parquet files beyond data.memory_limit_mib already, which training streams as they are"
         )
+    if {"image", "label"} & {*config.further_columns}:
+        raise UserError("data.label_columns: a build calls its first columns image and label; give others another name")
     with folder_locked(folder):
         _claim(folder, _digest(config, splits))
         return _write(splits, folder, config, num_threads, on_image)
@@ -172,6 +175,9 @@ def _as_arrow(values: pd.Series) -> pa.Array:
     try:
         return pa.Array.from_pandas(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError):  # such as numbers and texts in one column
+        if values.map(is_list).any():
+            lists = [None if is_missing(value) else value if is_list(value) else [value] for value in values]
+            return pa.array([None if each is None else [*map(str, each)] for each in lists])
         return pa.array([None if value != value else str(value) for value in values], pa.string())
 
 

@@ -1,16 +1,14 @@
 """Whether a data set is whole: what was found beside what was published, and every image that cannot be read."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-
-import numpy as np
-from jaxtyping import Int
+from dataclasses import dataclass, replace
 
 from clray.config.sections import DataConfig
 from clray.data.equal_images import notes_on_equal_images
 from clray.data.images.port import OnCount
+from clray.data.labels import Labels, notes_on_labels, read_labels
 from clray.data.load import NAMES
-from clray.data.readers.columns import encode_labels, joined, notes_on_classes
+from clray.data.readers.columns import joined
 from clray.data.readers.published import SOURCES
 from clray.data.readers.registry import READERS, read_data
 from clray.data.readers.split import Split
@@ -62,17 +60,19 @@ def check_data(config: DataConfig, *, num_threads: int = 4, on_image: OnImage | 
         UserError: the data are not there, or not in the layout that `data.name` means.
     """
     read = read_data(config.model_copy(update={"on_bad_image": "skip"}))
-    train, parts = read["train"], [(f"{NAMES[part]} images", split) for part, split in read.items()]
+    columns = {name: values for name, values in read["train"].columns.items() if name not in config.further_columns}
+    train = replace(read["train"], columns=columns)
+    parts = [(f"{NAMES[part]} images", split) for part, split in read.items()]
     total = sum(len(part.labels) for _, part in parts)
-    codes, names = encode_labels(joined(*(part.labels for _, part in parts)))
-    num_unlabelled = int((codes < 0).sum())
+    labels = read_labels(joined(*(part.labels for _, part in parts)), config.list_separator)
+    num_unlabelled = int((labels.codes < 0).sum())
     source = SOURCES.get(config.name)
     # A list of the user's own has as many classes as it has.
     num_classes = source.num_classes if source and config.classes_path is None else None
     findings = [
         Finding("images", total, source.num_images if source else None),
         *(Finding(name, len(part.labels)) for name, part in parts),
-        Finding("classes", len(names), num_classes),
+        Finding("classes" if labels.flags is None else "labels", len(labels.labels), num_classes),
         *([Finding("images without a label", num_unlabelled)] if num_unlabelled else []),
         Finding("attributes", len(train.columns), source.num_attributes if source else None),
     ]
@@ -81,7 +81,7 @@ def check_data(config: DataConfig, *, num_threads: int = 4, on_image: OnImage | 
     for _, part in parts:
         problems += part.images.bad(num_threads, _counting(on_image, done, total))
         done += len(part.labels)
-    notes = (*dict.fromkeys(note for _, part in parts for note in part.notes), *_notes(train, codes, names))
+    notes = (*dict.fromkeys(note for _, part in parts for note in part.notes), *_notes(train, labels))
     notes = (*notes, *notes_on_equal_images(train.images))
     is_whole = not problems and all(each.is_right for each in findings)
     obtained = source.obtained if source and not is_whole else None
@@ -92,9 +92,9 @@ def _counting(on_image: OnImage | None, before: int, total: int) -> OnCount | No
     return None if on_image is None else lambda count: on_image(before + count, total)
 
 
-def _notes(train: Split, codes: Int[np.ndarray, " n"], names: tuple[str, ...]) -> list[str]:
-    """Args: `codes` of the labels of the training images, and then of the test images."""
-    notes = notes_on_classes(codes, len(train.labels), names)
+def _notes(train: Split, labels: Labels) -> list[str]:
+    """Args: `labels` of the training images, and then of the test images."""
+    notes = notes_on_labels(labels, len(train.labels))
     missing = {name: int(values.isna().sum()) for name, values in train.columns.items() if values.isna().any()}
     if missing:
         worst = max(missing, key=lambda name: missing[name])

@@ -20,8 +20,8 @@ from clray.config.sections import DataConfig
 from clray.data.attributes import encode_attributes
 from clray.data.images.decode import BadImageError
 from clray.data.images.port import Images
+from clray.data.labels import read_labels
 from clray.data.load import kind_of, read_splits
-from clray.data.readers.columns import encode_names
 from clray.data.readers.hub_columns import LABEL_NAMES
 from clray.data.readers.image_paths import ImagePaths
 from clray.data.readers.lists import path_texts
@@ -89,7 +89,8 @@ def guess(path: Path, settings: Mapping[str, Any]) -> Guess:
         data["on_bad_image"] = "skip"
         skip_notes = [*skip_notes, f"images that cannot be decoded are left out; the first: {bad[0]}"]
     row_names = tuple(name for name, values in train.columns.items() if _names_rows(values))
-    rest = {name: values for name, values in train.columns.items() if name not in row_names}
+    no_attributes = {*row_names, *config.further_columns}
+    rest = {name: values for name, values in train.columns.items() if name not in no_attributes}
     num_validation = 0 if "validation" in parts else int(len(train.labels) * config.validation_fraction)
     return Guess(
         data,
@@ -97,7 +98,7 @@ def guess(path: Path, settings: Mapping[str, Any]) -> Guess:
         all(mode in GREY_MODES for mode in modes),
         sum(len(split.labels) for split in parts.values()),
         len(train.labels) - num_validation,
-        len(encode_names(train.labels.dropna())[1]),
+        len(read_labels(train.labels.dropna(), config.list_separator).labels),
         tuple(encode_attributes(rest, config)),
         row_names,
         (*dict.fromkeys((*skip_notes, *(note for split in parts.values() for note in split.notes))),),
@@ -156,7 +157,7 @@ def _csv_columns(path: Path, data: Mapping[str, Any]) -> dict[str, Any]:
         found["path_column"] = column
         if "image_root" not in data and root != path.parent:
             found["image_root"] = os.path.abspath(root)  # noqa: PTH100
-    if "label_column" not in data:
+    if "label_column" not in data and "label_columns" not in data:
         lower = {str(name).lower(): str(name) for name in reversed(table.columns)}
         label = next((lower[name] for name in CSV_LABELS if name in lower), None)
         if label is not None:

@@ -7,41 +7,48 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from clray.config.sections import DataConfig
 from clray.data.attributes import encode_attributes
 from clray.data.equal_images import notes_on_equal_images
+from clray.data.images.port import Images
 from clray.data.images.stored import notes_on_store, ready_images
-from clray.data.readers.columns import encode_labels, joined, notes_on_classes
+from clray.data.labels import Labels, read_label_columns, read_labels
 from clray.data.readers.embeddings import holds_vectors_only
-from clray.data.readers.places import SplitName, files_in, fitting, is_folder, is_pattern, require_exists
+from clray.data.readers.places import files_in, fitting, is_folder, is_pattern, require_exists
 from clray.data.readers.registry import read_all, read_data
-from clray.data.readers.split import Parts, Split
+from clray.data.readers.split import PartName, Parts, Split, no_labels
 from clray.data.readers.text_tables import SUFFIXES as TEXT_SUFFIXES
 from clray.data.remote.address import address_at
 from clray.data.remote.local import PATHS, place_of, with_places
 from clray.data.samples import Dataset, Samples
+from clray.data.targets import encode_targets
 from clray.errors import UserError
 from clray.seeding import derive_seed
 
-NAMES: dict[SplitName, str] = {"train": "training", "test": "test", "validation": "validation"}
+NAMES: dict[PartName, str] = {"train": "training", "test": "test", "validation": "validation", "labelled": "labelled"}
 """What messages call the images of a part."""
 
 
-def load_dataset(config: DataConfig) -> Dataset:
+def load_dataset(config: DataConfig, targets: tuple[str, ...] = ()) -> Dataset:
     """Read, check and split the data set.
 
+    Args:
+        targets: attributes to hold results against beside the labels.
+
     Raises:
-        UserError: a missing file or column, or an undecodable image.
+        UserError: a missing file, column or attribute, or an undecodable image.
     """
     parts = _chosen(config)
-    undecoded: list[str] = []
-    skipped = [reason for split in parts.values() for reason in split.skipped]
+    # Refused before anything is decoded.
+    encode_targets(parts, targets, config)
+    if config.labelled_path is not None and not targets:
+        _require_labels(parts["labelled"], config.labelled_path, config.list_separator)
+    left_out = [reason for split in parts.values() for reason in split.skipped]
     for part, split in parts.items():
         parts[part], reasons = _decode(split, config)
-        undecoded += reasons
-    dataset = _encode(parts, config, tuple(dict.fromkeys((*skipped, *undecoded))))
+        left_out += reasons
+    dataset = _encode(parts, config, targets, tuple(dict.fromkeys(left_out)))
     more = (*notes_on_store([split.images for split in parts.values()]), *notes_on_equal_images(dataset.train.images))
     return replace(dataset, notes=(*dataset.notes, *more))
 
@@ -54,14 +61,44 @@ def load_descriptions(config: DataConfig) -> Dataset:
     """
     if config.on_bad_image == "skip":
         return load_dataset(config)
-    return _encode(_chosen(config), config, ())
+    return _encode(_chosen(config), config, (), ())
 
 
 def _chosen(config: DataConfig) -> Parts:
-    limits: dict[SplitName, int | None] = {
+    """The parts of the data, cut to the limits of the config."""
+    limits: dict[PartName, int | None] = {
         "train": config.max_train_images, "test": config.max_test_images, "validation": config.max_validation_images,
+        "labelled": None,
     }  # fmt: skip
-    return {part: _subset(split, limits[part], config.split_seed, part) for part, split in read_splits(config).items()}
+    parts: Parts = read_splits(config) if config.labelled_path is None else _read_apart(config)
+    return {part: _subset(split, limits[part], config.split_seed, part) for part, split in parts.items()}
+
+
+def _read_apart(config: DataConfig) -> Parts:
+    """A labelled set, divided, and the images of `train_path` without their labels."""
+    only = {"labelled_path": None, "train_path": config.labelled_path, "attributes_path": None}
+    known = read_splits(config.model_copy(update=only))
+    others = ("test_path", "validation_path", "labels_path", "test_labels_path", "validation_labels_path")
+    train = read_data(config.model_copy(update=dict.fromkeys((*others, "label_column", "label_columns"))))["train"]
+    if len(train.labels) == 0:
+        raise UserError(f"data.name={config.name}: there are no training images in {config.train_path}")
+    named = {config.label_column, *(config.label_columns or ())}
+    codes = read_labels(train.labels, config.list_separator).codes
+    is_labelled = bool(named & train.columns.keys()) or bool((codes >= 0).any())
+    note = "data.labelled_path holds the labels: those of data.train_path are left out"
+    columns = {name: values for name, values in train.columns.items() if name not in named}
+    notes = (*train.notes, note) if is_labelled else train.notes
+    unlabelled = replace(train, labels=no_labels(len(train.labels)), columns=columns, notes=notes)
+    return {"labelled": known.pop("train"), **known, "train": unlabelled}
+
+
+def _require_labels(labelled: Split, path: str, separator: str | None) -> None:
+    codes = read_labels(labelled.labels, separator).codes
+    if len(np.unique(codes[codes >= 0])) < 2:
+        raise UserError(
+            f"data.labelled_path: the images of {path} have no labels, or all the same; name their column with "
+            "data.label_column, or an attribute with evaluate.targets"
+        )
 
 
 def read_splits(config: DataConfig) -> Parts:
@@ -92,7 +129,7 @@ def load_images(config: DataConfig) -> Samples:
         raise UserError(
             f"data: {len(skipped)} images cannot be read, and rows would no longer be images; the first: {skipped[0]}"
         )
-    return Samples(data.images, encode_labels(data.labels)[0], {}, names)
+    return Samples(data.images, read_labels(data.labels, config.list_separator).codes, {}, names)
 
 
 def kind_of(path: Path) -> str:
@@ -137,8 +174,8 @@ def reading_of(config: DataConfig, path: Path) -> DataConfig:
     Raises:
         UserError: no reader takes it.
     """
-    own = ("test_path", "validation_path", "attributes_path", "labels_path", "test_labels_path")
-    others = dict.fromkeys((*own, "validation_labels_path"))
+    own = ("test_path", "validation_path", "labelled_path", "attributes_path", "label_column", "label_columns")
+    others = dict.fromkeys((*own, "labels_path", "test_labels_path", "validation_labels_path"))
     name = "embeddings" if config.name == "embeddings" else kind_of(path)
     other = {"name": name, "train_path": str(path), **others}
     return config.model_copy(update={**other, "max_train_images": None})
@@ -157,7 +194,7 @@ def _is_there(config: DataConfig, key: str, path: str) -> bool:
     if address_at(Path(path)) is not None:
         require_exists(Path(path))
         return True
-    of_shards = ("train_path", "test_path", "validation_path")
+    of_shards = ("train_path", "test_path", "validation_path", "labelled_path")
     takes_patterns = config.name in ("parquet", "tar", "embeddings") and key in of_shards
     return Path(path).exists() or (takes_patterns and is_pattern(path) and len(fitting(Path(path))) > 0)
 
@@ -167,7 +204,7 @@ def _hold_out(data: Split, config: DataConfig) -> tuple[Split, Split]:
 
     The images without a label are divided as those of a class.
     """
-    classes = encode_labels(data.labels)[0]
+    classes = read_labels(data.labels, config.list_separator).codes
     counts = np.unique(classes, return_counts=True)[1]
     fits = counts.min() >= 2 and len(counts) <= min(config.test_fraction, 1 - config.test_fraction) * len(data.labels)
     if len(data.labels) < 2:
@@ -200,51 +237,57 @@ def _decode(data: Split, config: DataConfig) -> tuple[Split, tuple[str, ...]]:
     return replace(kept, images=ready.images), ready.reasons
 
 
-def _encode(parts: Parts, config: DataConfig, skipped: tuple[str, ...]) -> Dataset:
+def _encode(parts: Parts, config: DataConfig, targets: tuple[str, ...], skipped: tuple[str, ...]) -> Dataset:
     """Remap labels and attributes to codes that agree between the parts."""
-    train = parts["train"]
     _require_one_shape(parts)
-    labels, label_names, label_notes = _as_codes(parts)
-    encoded = encode_attributes(train.columns, config)
-    columns = {name: codes for name, (codes, _) in encoded.items()}
-    samples = {part: Samples(split.images, labels[part], {}) for part, split in parts.items()}
+    labels = read_label_columns(parts, config)
+    known = encode_targets(parts, targets, config)
+    columns = {name: values for name, values in parts["train"].columns.items() if name not in config.further_columns}
+    attributes = encode_attributes(columns, config)
+    samples = {
+        part: _samples(
+            split.images,
+            {name: each[part] for name, each in labels.items()},
+            {name: codes[part] for name, (codes, _) in known.items()},
+        )
+        for part, split in parts.items()
+    }
+    of_columns = {name: each["train"].names for name, each in labels.items() if name is not None}
+    label_names = labels[None]["train"].names
     return Dataset(
-        replace(samples["train"], columns=columns),
+        replace(samples["train"], columns={name: codes for name, (codes, _) in attributes.items()}),
         samples["test"],
         num_classes=len(label_names),
-        num_channels=train.images.channels,
-        names={None: label_names, **{name: names for name, (_, names) in encoded.items()}},
+        num_channels=parts["train"].images.channels,
+        names={None: label_names, **{name: names for name, (_, names) in attributes.items()}},
         skipped=skipped,
-        notes=(*dict.fromkeys(note for split in parts.values() for note in split.notes), *label_notes),
+        notes=(
+            *dict.fromkeys(note for split in parts.values() for note in split.notes),
+            *_label_notes(labels, parts, targets),
+        ),
         validation=samples.get("validation"),
+        targets={**of_columns, **{name: names for name, (_, names) in known.items()}},
+        labelled_set=samples.get("labelled"),
     )
 
 
-def _as_codes(parts: Parts) -> tuple[dict[SplitName, np.ndarray], tuple[str, ...], list[str]]:
-    """The labels of each part as codes, what they stand for, and notes on them."""
-    boundaries = np.cumsum([len(split.labels) for split in parts.values()])
-    values = joined(*(split.labels for split in parts.values()))
-    held_out = " or ".join(name for name in ("validation", "test") if name in parts)
-    labels, names, notes = _all_as_codes(values, int(boundaries[0]), held_out)
-    return dict(zip(parts, np.split(labels, boundaries[:-1]), strict=True)), names, notes
+def _label_notes(
+    labels: dict[str | None, dict[PartName, Labels]], parts: Parts, targets: tuple[str, ...]
+) -> list[str]:  # fmt: skip
+    first = labels[None]["train"]
+    if targets and not first.names:
+        notes = [f"the images have no labels: {targets[0]} takes their place (evaluate.targets)"]
+    else:
+        notes = [
+            note if name is None else f"{name}: {note}" for name, each in labels.items() for note in each["train"].notes
+        ]
+    return [f"data.labelled_path: {note}" for note in notes] if "labelled" in parts else notes
 
 
-def _all_as_codes(values: pd.Series, num_train: int, held_out: str) -> tuple[np.ndarray, tuple[str, ...], list[str]]:
-    """Labels of the training images and then the others as codes, what they stand for, and notes on them.
-
-    Labels of a single class say nothing about the images, which count as those without.
-    """
-    labels, names = encode_labels(values)
-    found = np.unique(labels[:num_train])
-    num_without, num_classes = int((labels[:num_train] < 0).sum()), int((found >= 0).sum())
-    if num_without == num_train:
-        return np.full_like(labels, -1), (), ["the images have no labels: what needs them is left out"]
-    if num_classes == 1:
-        only = names[int(found[-1])]
-        what = f"all labelled training images have the label {only}, which says nothing about them"
-        return np.full_like(labels, -1), (), [f"{what}: what needs labels is left out"]
-    notes = [f"{num_without} of {num_train} training images have no label"] if num_without else []
-    return labels, names, [*notes, *notes_on_classes(labels, num_train, names, held_out)]
+def _samples(images: Images, labels: dict[str | None, Labels], targets: dict[str, np.ndarray]) -> Samples:
+    of_columns = {name: each.codes for name, each in labels.items() if name is not None}
+    flags = {name: each.flags for name, each in labels.items() if each.flags is not None}
+    return Samples(images, labels[None].codes, {}, targets={**of_columns, **targets}, flags=flags)
 
 
 def _require_one_shape(parts: Parts) -> None:

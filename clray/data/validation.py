@@ -11,7 +11,7 @@ from clray.seeding import derive_seed
 
 
 def with_validation(data: Dataset, config: DataConfig) -> Dataset:
-    """The data with `data.validation_fraction` of the training images held out of training.
+    """The data with `data.validation_fraction` of the training images held out of training, or of the labelled set.
 
     The same rows for the same data and `split_seed`; none where every class has two images or fewer, or where the data
     have validation images of their own, which a note says.
@@ -22,11 +22,17 @@ def with_validation(data: Dataset, config: DataConfig) -> Dataset:
             f"data.validation_fraction={config.validation_fraction:g} does nothing"
         )
         return replace(data, notes=(*data.notes, note))
-    held_out = choose_validation(data.train.labels, config.validation_fraction, config.split_seed)
+    whole = data.teachers
+    labels = whole.labels
+    if None in whole.flags:  # most sets of labels are too rare to give a share
+        labels = np.minimum(labels, 0)
+    held_out = choose_validation(labels, config.validation_fraction, config.split_seed)
     if len(held_out) == 0:
         return data
-    kept = np.setdiff1d(np.arange(len(data.train)), held_out)
-    return replace(data, train=data.train.select(kept), validation=data.train.select(held_out))
+    kept, validation = whole.select(np.setdiff1d(np.arange(len(whole)), held_out)), whole.select(held_out)
+    if data.labelled_set is not None:
+        return replace(data, labelled_set=kept, validation=validation)
+    return replace(data, train=kept, validation=validation)
 
 
 def choose_validation(labels: Int[np.ndarray, " n"], fraction: float, seed: int) -> Int[np.ndarray, " m"]:

@@ -17,8 +17,9 @@ from clray.config import Config
 from clray.data.loaders import ordered_batches
 from clray.data.samples import Dataset
 from clray.model.features import EMBEDDING_BATCH_SIZE, compute_features
+from clray.report.measures import measure_of
 from clray.report.png import plain, save_figure
-from clray.report.summary import INFORMATION
+from clray.report.summary import INFORMATION, metric_name
 from clray.seeding import derive_seed
 from clray.training.checkpoint import read_checkpoint
 from clray.training.export import load_model
@@ -32,6 +33,7 @@ BALANCE = {
     "clusters/imbalance_factor": "imbalance",
     "recluster/moved_fraction": "moved",
 }
+PROBED = ("eval/linear_accuracy", "eval/linear_mean_average_precision")
 MAX_MAPPED = 2000
 MAX_COLUMNS = 100
 """Clusters shown against the labels; of more, the largest."""
@@ -67,18 +69,19 @@ def draw_run(folder: Path, config: Config, data: Dataset) -> list[Path]:
 
 
 def draw_path(history: Sequence[Metrics], path: Path) -> Path:
-    """I(Z;T) and H(Z|T) by epoch as one line, the evaluated epochs marked and coloured by linear accuracy."""
+    """I(Z;T) and H(Z|T) by epoch as one line, the evaluated epochs marked and coloured by the linear probe."""
     figure, axes = plt.subplots(figsize=(6.4, 4.4))
     figure.subplots_adjust(left=0.12, right=0.98, bottom=0.12, top=0.96)  # a computed layout takes as long as the rest
     x, y = ([epoch[name] for epoch in history] for name in INFORMATION)
     axes.plot(x, y, color="0.6", linewidth=1)
-    marked = [i for i, epoch in enumerate(history) if "eval/linear_accuracy" in epoch]
+    measure = next((name for name in PROBED if any(name in epoch for epoch in history)), PROBED[0])
+    marked = [i for i, epoch in enumerate(history) if measure in epoch]
     drawn = axes.scatter(
-        [x[i] for i in marked], [y[i] for i in marked], c=[100 * history[i]["eval/linear_accuracy"] for i in marked],
+        [x[i] for i in marked], [y[i] for i in marked], c=[100 * history[i][measure] for i in marked],
         cmap="viridis", edgecolors="black", linewidths=0.6, zorder=3,
     )  # fmt: skip
     if marked:
-        figure.colorbar(drawn, ax=axes, label="linear accuracy (%)")
+        figure.colorbar(drawn, ax=axes, label=measure_of(measure).axis(metric_name(measure)))
     for i in marked:
         axes.annotate(f"epoch {int(history[i]['epoch'])}", (x[i], y[i]), xytext=(5, 5), textcoords="offset points",
                       fontsize=7)  # fmt: skip

@@ -169,12 +169,16 @@ class RunLogger:
         """Name, size, classes and a digest of labels and attributes: the data as MLflow's dataset input."""
         # As int64, so that the digest stays what it was for data that stayed what they were.
         digest = hashlib.sha256(data.train.labels.astype("<i8").tobytes() + data.test.labels.astype("<i8").tobytes())
-        for name in sorted(data.train.columns):
-            digest.update(name.encode() + data.train.columns[name].astype("<i8").tobytes())
+        known = {**data.train.columns, **data.train.targets}
+        for name in sorted(known):
+            digest.update(name.encode() + known[name].astype("<i8").tobytes())
         counts = {"training images": len(data.train), "test images": len(data.test), "classes": data.num_classes}
         if data.validation is not None:
             digest.update(data.validation.labels.tobytes())
             counts["validation images"] = len(data.validation)
+        if data.labelled_set is not None:
+            digest.update(data.labelled_set.labels.tobytes())
+            counts["labelled images"] = len(data.labelled_set)
         entry = {
             "op": "dataset",
             "run": self.run_id,

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from clray.clusters.statistics import cluster_metrics
 from clray.config import Config
+from clray.config.sections.data import metric_suffix
 from clray.data.samples import Dataset
 from clray.evaluate.label_free import MAX_PAIRED, MAX_SAMPLES, label_free_measures
 from clray.evaluate.labelled import Labelled
@@ -16,6 +16,7 @@ from clray.evaluate.nearest_neighbors import nearest_neighbor_measures
 from clray.model.encoder import ContrastiveModel
 from clray.seeding import derive_seed
 from clray.training.checkpoint import Checkpoint
+from clray.training.cluster_metrics import measure_clusters
 from clray.training.encoder_start import fresh_model
 from clray.training.export import load_model
 from clray.training.metrics import Metrics
@@ -29,6 +30,9 @@ def evaluate(
 ) -> Metrics:  # fmt: skip
     """Linear-probe and nearest-neighbour accuracy of the representation h; every rank must call it.
 
+    For several labels an image it is the mean average precision. The measures of a further column of labels, or of a
+    target, end in its name, as in `eval/linear_accuracy/colour`.
+
     `eval/...` is measured on the validation images, and chooses; `test/...` on the test images, which are embedded
     `with_test` alone, for a run that ends. Without validation images both are measured on the test images. What the
     labels do not tell is left out.
@@ -38,15 +42,22 @@ def evaluate(
     Each worker embeds its own images; the rows go to rank 0, which measures while the others wait.
     """
     start = time.perf_counter()
-    parts = {"train": data.train} | ({} if data.validation is None else {"eval": data.validation})
+    parts = {"teachers": data.teachers} | ({} if data.validation is None else {"eval": data.validation})
     if with_test or data.validation is None:
         parts["test"] = data.test
     features = {name: features_on_first(config, model, images, session) for name, images in parts.items()}
+    seen = features["teachers"]
+    if data.labelled_set is not None:
+        every = max(1, len(data.train) // MAX_SAMPLES)
+        seen = features_on_first(config, model, data.train.select(np.arange(0, len(data.train), every)), session)
 
     def measure() -> Metrics:
-        labelled = {name: _labelled(each.h, parts[name].labels) for name, each in features.items() if each is not None}
-        accuracies = _measure(config, labelled, data.num_classes, session.device)
-        return accuracies | _label_free(config, model, data, features["train"], session)
+        accuracies, rows = Metrics(), {name: each.h for name, each in features.items() if each is not None}
+        for column in data.label_columns:
+            labelled = {name: _labelled(h, parts[name].judged_by(column)) for name, h in rows.items()}
+            of_column = _measure(config, labelled, data.num_classes_of(column), session.device)
+            accuracies |= {f"{name}{metric_suffix(column)}": value for name, value in of_column.items()}
+        return accuracies | _label_free(config, model, data, seen, session)
 
     found = from_first(measure, session.world_size)
     if data.validation is None:
@@ -57,9 +68,9 @@ def evaluate(
 
 
 def _measure(config: Config, parts: dict[str, Labelled], num_classes: int, device: torch.device) -> Metrics:
-    """Of all parts but the training images, by `part/name`; none where there is nothing to learn or to measure."""
-    train = parts["train"]
-    measured = {name: part for name, part in parts.items() if name != "train" and len(part)}
+    """Of all parts but the teachers, by `part/name`; none where there is nothing to learn or to measure."""
+    train = parts["teachers"]
+    measured = {name: part for name, part in parts.items() if name != "teachers" and len(part)}
     if not measured or not train.has_classes:
         return {}
     probe = LinearProbe(
@@ -108,7 +119,7 @@ def evaluate_checkpoint(checkpoint: Checkpoint, config: Config, data: Dataset) -
     }
     ids = checkpoint["cluster_ids"][0].numpy()
     if len(ids) == len(data.train):
-        metrics |= cluster_metrics(ids, data.train.labels, checkpoint["num_clusters"][0])
+        metrics |= measure_clusters(ids, data.train, checkpoint["num_clusters"][0])
     return metrics
 
 

@@ -3,16 +3,27 @@
 import numpy as np
 
 from clray.clusters.assignment import ClusterAssignment
-from clray.clusters.statistics import cluster_metrics
+from clray.clusters.statistics import cluster_metrics, label_metrics
+from clray.config.sections.data import metric_suffix
+from clray.data.samples import Samples
 from clray.training.metrics import Metrics
 from clray.training.workers.port import Session, gather_objects
+
+
+def measure_clusters(ids: np.ndarray, samples: Samples, num_clusters: int) -> Metrics:
+    """What clusters are, and what they tell about each column of labels; names end in that of a further one."""
+    found = cluster_metrics(ids, samples.labels, num_clusters)
+    for column, codes in samples.targets.items():
+        of_column = label_metrics(ids, codes, num_clusters)
+        found |= {f"{name}{metric_suffix(column)}": value for name, value in of_column.items()}
+    return found
 
 
 class ClusterMetrics:
     """The `clusters/...` metrics of the assignment in use, which rank 0 counts where it is new, for all workers."""
 
-    def __init__(self, labels: np.ndarray, session: Session) -> None:
-        self.labels = labels
+    def __init__(self, samples: Samples, session: Session) -> None:
+        self.samples = samples
         self.session = session
         self.assignment: ClusterAssignment | None = None
         self.metrics: Metrics = {}
@@ -28,6 +39,6 @@ class ClusterMetrics:
 
     def _count(self, assignment: ClusterAssignment) -> Metrics:
         return {
-            **cluster_metrics(assignment.ids, self.labels, assignment.num_clusters),
+            **measure_clusters(assignment.ids, self.samples, assignment.num_clusters),
             "clusters/largest_fraction": float(assignment.sizes.max() / len(assignment)),
         }

@@ -65,7 +65,7 @@ class _Run:
             world_size=session.world_size,
         )
         self.reclusterer = Reclusterer(config, data, self.state, session)
-        self.cluster_metrics = ClusterMetrics(data.train.labels, session)
+        self.cluster_metrics = ClusterMetrics(data.train, session)
         self.meter = EpochMeter()
         session.restore(self._load)
         self.model = self._wrapped()

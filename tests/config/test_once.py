@@ -128,4 +128,4 @@ def test_what_the_shards_take_from_the_config_is_refused() -> None:
 
 
 def test_the_images_are_loaded_from_the_section_that_is_refused() -> None:
-    assert "load_dataset(config.data)" in inspect.getsource(runs._load)
+    assert "load_parts(config.data, config.evaluate.targets)" in inspect.getsource(runs._load)

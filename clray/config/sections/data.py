@@ -1,5 +1,6 @@
 """What the images are: where they are read from, and the random views of them."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -21,6 +22,8 @@ from clray.config.sections.values import (
     TwoOrMore,
 )
 
+OF_COLUMNS = ("parquet", "csv", "tar", "embeddings", "imagefolder")
+"""What is read from tables whose columns have names."""
 PUBLISHED = ("zappos50k", "cub200", "wider_attribute", "imagenet100")
 """Data sets read from the files as their authors distribute them."""
 
@@ -47,13 +50,18 @@ class DataConfig(Section):
     validation_path: Text | None = None
     """The same for the validation images, which choose: the best trial, `best.pt`, early stopping. Without it, and
     where `train_path` holds none, `validation_fraction` of the training images is held out."""
+    labelled_path: Text | None = None
+    """The same for a smaller set with labels, where those of `train_path` have none: it is divided into images that
+    teach the probe, validation images and, without `test_path`, test images. All of `train_path` is trained on, and its
+    labels are left out."""
     image_root: Text | None = None
     """Where the relative paths of a CSV start; the CSV's own folder by default."""
     attributes_path: Text | None = None
     """For `imagefolder`: a CSV whose `path_column` names images below `train_path`, and whose other columns are their
     attributes."""
     labels_path: Text | None = None
-    """For `embeddings` in `.npy`: a `.npy` of the training vectors' labels, whole numbers or text."""
+    """For `embeddings` in `.npy`: a `.npy` of the training vectors' labels, or of those of `labelled_path`, whole
+    numbers or text."""
     test_labels_path: Text | None = None
     """The same for the test vectors."""
     validation_labels_path: Text | None = None
@@ -63,7 +71,7 @@ class DataConfig(Section):
     min_certainty: Annotated[int, Field(ge=1, le=4), Number] = 1
     """For `cub200`: an attribute is present where it was marked so with at least this certainty (4 is definitely)."""
     list_separator: Annotated[Text, Field(min_length=1)] | None = None
-    """Splits the text of a column into several values, such as `;` for `red;striped`."""
+    """Splits the text of a column into several values, such as `;` for `red;striped`; labels too."""
     num_bins: TwoOrMore = 4
     """Continuous attributes are cut into so many bins of equal frequency."""
     image_column: Text | None = None
@@ -76,7 +84,11 @@ class DataConfig(Section):
     label_column: Text | None = None
     """Column of the downstream labels T; by default `class` in CSV, and in Parquet `label`, `labels`, `class`,
     `fine_label`, `target`, or the only one whose classes the file names. In a tar `cls`, or else a field of the
-    records by these names. Without such a column the images have no labels; one that is null, empty or -1 has none."""
+    records by these names. Without such a column the images have no labels; one that is null, empty or -1 has none.
+    Lists are several labels an image."""
+    label_columns: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+    """Several columns of labels in place of `label_column`, such as `[species, colour]`. The first is `label_column`;
+    what the others tell is measured too, under names that end in theirs (`eval/linear_accuracy/colour`)."""
     image_size: Annotated[int, Field(ge=4, le=16384), Number] | None = None
     """Height and width in pixels after decoding; by default the size of the images, which must then agree."""
     max_pixel_value: PositiveFloat | None = None
@@ -123,7 +135,12 @@ class DataConfig(Section):
 
     @property
     def needs_path(self) -> bool:
-        return self.name in ("parquet", "csv", "tar", "embeddings", "imagefolder", *PUBLISHED)
+        return self.name in (*OF_COLUMNS, *PUBLISHED)
+
+    @property
+    def further_columns(self) -> tuple[str, ...]:
+        """The columns of labels after the first."""
+        return (self.label_columns or ())[1:]
 
     @model_validator(mode="after")
     def _has_path(self) -> "DataConfig":
@@ -133,6 +150,10 @@ class DataConfig(Section):
             raise ValueError(f"validation_path: data.name={self.name} takes none; leave data.validation_path out")
         if self.name in PUBLISHED and self.test_path is not None:
             raise ValueError(f"test_path: data.name={self.name} holds its test images itself; leave data.test_path out")
+        if self.labelled_path is not None and (not self.needs_path or self.name in PUBLISHED):
+            raise ValueError(
+                f"labelled_path belongs to images or vectors of your own; data.name={self.name} holds its labels itself"
+            )
         if self.attributes_path is not None and self.name != "imagefolder":
             raise ValueError(f"attributes_path belongs to data.name=imagefolder (it is {self.name})")
         for key in ("labels_path", "test_labels_path", "validation_labels_path", "vector_column"):
@@ -143,6 +164,32 @@ class DataConfig(Section):
         if self.name == "embeddings" and self.image_size is not None:
             raise ValueError(f"image_size: data.name=embeddings are vectors, which have none; got {self.image_size}")
         return self
+
+    @model_validator(mode="after")
+    def _has_each_label_column_once(self) -> "DataConfig":
+        columns = self.label_columns or ()
+        if columns and self.name not in OF_COLUMNS:
+            raise ValueError(f"label_columns belongs to data.name={', '.join(OF_COLUMNS)} (it is {self.name})")
+        if columns and self.label_column is not None:
+            raise ValueError(
+                f"label_columns and label_column={self.label_column} are both set; name all columns with label_columns"
+            )
+        suffixes = [metric_suffix(name) for name in columns]
+        repeated = [name for name, suffix in zip(columns, suffixes, strict=True) if suffixes.count(suffix) > 1]
+        if repeated:
+            raise ValueError(
+                f"label_columns must name each column once, and by names of measures that differ; got "
+                f"{', '.join(repeated)}"
+            )
+        return self
+
+
+def metric_suffix(column: str | None) -> str:
+    """What the names of the measures by a column of labels end in; None is the first, whose end in nothing.
+
+    Of the column's name letters, digits, `_`, `-` and spaces stay, and others become `_`, as MLflow asks.
+    """
+    return "" if column is None else "/" + re.sub(r"[^\w\- ]", "_", column)
 
 
 class AugmentationConfig(Section):

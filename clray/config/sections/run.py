@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from clray.config.sections.data import metric_suffix
 from clray.config.sections.values import (
     LARGEST,
     Flag,
@@ -147,6 +148,20 @@ class EvaluateConfig(Section):
     """Ignored, as `probe_epochs`."""
     num_neighbors: PositiveInt = 20
     """Neighbours that vote on an image's class."""
+    targets: tuple[Text, ...] = ()
+    """Attributes that clusters, probe and neighbours are held against too, such as `[material]`; their measures end in
+    their name (`eval/linear_accuracy/material`). Where there are no labels the first takes the place of these."""
+
+    @model_validator(mode="after")
+    def _has_each_target_once(self) -> "EvaluateConfig":
+        suffixes = [metric_suffix(name) for name in self.targets]
+        repeated = [name for name, suffix in zip(self.targets, suffixes, strict=True) if suffixes.count(suffix) > 1]
+        if repeated:
+            raise ValueError(
+                "targets must name each attribute once, and by names of measures that differ; got "
+                f"{', '.join(repeated)}"
+            )
+        return self
 
     @property
     def budgets(self) -> tuple[int | None, ...]:

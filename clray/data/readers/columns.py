@@ -18,8 +18,6 @@ LEAST, MOST, WHOLE = -(2**63), 2**63 - 1, 2**53
 INDEX_NAME = re.compile(r"|Unnamed: [0-9]+|__index_level_[0-9]+__")
 """The names under which pandas leaves its row numbers in a file."""
 
-LEAST, MOST, WHOLE = -(2**63), 2**63 - 1, 2**53
-
 
 def is_index(name: str) -> bool:
     """Whether a column is a row number that pandas left behind."""
@@ -52,7 +50,8 @@ def _is_fraction(text: str) -> bool:
 def from_json(values: Sequence[Any]) -> pd.Series | None:
     """A column of JSON: numbers, truth values, texts, or lists of these; None where it holds objects.
 
-    Values of several kinds become texts, as JSON writes them; null and NaN are missing.
+    Values of several kinds become texts, as JSON writes them, and so do single values beside lists; null and NaN are
+    missing.
     """
     given = [value for value in values if value is not None and value == value]
     parts = [part for value in given for part in (value if isinstance(value, list) else (value,))]
@@ -61,7 +60,7 @@ def from_json(values: Sequence[Any]) -> pd.Series | None:
     if any(isinstance(value, list) for value in given):
         return pd.Series(
             [None if value is None or value != value else [*map(_json_text, value)] if isinstance(value, list)
-             else [_json_text(value)] for value in values], dtype=object
+             else _json_text(value) for value in values], dtype=object
         )  # fmt: skip
     kinds = {type(value) for value in given}
     is_missing = len(given) < len(values)
@@ -125,6 +124,8 @@ def from_arrow(column: pa.ChunkedArray) -> pd.Series:
         return pd.Series(column.to_pylist(), dtype="boolean")
     if column.null_count and pa.types.is_integer(kind):
         return pd.Series(column.to_pylist(), dtype="UInt64" if pa.types.is_unsigned_integer(kind) else "Int64")
+    if pa.types.is_large_list(kind) and pa.types.is_integer(kind.value_type):
+        return pd.Series(column.to_pylist(), dtype=object)
     values: pd.Series = column.to_pandas()
     return values
 
@@ -175,5 +176,19 @@ def notes_on_classes(labels: np.ndarray, num_train: int, names: tuple[str, ...],
 def joined(*parts: pd.Series) -> pd.Series:
     """One column after the other; where one holds text and another numbers, all as text, so that 1 is `1`."""
     if len({pd.api.types.is_numeric_dtype(part.dtype) for part in parts if part.notna().any()}) > 1:
-        parts = tuple(part.map(str, na_action="ignore").astype(object) for part in parts)
+        parts = tuple(part.map(_as_text, na_action="ignore").astype(object) for part in parts)
     return pd.concat(parts, ignore_index=True)
+
+
+def is_list(value: Any) -> bool:
+    """Whether a value is several."""
+    return isinstance(value, list | tuple | set | np.ndarray)
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a value is null, NaN or an empty text."""
+    return not is_list(value) and bool(pd.isna(value) or value == "")
+
+
+def _as_text(value: Any) -> Any:
+    return value if is_list(value) else str(value)

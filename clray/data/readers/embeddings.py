@@ -43,6 +43,10 @@ def read_embeddings(path: Path, config: DataConfig, part: SplitName | None = Non
     named = tuple((str(file), first) for file, first in zip(files, firsts, strict=False))
     images = VectorImages(vectors, np.arange(len(vectors)), named)
     if is_npy:
+        if config.label_columns is not None:
+            raise UserError(
+                f"data.label_columns names columns of Parquet, and {path} is .npy; name a file with data.labels_path"
+            )
         return Split(images, _labels_beside(config, part, len(vectors)), {})
     labels, attributes, notes = read_known(path, files, config, num_rows=len(vectors))
     return Split(images, no_labels(len(vectors)) if labels is None else labels, attributes, notes)

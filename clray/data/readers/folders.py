@@ -46,10 +46,10 @@ def read_folder(root: Path, config: DataConfig, part: SplitName) -> Split:
     prefix = len(top.relative_to(root).parts)
     names = sorted(found.images, key=lambda name: _order(name, prefix))
     described = read_metadata(root, top, [*found.metadata, *metadata_above(root, top)], names, config)
-    labels, label_notes = _labels_of(top, names, prefix, described, config)
-    columns = {} if described is None else described.columns
+    columns = {} if described is None else {**described.columns}
     if config.attributes_path is not None:
         columns = {**columns, **_attributes_of(names, config, part)}
+    labels, label_notes = _labels_of(top, names, prefix, described, columns, config)
     notes = (*found.notes(root), *label_notes, *(() if described is None else described.notes))
     skipped = (*(f"{root / name}" for name in found.broken), *(() if described is None else described.problems))
     return Split(as_files(root, names, config), labels, columns, notes, skipped)
@@ -127,12 +127,19 @@ def _order(name: str, prefix: int) -> tuple[bool, str, str, str]:
 
 
 def _labels_of(
-    top: Path, names: list[str], prefix: int, described: Described | None, config: DataConfig
+    top: Path,
+    names: list[str],
+    prefix: int,
+    described: Described | None,
+    columns: dict[str, pd.Series],
+    config: DataConfig,
 ) -> tuple[pd.Series, list[str]]:
-    """The labels of the images, and notes on what has none."""
+    """The labels of the images, and notes on what has none; a column that holds them is taken from `columns`."""
     if described is not None and described.labels is not None:
         return described.labels, []
-    if config.label_column is not None and described is not None:
+    if config.label_columns is not None and config.label_column in columns:
+        return columns.pop(config.label_column), []
+    if config.label_column is not None and (described is not None or config.label_columns is not None):
         raise UserError(f"{top}: no metadata has the column {config.label_column!r} (data.label_column)")
     classes = [parts[prefix] if len(parts := PurePosixPath(name).parts) > prefix + 1 else None for name in names]
     known = set(classes) - {None}

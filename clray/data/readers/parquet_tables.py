@@ -49,7 +49,7 @@ def read_parquet(path: Path, config: DataConfig, part: SplitName | None = None) 
         require_columns(file, schema.names, {image_column, config.label_column or image_column})
         columns.append(_image_field(file, image_column, schema.field(image_column).type))
         if label_column in schema.names:
-            _require_one_value(file, schema.field(label_column))
+            _require_labels(file, schema.field(label_column))
     has_labels = any(label_column in schema.names for schema in schemas)
     names, index_notes = _described(schemas, keep=label_column)
     names = [name for name in names if name != image_column]
@@ -122,6 +122,14 @@ def _require_one_value(file: Path, field: pa.Field) -> None:
         raise UserError(
             f"{file}: column '{field.name}' must hold one value a row (text or numbers); it is {field.type}"
         )
+
+
+def _require_labels(file: Path, field: pa.Field) -> None:
+    """One label a row, or lists of several."""
+    kind = plain_type(field.type)
+    value = kind.value_type if kind is not None and pa.types.is_large_list(kind) else None
+    if value is None or pa.types.is_floating(value) or pa.types.is_large_list(value):
+        _require_one_value(file, field)
 
 
 def _read_plain(
@@ -253,7 +261,7 @@ def read_known(
     for file, schema in zip(files, schemas, strict=True):
         if label_column is not None:
             require_columns(file, schema.names, {label_column})
-            _require_one_value(file, schema.field(label_column))
+            _require_labels(file, schema.field(label_column))
     names, notes = _described(schemas, keep=label_column)
     vectors = {name for schema in schemas for name in names if _holds_vectors(schema, name)}
     names = [name for name in names if name not in vectors]

@@ -137,6 +137,8 @@ READERS: dict[str, Reader] = {
 
 def read_all(config: DataConfig) -> Parts:
     """As `read_data`, without the notes on pixels; the way in for data that lie far away, too."""
+    if config.label_columns is not None:
+        config = config.model_copy(update={"label_column": config.label_columns[0]})
     return without_repeated(READERS[config.name](with_places(config)), config)
 
 
@@ -144,7 +146,15 @@ def read_data(config: DataConfig) -> Parts:
     """The samples of the data set that `data.name` names, with the parts for testing and validation that it has.
 
     Raises:
-        UserError: what the reader raises; or images for validation that are those for training or testing.
+        UserError: what the reader raises; images for validation that are those for training or testing; or a column of
+            `data.label_columns` that is not there.
     """
     parts = read_all(config)
+    for part in parts.values():
+        missing = [name for name in config.further_columns if name not in part.columns]
+        if missing:
+            raise UserError(
+                f"data.label_columns: no column {missing[0]!r}; the data have beside the first: "
+                f"{', '.join(part.columns) or 'none'}"
+            )
     return {name: replace(each, notes=(*each.notes, *each.images.notes())) for name, each in parts.items()}

@@ -1,6 +1,7 @@
 """What a reader returns: samples as they stand in the data, with nothing decoded or encoded."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -32,8 +33,10 @@ class Split:
         )
 
 
-Parts = dict[SplitName, Split]
-"""The parts of a data set that are there, training images always."""
+PartName = SplitName | Literal["labelled"]
+"""With the images of `data.labelled_path`, which teach in the place of the training images."""
+Parts = dict[PartName, Split]
+"""The parts of a data set that are there, training images always; a reader knows of none that is labelled apart."""
 
 
 def no_labels(num_samples: int) -> pd.Series:

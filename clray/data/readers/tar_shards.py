@@ -148,8 +148,6 @@ def _known(path: Path, found: _Samples, config: DataConfig) -> tuple[pd.Series, 
         there = ", ".join([*([CLASS] if has_classes else []), *columns]) or "none"
         raise UserError(f"{path}: data.label_column={wanted}: no sample has it; there are: {there}")
     labels = columns.pop(wanted)
-    if any(isinstance(label, list) for label in labels):
-        raise UserError(f"{path}: data.label_column={wanted} holds lists; name one that holds a value a sample")
     return labels, columns
 
 

@@ -13,8 +13,8 @@ from clray.errors import UserError
 
 READS_FROM_AFAR = ("parquet", "csv", "tar", "embeddings")
 PATHS = (
-    "train_path", "test_path", "validation_path", "image_root", "attributes_path", "labels_path", "test_labels_path",
-    "validation_labels_path", "classes_path",
+    "train_path", "test_path", "validation_path", "labelled_path", "image_root", "attributes_path", "labels_path",
+    "test_labels_path", "validation_labels_path", "classes_path",
 )  # fmt: skip
 """Keys of the config whose values are files or folders."""
 

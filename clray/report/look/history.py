@@ -15,6 +15,8 @@ SHARES = (
     ("images that changed cluster", "recluster/moved_fraction"),
     ("linear accuracy", "eval/linear_accuracy"),
     ("k-NN accuracy", "eval/knn_accuracy"),
+    ("linear average precision", "eval/linear_mean_average_precision"),
+    ("k-NN average precision", "eval/knn_mean_average_precision"),
 )
 
 

@@ -13,10 +13,10 @@ import numpy as np
 
 from clray.clusters.statistics import cluster_statistics
 from clray.config import Config, stored_config
-from clray.data.load import check_files, load_dataset
+from clray.data.load import check_files
 from clray.data.loaders import ordered_batches
+from clray.data.parts import load_parts
 from clray.data.samples import Dataset
-from clray.data.validation import with_validation
 from clray.errors import UserError
 from clray.model.features import EMBEDDING_BATCH_SIZE, compute_features
 from clray.seeding import derive_seed
@@ -79,7 +79,7 @@ def open_run(place: Path, overrides: Mapping[str, Any] | None = None) -> Finishe
         check_files(config.data)
     except UserError as error:
         raise UserError(f"{folder}: the data of the run have moved: {error}; {MOVED}") from None
-    data = with_validation(load_dataset(config.data), config.data)
+    data = load_parts(config.data, config.evaluate.targets)
     return finished_run(folder, config, checkpoint, data)
 
 

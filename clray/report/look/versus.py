@@ -28,7 +28,8 @@ class Versus:
 def require_same_images(first: Finished, second: Finished) -> None:
     """Raise UserError where two runs were not trained on the same images in the same order."""
     one, other = first.data.train, second.data.train
-    keys = [key for key in ("name", "train_path", "split_seed", "validation_fraction", "max_train_images")
+    keys = [key for key in ("name", "train_path", "labelled_path", "split_seed", "validation_fraction",
+                            "max_train_images")
             if getattr(first.config.data, key) != getattr(second.config.data, key)]  # fmt: skip
     are_named = bool(one.names) and bool(other.names)
     if len(one) != len(other) or (list(one.names) != list(other.names) if are_named else bool(keys)):

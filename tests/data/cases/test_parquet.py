@@ -156,13 +156,12 @@ def test_float16_is_read_as_any_float() -> None:
 @pytest.mark.parametrize(
     ("name", "values", "kind"),
     [
-        ("label", [[0], [1, 2]] * 4, "list<element: int64>"),
+        ("label", [[0.5], [1.5, 2.5]] * 4, "list<element: double>"),
+        ("label", [[[0]], [[1], [2]]] * 4, "list<element: list<element: int64>>"),
         ("label", [{"a": 1}, {"a": 2}] * 4, "struct<a: int64>"),
     ],
 )
-def test_several_labels_an_image_are_refused_by_column_and_type(
-    tmp_path: Path, name: str, values: list, kind: str
-) -> None:
+def test_what_is_no_label_is_refused_by_column_and_type(tmp_path: Path, name: str, values: list, kind: str) -> None:
     path = write(tmp_path / "t.parquet", **{name: values})
     with pytest.raises(UserError) as refusal:
         load_dataset(config(path))
@@ -171,9 +170,10 @@ def test_several_labels_an_image_are_refused_by_column_and_type(
         read_columns(path, ("label",))
 
 
-def test_the_list_labels_of_the_report_are_refused() -> None:
-    with pytest.raises(UserError, match=r"column 'label' must hold one value a row .* list"):
-        load_dataset(config(CASES / "list_label.parquet"))
+def test_the_list_labels_of_the_report_are_several_an_image() -> None:
+    data = load_dataset(config(CASES / "list_label.parquet"))
+    assert data.names[None] == ("2", "1", "0")
+    assert data.train.flags[None].sum() == len(data.train)
 
 
 DAY = datetime.date(2024, 2, 28)

@@ -162,7 +162,7 @@ def test_values_of_json_stay_what_they_are(tmp_path: Path) -> None:
         "truth": [True, False, None, True],
         "text": ["007", "NA", "", None],
         "mixed": ["1", "true", "2.5", None],
-        "lists": [["a", "b"], [], None, ["c"]],
+        "lists": [["a", "b"], [], None, "c"],
     }
 
 
