@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from clray.config import Config
 from clray.config.sections import EncoderConfig
@@ -136,6 +137,7 @@ class ContrastiveModel(nn.Module):
         self.encoder, self.representation_dim = build_encoder(config.encoder, num_channels)
         self.is_frozen = False
         self._trainable: list[nn.Parameter] = []
+        self._keeps_norm_statistics = config.encoder.keep_norm_statistics
         self.classifies = config.objective.is_classification
         has_head = not self.classifies
         if config.encoder.name == "none":
@@ -166,10 +168,14 @@ class ContrastiveModel(nn.Module):
         return Outputs(h, z, second)
 
     def train(self, mode: bool = True) -> "ContrastiveModel":
-        """As any module; a frozen encoder stays in evaluation mode, so that its batch-norm statistics stay too."""
+        """As any module; what keeps its batch-norm statistics stays in evaluation mode, as a frozen encoder does."""
         super().train(mode)
         if self.is_frozen:
             self.encoder.eval()
+        elif self._keeps_norm_statistics:
+            for module in self.encoder.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
         return self
 
     def freeze_encoder(self, frozen: bool) -> None:

@@ -252,6 +252,7 @@ def test_a_folder_as_on_the_hub_says_what_its_pixels_are(tmp_path: Path) -> None
     ("encoder", "reason"),
     [
         ({"weights": "pretrained"}, r"encoder\.weights=pretrained are those of timm; set encoder\.name=timm/MODEL"),
+        ({"keep_norm_statistics": True}, r"encoder\.keep_norm_statistics keeps those of the weights"),
         ({"name": "timm/../etc"}, r"encoder\.name must be timm/ and the name of a model"),
         ({"mean": [0.5]}, r"encoder\.mean and std belong together"),
         ({"mean": [0.5, 0.5], "std": [0.5, 0.5]}, r"encoder\.mean must hold one number, or one for each of 3"),

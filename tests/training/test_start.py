@@ -70,6 +70,22 @@ def test_a_frozen_encoder_stays_as_it_is_and_then_learns(
     assert without_times(train(config, data, tmp_path / "whole")) == without_times(resumed)
 
 
+@pytest.mark.parametrize("negatives", ["batch", "queue"])
+def test_kept_norm_statistics_are_those_of_the_weights_while_the_rest_learns(
+    tiny_config: MakeConfig, data: Dataset, weights: Path, tmp_path: Path, negatives: str
+) -> None:
+    objective = {"negatives": negatives, "queue_size": 64}
+    config = tiny_config(encoder={"weights": str(weights), "keep_norm_statistics": True}, objective=objective)
+    start = {f"encoder.backbone.{name}": value for name, value in torch.load(weights).items()}
+    train(config, data, tmp_path / "run")
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    learnt = encoder_of(tmp_path / "run")
+    assert sum(name.endswith(statistics) for name in learnt) == 9
+    for name, value in learnt.items():
+        assert torch.equal(value, start[name]) == name.endswith(statistics), name
+    clray.load_encoder(tmp_path / "run")
+
+
 def test_a_run_from_weights_resumes_exports_and_embeds_alike(
     tiny_config: MakeConfig, data: Dataset, weights: Path, tmp_path: Path
 ) -> None:

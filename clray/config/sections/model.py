@@ -57,6 +57,9 @@ class EncoderConfig(Section):
     """Divides the pixels after `mean` is subtracted; by default that of the weights."""
     frozen_epochs: NonNegativeInt = 0
     """First epochs that train the heads alone; the encoder, its batch-norm statistics included, stays as it is."""
+    keep_norm_statistics: Flag = False
+    """Batch-norm layers of the encoder use the means and variances of its weights all through training, in place of
+    those of each batch, which a few epochs of small, strongly augmented views spoil. Needs `weights`."""
     learning_rate_factor: PositiveFloat = 1.0
     """The encoder's learning rate, as a multiple of `train.learning_rate`."""
     layer_decay: Annotated[float, Field(gt=0, le=1), Number] = 1.0
@@ -81,6 +84,11 @@ class EncoderConfig(Section):
             )
         if self.name == "none" and (self.weights is not None or self.frozen_epochs):
             raise ValueError("name=none trains the head alone; leave out encoder.weights and encoder.frozen_epochs")
+        if self.keep_norm_statistics and self.weights is None:
+            raise ValueError(
+                "keep_norm_statistics keeps those of the weights, and there are none; set encoder.weights, or leave "
+                "encoder.keep_norm_statistics out"
+            )
         if self.weights == PRETRAINED and not self.name.startswith(TIMM):
             raise ValueError(
                 f"weights=pretrained are those of timm; set encoder.name=timm/MODEL, such as timm/resnet18 "
