@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from clray.kmeans.engine import ClusterResult
     from clray.kmeans.progress import Progress
 
-ON_SHARDS = ("num_shards", "memory_per_shard", "cpus_per_shard", "gpus_per_shard", "assign_method", "drop_nonfinite")
+ON_SHARDS = ("num_shards", "memory_per_shard", "cpus_per_shard", "gpus_per_shard", "backend", "assign_method",
+             "drop_nonfinite")  # fmt: skip
 """The settings that both commands take."""
 ARGUMENTS = {"num_clusters": "--num-clusters", "column": "--column", "initial": "--initial", "output": "--output",
              "resume": "--resume"}  # fmt: skip

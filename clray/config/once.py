@@ -14,6 +14,7 @@ ONCE_PER_SWEEP = {
     "kmeans.num_shards": "the shards serve all trials of a sweep",
     "kmeans.cpus_per_shard": "the shards serve all trials of a sweep",
     "kmeans.gpus_per_shard": "the shards serve all trials of a sweep",
+    "kmeans.backend": "the shards serve all trials of a sweep",
     "kmeans.node_labels": "the shards serve all trials of a sweep",
     "evaluate.targets": "what the first tells stands in the place of labels, and other attributes do not compare",
     "evaluate.probe_epochs": "it is ignored, and all trials would be the same",

@@ -57,7 +57,7 @@ class _SumTree:
         while len(level) > 1:
             level = level[0::2] + level[1::2]
             levels.append(level)
-        self.sums = [0.0, *np.concatenate(levels[::-1]).tolist()]
+        self.sums: list[float] = [0.0, *np.concatenate(levels[::-1]).tolist()]
 
     @property
     def total(self) -> float:

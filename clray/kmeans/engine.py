@@ -23,8 +23,9 @@ from clray.kmeans.options import KMeansOptions, make_options, parse_counts
 from clray.kmeans.origin import Survey, choose_origin
 from clray.kmeans.output import State, check_disk, check_output, spread, write_clusterings, write_state
 from clray.kmeans.progress import Progress, progress_of
-from clray.kmeans.shards.faiss_shard import FAISS_VERSION, PartialSums
+from clray.kmeans.shards.faiss_shard import FAISS_VERSION
 from clray.kmeans.shards.opening import open_shards
+from clray.kmeans.shards.port import PartialSums
 from clray.kmeans.vectors.source import Vectors, check_num_clusters, read_vectors, to_centroids
 
 FINGERPRINT = ("num_iterations", "num_redos", "seed", "spherical", "tolerance", "init", "balanced", "assign_method",

@@ -14,7 +14,8 @@ from jaxtyping import Float, Int
 from clray.kmeans.empty import fill_empty
 from clray.kmeans.options import KMeansOptions
 from clray.kmeans.origin import Survey, join_surveys
-from clray.kmeans.shards.faiss_shard import FaissShard, PartialSums, spread_centroids
+from clray.kmeans.shards.faiss_shard import spread_centroids
+from clray.kmeans.shards.port import Measured, PartialSums, Shard
 from clray.kmeans.vectors.source import check_num_clusters
 
 SAMPLE_PER_CLUSTER = 64
@@ -52,13 +53,9 @@ class Shards(Protocol):
         """Nearest centroid of each vector in row order, int32 [N], and the inertia, under each set of centroids."""
         ...
 
-    def measure(self, centroids: Sequence[np.ndarray]) -> "Measured":
+    def measure(self, centroids: Sequence[np.ndarray]) -> Measured:
         """Nearest centroid of each vector in row order, and its squared distance, under each set of centroids."""
         ...
-
-
-Measured = list[tuple[np.ndarray, np.ndarray]]
-"""Under each set of centroids the nearest of each vector, int32 [N], and its squared distance, float32 [N]."""
 
 
 @dataclass(frozen=True)
@@ -220,7 +217,7 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 class LocalShards:
     """Shards in this process, searched one after the other."""
 
-    def __init__(self, shards: Sequence[FaissShard], origin: np.ndarray | None = None) -> None:
+    def __init__(self, shards: Sequence[Shard], origin: np.ndarray | None = None) -> None:
         """Args: `origin` is the point that the shards' vectors are relative to."""
         self.shards, self.origin = shards, origin
         self._starts = np.cumsum([0, *map(len, shards)])

@@ -14,19 +14,30 @@ MAX_BLOCK_BYTES = 2**23
 
 @dataclass(frozen=True)
 class BlockPlan:
-    """Attributes: whether the slice is kept in memory as float32; rows per read where it is not."""
+    """Attributes: whether the slice is kept in memory, in its own type; rows per read where it is not."""
 
     is_resident: bool
     block_rows: int
 
 
-def work_rows(dim: int) -> int:
+GPU_ROWS = 65_536
+"""A GPU that is given fewer vectors at a time waits for the next more than it searches."""
+
+
+def work_rows(dim: int, *, on_gpu: bool = False) -> int:
     """Vectors searched at a time: their float64 copy takes 8 MiB (8,192 vectors of 128 dimensions)."""
-    return max(1024, 2**20 // dim)
+    return GPU_ROWS if on_gpu else max(1024, 2**20 // dim)
 
 
 def plan_blocks(
-    num_rows: int, dim: int, num_clusters: Sequence[int], *, memory_bytes: int, process_bytes: int
+    num_rows: int,
+    dim: int,
+    num_clusters: Sequence[int],
+    *,
+    memory_bytes: int,
+    process_bytes: int,
+    itemsize: int = 4,
+    on_gpu: bool = False,
 ) -> BlockPlan:
     """Divide a bound on a shard's memory.
 
@@ -34,6 +45,8 @@ def plan_blocks(
         num_clusters: K of each set of centroids that is searched in one pass.
         memory_bytes: the bound on the process's own memory.
         process_bytes: what the process holds before it has read a vector.
+        itemsize: bytes of a coordinate as it is stored, and kept.
+        on_gpu: whether FAISS searches on a GPU, which takes more vectors at a time.
 
     Raises:
         UserError: too small a bound, with the figure that is needed.
@@ -43,7 +56,7 @@ def plan_blocks(
     # Per coordinate of a chunk: the float64 copy and the source's own; per row: weights, distances, ids of two kinds.
     # On top what the allocator keeps of blocks that are freed, as measured.
     # A tile of the search in float64 and its rows come last.
-    work_bytes = min(work_rows(dim), num_rows) * (20 * dim + 48) + 2**24 + 2**23
+    work_bytes = min(work_rows(dim, on_gpu=on_gpu), num_rows) * (20 * dim + 48) + 2**24 + 2**23
     id_bytes = 8 * num_rows * len(num_clusters)
     fixed = process_bytes + centroid_bytes + work_bytes + id_bytes
     smallest = 6 * 1024 * dim * 4
@@ -56,9 +69,10 @@ def plan_blocks(
             "Raise it, or use more shards"
         )
     free = memory_bytes - fixed
-    is_resident = num_rows * dim * 4 <= free - smallest
+    is_resident = num_rows * dim * itemsize <= free - smallest
     # Two blocks are in memory while one is read ahead, each beside what it is decoded from.
-    block_rows = min(free // 6, MAX_BLOCK_BYTES) // (4 * dim)
+    most = GPU_ROWS * 4 * dim if on_gpu else MAX_BLOCK_BYTES
+    block_rows = min(free // 6, most) // (4 * dim)
     return BlockPlan(is_resident, max(1024, int(block_rows)))
 
 

@@ -10,7 +10,7 @@ from numbers import Real
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from clray.config.sections import KMeansConfig, NonNegativeFloat
 from clray.errors import UserError
@@ -43,6 +43,15 @@ class KMeansOptions(KMeansConfig):
     """Bound on a shard's own memory in bytes, or such as "300MB"; by default half of what is free, divided by the
     shards. Slices of files that do not fit are read anew in every iteration."""
 
+    @model_validator(mode="after")
+    def _approximates_with_faiss(self) -> "KMeansOptions":
+        if self.assign_method != "exact" and self.backend not in ("auto", "faiss"):
+            raise ValueError(
+                f"backend={self.backend} has no approximate search; assign_method={self.assign_method} belongs to "
+                "backend=faiss"
+            )
+        return self
+
     @field_validator(*WHOLE, mode="before")
     @classmethod
     def _is_whole(cls, value: Any) -> int:
@@ -72,6 +81,8 @@ def make_options(**values: Any) -> KMeansOptions:
 
 
 def _describe(problem: Any) -> str:
+    if not problem["loc"]:  # of several options together
+        return str(problem["msg"]).removeprefix("Value error, ")
     name = problem["loc"][0]
     if problem["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(name), KMeansOptions.model_fields, n=1)

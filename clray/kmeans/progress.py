@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clray.kmeans.lloyd import Descent, Shards
-from clray.kmeans.shards.faiss_shard import PartialSums
+from clray.kmeans.shards.port import PartialSums
 
 
 @dataclass(frozen=True)

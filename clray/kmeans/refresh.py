@@ -11,8 +11,8 @@ from clray.kmeans.kmeans import kmeans
 from clray.kmeans.lloyd import Clustering, LocalShards, Shards
 from clray.kmeans.options import KMeansOptions
 from clray.kmeans.origin import MAX_SQUARED_NORM, choose_origin
-from clray.kmeans.shards.faiss_shard import FaissShard
-from clray.kmeans.vectors.source import ArraySlice, split_rows
+from clray.kmeans.shards.choice import maker_here
+from clray.kmeans.vectors.source import split_rows
 
 
 def refresh_clusters(
@@ -65,8 +65,8 @@ class LocalKMeans:
         initial: list[np.ndarray] | None,
     ) -> "Done":
         """Cluster now, float32 [n, dim]; the arguments are those of `clray.training.workers.port.Cluster`."""
-        bounds = split_rows(len(vectors), self.config.num_shards)
-        shards = LocalShards([FaissShard(ArraySlice(vectors[start:stop])) for start, stop in bounds])
+        bounds, maker = split_rows(len(vectors), self.config.num_shards), maker_here(self.config.backend)
+        shards = LocalShards([maker.make(vectors[start:stop]) for start, stop in bounds])
         return Done(
             refresh_clusters(shards, num_clusters, self.config, nested=nested, seed=seed, initial=initial)
         )  # fmt: skip

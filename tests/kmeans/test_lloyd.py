@@ -18,7 +18,8 @@ from clray.kmeans.lloyd import (
     update_centroids,
 )
 from clray.kmeans.options import KMeansOptions
-from clray.kmeans.shards.faiss_shard import FaissShard, PartialSums
+from clray.kmeans.shards.faiss_shard import FaissShard
+from clray.kmeans.shards.port import PartialSums
 from clray.kmeans.vectors.source import split_rows
 
 

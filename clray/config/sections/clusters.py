@@ -18,6 +18,7 @@ from clray.config.sections.values import (
     or_own,
 )
 
+KMeansBackend = Literal["auto", "faiss", "torch", "flash-kmeans"]
 SOURCES = ("instance", "labels", "attributes", "column", "hierarchy", "synthetic", "clustering", "kmeans")
 
 
@@ -139,6 +140,11 @@ class KMeansConfig(Section):
     """Cores that Ray reserves for a shard."""
     gpus_per_shard: NonNegativeFloat = 0.0
     """GPUs that Ray reserves for a shard; with 0 it searches on the CPU."""
+    backend: KMeansBackend = "auto"
+    """What searches the vectors. `faiss`, on CPUs or GPUs. `torch`, where they lie in the memory of a GPU or fit there
+    (without a GPU on the CPU, slower than FAISS). `flash-kmeans`: as `torch`, with the Triton kernel of that package.
+    `auto`: `torch` for vectors that are on a GPU or fit on the shard's, with flash-kmeans where it is installed, exact
+    and faster; `faiss` for all others."""
     node_labels: dict[Text, Text] = Field(default={})
     """Ray labels of the nodes that hold the shards, such as `{pool: cpu}` or `{ray.io/accelerator-type: "!H100"}`;
     by default any."""

@@ -9,7 +9,6 @@ import copy
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,12 +18,13 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTa
 
 from clray.config.sections import KMeansConfig
 from clray.errors import UserError
-from clray.kmeans.lloyd import Measured, add_sums, join_assignments, join_measured, rows_by_slice
-from clray.kmeans.memory import plan_blocks, process_bytes
+from clray.kmeans.lloyd import add_sums, join_assignments, join_measured, rows_by_slice
 from clray.kmeans.options import AssignMethod
 from clray.kmeans.origin import Survey, join_surveys
-from clray.kmeans.shards.faiss_shard import FaissShard, PartialSums
+from clray.kmeans.shards.faiss_shard import FaissShard
+from clray.kmeans.shards.kept import KeptShards
 from clray.kmeans.shards.placement import crossing
+from clray.kmeans.shards.port import Measured, PartialSums
 from clray.kmeans.vectors.source import FileSlice
 from clray.ray_runtime.room import Bundle, Group
 
@@ -46,22 +46,16 @@ class ShardError(RuntimeError):
 class ShardActor:
     """Searches whichever slice of vectors a call brings along; keeps the last slice of files that fits its memory."""
 
-    def __init__(self, num_threads: int, use_gpu: bool, assign_method: AssignMethod, memory_bytes: int | None) -> None:
-        self.new_shard = partial(
-            FaissShard, num_threads=num_threads, use_gpu=use_gpu, assign_method=assign_method
-        )  # fmt: skip
-        self.memory_bytes = memory_bytes
-        self.process_bytes = process_bytes()
-        self.key: tuple[object, ...] | None = None
-        self.shard: FaissShard | None = None
+    def __init__(self, config: KMeansConfig, assign_method: AssignMethod, memory_bytes: int | None) -> None:
+        self.kept = KeptShards(config, assign_method, memory_bytes)
 
     def node(self) -> str:
         """The node it is on, which changes where Ray restarts it elsewhere."""
         return ray.get_runtime_context().get_node_id()
 
-    def survey(self, vectors: FileSlice | np.ndarray, num_clusters: Sequence[int]) -> Survey:
+    def survey(self, key: str, vectors: FileSlice | np.ndarray, num_clusters: Sequence[int]) -> Survey:
         """Check that the memory suffices, and look through the slice once."""
-        return self._open(vectors, None, num_clusters).survey()
+        return self.kept.open(key, vectors, num_clusters).survey()
 
     def take(
         self, vectors: FileSlice | np.ndarray, origin: np.ndarray | None, rows: Int[np.ndarray, " m"]
@@ -69,41 +63,24 @@ class ShardActor:
         return FaissShard(vectors).about(origin).take(rows)
 
     def accumulate(
-        self, vectors: FileSlice | np.ndarray, origin: np.ndarray | None, centroids: list[np.ndarray]
+        self, key: str, vectors: FileSlice | np.ndarray, origin: np.ndarray | None, centroids: list[np.ndarray]
     ) -> list[PartialSums]:
-        return self._open(vectors, origin, [len(each) for each in centroids]).accumulate(centroids)
+        return self.kept.open(key, vectors, [len(each) for each in centroids]).about(origin).accumulate(centroids)
 
     def assign(
-        self, vectors: FileSlice | np.ndarray, origin: np.ndarray | None, centroids: list[np.ndarray]
+        self, key: str, vectors: FileSlice | np.ndarray, origin: np.ndarray | None, centroids: list[np.ndarray]
     ) -> list[tuple[np.ndarray, float]]:
-        return self._open(vectors, origin, [len(each) for each in centroids]).assign(centroids)
+        """The last that a clustering asks for: a copy of an array on a GPU is given up."""
+        return self.kept.last(key, vectors, [len(each) for each in centroids]).about(origin).assign(centroids)
 
     def measure(
-        self, vectors: FileSlice | np.ndarray, origin: np.ndarray | None, centroids: list[np.ndarray]
+        self, key: str, vectors: FileSlice | np.ndarray, origin: np.ndarray | None, centroids: list[np.ndarray]
     ) -> Measured:
-        return self._open(vectors, origin, [len(each) for each in centroids]).measure(centroids)
+        """As `assign`."""
+        return self.kept.last(key, vectors, [len(each) for each in centroids]).about(origin).measure(centroids)
 
     def add(self, *parts: list[PartialSums]) -> list[PartialSums]:
         return add_sums(parts)
-
-    def _open(
-        self, vectors: FileSlice | np.ndarray, origin: np.ndarray | None, num_clusters: Sequence[int]
-    ) -> FaissShard:
-        if isinstance(vectors, np.ndarray):
-            return self.new_shard(vectors).about(origin)
-        vectors = vectors.about(origin)
-        if self.shard is None or self.key != vectors.key:
-            plan = None
-            if self.memory_bytes is not None:
-                plan = plan_blocks(
-                    len(vectors),
-                    vectors.dim,
-                    num_clusters,
-                    memory_bytes=self.memory_bytes,
-                    process_bytes=self.process_bytes,
-                )
-            self.shard, self.key = self.new_shard(vectors, plan=plan), vectors.key
-        return self.shard
 
 
 def shard_group(config: KMeansConfig) -> Group:
@@ -121,13 +98,9 @@ def start_shard_actors(
         memory_bytes: bound on each actor's own memory while it reads slices of files; None keeps them in memory.
     """
     resources = {"num_cpus": config.cpus_per_shard, "num_gpus": config.gpus_per_shard}
-    num_threads = max(1, int(config.cpus_per_shard))
     actor: Any = ShardActor  # an actor's class, by its decorator
     options = actor.options(scheduling_strategy="SPREAD", label_selector=config.node_labels, **resources)
-    return [
-        options.remote(num_threads, config.gpus_per_shard > 0, assign_method, memory_bytes)
-        for _ in range(config.num_shards)
-    ]
+    return [options.remote(config, assign_method, memory_bytes) for _ in range(config.num_shards)]
 
 
 @dataclass
@@ -162,6 +135,8 @@ class RayShards:
         """
         self.actors = [actors[i % len(actors)] for i in range(len(slices))]
         self.slices = slices
+        self.keys = [each.hex() if isinstance(each, ray.ObjectRef) else "" for each in slices]
+        """Of arrays in the object store: the same key, the same vectors."""
         self.nodes, self.home = list(nodes) if nodes is not None else [home] * len(slices), home
         self.fan_in = fan_in
         self.origin: np.ndarray | None = None
@@ -187,7 +162,7 @@ class RayShards:
 
     def survey_slices(self, num_clusters: Sequence[int]) -> list[Survey]:
         """What one pass over each slice finds; raises UserError where a shard's memory is too small."""
-        return self._on_all(lambda actor, vectors: actor.survey.remote(vectors, num_clusters))
+        return self._on_all(lambda actor, key, vectors: actor.survey.remote(key, vectors, num_clusters))
 
     def take(self, rows: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m dim"]:
         parts = rows_by_slice(rows, self._starts)
@@ -204,7 +179,8 @@ class RayShards:
 
         def start() -> list[Any]:
             partial = [
-                a.accumulate.remote(v, self.origin, shared) for a, v in zip(self.actors, self.slices, strict=True)
+                a.accumulate.remote(key, v, self.origin, shared)
+                for a, key, v in zip(self.actors, self.keys, self.slices, strict=True)
             ]
             while len(partial) > self.fan_in:
                 groups = range(0, len(partial), self.fan_in)
@@ -219,14 +195,16 @@ class RayShards:
 
     def assign(self, centroids: Sequence[np.ndarray]) -> list[tuple[np.ndarray, float]]:
         shared = ray.put(list(centroids))
-        parts = self._on_all(lambda actor, vectors: actor.assign.remote(vectors, self.origin, shared))
+        parts = self._on_all(lambda actor, key, vectors: actor.assign.remote(key, vectors, self.origin, shared))
         self.traffic.num_bytes += self._num_away_nodes * sum(each.nbytes for each in centroids)
         self._count(sum(ids.nbytes for ids, _ in part) for part in parts)
         return join_assignments(parts)
 
     def measure(self, centroids: Sequence[np.ndarray]) -> Measured:
         shared = ray.put(list(centroids))
-        return join_measured(self._on_all(lambda actor, vectors: actor.measure.remote(vectors, self.origin, shared)))
+        return join_measured(
+            self._on_all(lambda actor, key, vectors: actor.measure.remote(key, vectors, self.origin, shared))
+        )
 
     @property
     def _num_away_nodes(self) -> int:
@@ -248,9 +226,9 @@ class RayShards:
         away = (each for each, node in zip(num_bytes, self.nodes, strict=True) if node != self.home)
         self.traffic.num_bytes += sum(away)
 
-    def _on_all(self, call: Callable[[Any, Any], Any]) -> list[Any]:
+    def _on_all(self, call: Callable[[Any, str, Any], Any]) -> list[Any]:
         """What the call returns for each slice."""
-        return _until_reached(lambda: [call(a, v) for a, v in zip(self.actors, self.slices, strict=True)])
+        return _until_reached(lambda: [call(*each) for each in zip(self.actors, self.keys, self.slices, strict=True)])
 
 
 def _until_reached(start: Callable[[], list[Any]]) -> list[Any]:

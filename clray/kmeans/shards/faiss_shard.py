@@ -6,46 +6,22 @@ Knows one slice of the data and nothing of the other shards. All that touches FA
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from functools import partial
 
 import faiss
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import sparse
 
+from clray.data.vector_files import to_float32
 from clray.kmeans.memory import BlockPlan, work_rows
 from clray.kmeans.options import AssignMethod, InitMethod
 from clray.kmeans.origin import MAX_SQUARED_NORM, Survey
+from clray.kmeans.shards.faiss_gpu import GpuSearch
+from clray.kmeans.shards.port import PartialSums
 from clray.kmeans.vectors.source import ArraySlice, VectorSlice
 
 FAISS_VERSION: str = faiss.__version__
-
-
-@dataclass(frozen=True)
-class PartialSums:
-    """What one shard contributes to an iteration of one set of centroids.
-
-    Attributes:
-        sums: weighted sum of the vectors of each cluster, float64 [K, dim].
-        counts: weight of each cluster, float64 [K]; its number of vectors where they are not weighted.
-        inertia: weighted sum of squared L2 distances to the nearest centroid.
-    """
-
-    sums: np.ndarray
-    counts: np.ndarray
-    inertia: float
-
-    def __add__(self, other: "PartialSums") -> "PartialSums":
-        return PartialSums(self.sums + other.sums, self.counts + other.counts, self.inertia + other.inertia)
-
-    @property
-    def num_bytes(self) -> int:
-        return self.sums.nbytes + self.counts.nbytes
-
-    @property
-    def imbalance(self) -> float:
-        """Imbalance factor K * sum(n_k^2) / N^2; 1 is even (FAISS's definition)."""
-        return len(self.counts) * float((self.counts**2).sum()) / max(float(self.counts.sum()), 1.0) ** 2
 
 
 class FaissShard:
@@ -59,7 +35,7 @@ class FaissShard:
         weights: Float[np.ndarray, " n"] | None = None,
         assign_method: AssignMethod = "exact",
         num_threads: int | None = None,
-        use_gpu: bool = False,
+        gpu: GpuSearch | None = None,
     ) -> None:
         """One slice.
 
@@ -67,13 +43,15 @@ class FaissShard:
             plan: how much is read at a time; by default all is kept in memory.
             weights: one per vector, at least 0.
             num_threads: of FAISS, in a process that only searches; None leaves FAISS's settings alone.
+            gpu: where to search; by default on the CPU.
         """
         self.vectors = ArraySlice(vectors) if isinstance(vectors, np.ndarray) else vectors
         self.weights = weights
         self.assign_method = assign_method
         self._plan = plan
-        self._gpu = faiss.StandardGpuResources() if use_gpu and faiss.get_num_gpus() > 0 else None
-        self._resident: list[np.ndarray] | None = None
+        self._gpu = gpu
+        self._resident: list[np.ndarray] = []
+        """Blocks of a slice of files as they are stored, read once; the same list for the shard about any origin."""
         if num_threads is not None:
             faiss.omp_set_num_threads(num_threads)
             # The default of 4,096 queries per matrix product makes a result of 16 MiB, which no cache of a core holds:
@@ -86,7 +64,7 @@ class FaissShard:
     def about(self, origin: Float[np.ndarray, " dim"] | None) -> "FaissShard":
         """The same shard with its vectors relative to this point."""
         moved = copy.copy(self)
-        moved.vectors, moved._resident = self.vectors.about(origin), None
+        moved.vectors = self.vectors.about(origin)
         return moved
 
     def survey(self) -> Survey:
@@ -159,30 +137,32 @@ class FaissShard:
 
         Vectors with fewer dimensions than `dim` are filled up with zeros.
         """
-        first, num_rows = 0, work_rows(self.vectors.dim)
+        first, num_rows = 0, self._num_rows
         for block in self._blocks():
             for start in range(0, len(block), num_rows):
                 chunk = block[start : start + num_rows]
                 yield first, np.pad(chunk, ((0, 0), (0, dim - chunk.shape[1]))) if dim > chunk.shape[1] else chunk
                 first += len(chunk)
 
+    @property
+    def _num_rows(self) -> int:
+        """Vectors searched at a time."""
+        return work_rows(self.vectors.dim, on_gpu=self._gpu is not None)
+
     def _blocks(self) -> Iterator[np.ndarray]:
         if isinstance(self.vectors, ArraySlice):
-            yield from self.vectors.blocks(work_rows(self.vectors.dim))
+            yield from self.vectors.blocks(self._num_rows)
         elif self._plan is None or self._plan.is_resident:
-            if self._resident is None:
-                self._resident = list(self.vectors.blocks(work_rows(self.vectors.dim)))
-            yield from self._resident
+            if not self._resident:
+                self._resident.extend(self.vectors.stored_blocks(self._num_rows))
+            for block in self._resident:
+                yield to_float32(block, self.vectors.origin)
         else:
             yield from _read_ahead(self.vectors.blocks(self._plan.block_rows))
 
     def _search(self, centroids: np.ndarray) -> "Search":
         index = None if self.assign_method == "exact" else _approximate_index(centroids, self.assign_method)
-
-        def exact(chunk: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            if self._gpu is not None:
-                return faiss.knn_gpu(self._gpu, chunk, centroids, 1)
-            return faiss.knn(chunk, centroids, 1)
+        exact = partial(_nearest_on_cpu, centroids) if self._gpu is None else self._gpu.search_among(centroids)
 
         def search(chunk: np.ndarray, norms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             if index is None:
@@ -199,6 +179,10 @@ class FaissShard:
             return distances, ids
 
         return search
+
+
+def _nearest_on_cpu(centroids: np.ndarray, chunk: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return faiss.knn(chunk, centroids, 1)
 
 
 Search = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]

@@ -16,6 +16,7 @@ from clray.kmeans.lloyd import LocalShards, Shards
 from clray.kmeans.memory import BlockPlan, plan_blocks, process_bytes
 from clray.kmeans.options import KMeansOptions
 from clray.kmeans.origin import MAX_SQUARED_NORM, Survey, join_surveys
+from clray.kmeans.shards.choice import maker_here
 from clray.kmeans.shards.faiss_shard import FaissShard
 from clray.kmeans.vectors.source import ArraySlice, Vectors, VectorSlice
 
@@ -57,12 +58,20 @@ def local_shards(
     plan = None
     if memory_bytes is not None and vectors.array is None:
         held = process_bytes()
-        plan = plan_blocks(len(part), part.dim, num_clusters, memory_bytes=held + memory_bytes, process_bytes=held)
-    shard = FaissShard(part, plan=plan, assign_method=options.assign_method)
+        plan = plan_blocks(
+            len(part),
+            part.dim,
+            num_clusters,
+            memory_bytes=held + memory_bytes,
+            process_bytes=held,
+            itemsize=part.itemsize,
+        )
+    maker = maker_here(options.backend, assign_method=options.assign_method)
+    shard = maker.make(part, plan=plan)
     survey = shard.survey()
     _refuse_bad(vectors, survey.bad_rows, drop=options.drop_nonfinite)
     if len(survey.bad_rows):
-        shard = FaissShard(part.without(survey.bad_rows), plan=plan, assign_method=options.assign_method)
+        shard = maker.make(part.without(survey.bad_rows), plan=plan)
     yield LocalShards([shard]), survey
 
 

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 
@@ -27,37 +27,9 @@ from clray.kmeans.origin import MAX_SQUARED_NORM
 SUFFIXES = (".npy", ".parquet")
 
 
-@runtime_checkable
-class VectorSlice(Protocol):
-    """A run of rows; small enough to send to the process that reads it, or an array that lies there already."""
-
-    @property
-    def dim(self) -> int: ...
-
-    def __len__(self) -> int:
-        """Vectors."""
-        ...
-
-    def blocks(self, num_rows: int) -> Iterator[np.ndarray]:
-        """The vectors in order, float32 [at most num_rows, dim] each."""
-        ...
-
-    def take(self, rows: np.ndarray) -> np.ndarray:
-        """Copies of the vectors of ascending rows, float32 [m, dim]."""
-        ...
-
-    def about(self, origin: np.ndarray | None) -> "VectorSlice":
-        """The same slice, read relative to this point, float32 or float64 [dim]."""
-        ...
-
-    def without(self, rows: np.ndarray) -> "VectorSlice":
-        """The whole slice without some of its rows, ascending."""
-        ...
-
-
 @dataclass(frozen=True)
 class ArraySlice:
-    """Vectors in memory, float16, float32 or float64 [n, dim], read relative to `origin`."""
+    """A run of rows in memory, float16, float32 or float64 [n, dim], read relative to `origin`."""
 
     array: np.ndarray
     origin: np.ndarray | None = None
@@ -66,20 +38,29 @@ class ArraySlice:
     def dim(self) -> int:
         return int(self.array.shape[1])
 
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a coordinate."""
+        return int(self.array.itemsize)
+
     def __len__(self) -> int:
         return len(self.array)
 
     def blocks(self, num_rows: int) -> Iterator[np.ndarray]:
+        """The vectors in order, float32 [at most num_rows, dim] each."""
         for start in range(0, len(self.array), num_rows):
             yield to_float32(self.array[start : start + num_rows], self.origin)
 
     def take(self, rows: np.ndarray) -> np.ndarray:
+        """Copies of the vectors of ascending rows, float32 [m, dim]."""
         return to_float32(self.array[rows], self.origin)
 
     def without(self, rows: np.ndarray) -> "ArraySlice":
+        """The whole slice without some of its rows, ascending."""
         return replace(self, array=np.delete(self.array, rows, axis=0))
 
     def about(self, origin: np.ndarray | None) -> "ArraySlice":
+        """The same slice, read relative to this point, float32 or float64 [dim]."""
         return replace(self, origin=origin)
 
 
@@ -115,13 +96,22 @@ class FileSlice:
     def about(self, origin: np.ndarray | None) -> "FileSlice":
         return replace(self, origin=origin)
 
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a coordinate, of the widest file."""
+        return max(file.itemsize for file, _, _ in self.pieces)
+
     def blocks(self, num_rows: int) -> Iterator[np.ndarray]:
+        for block in self.stored_blocks(num_rows):
+            yield to_float32(block, self.origin)
+
+    def stored_blocks(self, num_rows: int) -> Iterator[np.ndarray]:
+        """The vectors in order, as the files hold them: in their own type, relative to no origin."""
         first = 0
         for file, start, stop in self.pieces:
             for block in file.blocks(start, stop, num_rows):
                 low, high = np.searchsorted(self.dropped, [first, first + len(block)])
-                kept = np.delete(block, self.dropped[low:high] - first, axis=0) if low < high else block
-                yield to_float32(kept, self.origin)
+                yield np.delete(block, self.dropped[low:high] - first, axis=0) if low < high else block
                 first += len(block)
 
     def take(self, rows: np.ndarray) -> np.ndarray:
@@ -134,6 +124,10 @@ class FileSlice:
                 taken.append(to_float32(file.take(here), self.origin))
             first += stop - start
         return np.concatenate(taken)
+
+
+VectorSlice = ArraySlice | FileSlice
+"""Small enough to send to the process that reads it, or an array that lies there already."""
 
 
 @dataclass(frozen=True)
