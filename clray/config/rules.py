@@ -63,6 +63,10 @@ def _belongs_to_plain_objectives(key: str) -> Rule:
     )
 
 
+def _weighs_positives(config: "Config") -> bool:
+    return config.objective.name in PLAIN_OBJECTIVES and config.objective.form == "multi-positive"
+
+
 def _chosen(config: "Config") -> list[str]:
     return [_setting(config, key) for key, is_chosen in CHOICES.items() if is_chosen(config)]
 
@@ -124,6 +128,13 @@ RULES: tuple[Rule, ...] = (
         "train.sampler=cluster: instance clusters have no second member; use train.sampler=uniform",
     ),
     *map(_belongs_to_plain_objectives, CHOICES),
+    (
+        lambda c: c.objective.cluster_weight != 1 and not _weighs_positives(c),
+        lambda c: (
+            f"{_setting(c, 'objective.cluster_weight')} weighs the positives of cl-infonce in its multi-positive form, "
+            f"and the config has objective.name={c.objective.name} and objective.form={c.objective.form}; set it to 1"
+        ),
+    ),
     (
         lambda c: len(_chosen(c)) > 1,
         lambda c: f"{' and '.join(_chosen(c))} cannot be combined; choose one",

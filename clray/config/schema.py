@@ -78,7 +78,11 @@ class Config(Section):
         clusters = (tree.get("clusters") or {}) if source is not None else None
         if not isinstance(clusters, dict):
             return tree
-        return {**tree, "clusters": {**clusters, "source": source, "granularities": None}}
+        return {
+            **tree,
+            "clusters": {**clusters, "source": source, "granularities": None},
+            "objective": {**tree["objective"], "cluster_weight": 1.0},
+        }
 
     @model_validator(mode="before")
     @classmethod

@@ -31,12 +31,15 @@ def cl_infonce(
     *,
     temperature: float,
     base_temperature: float | None = None,
+    cluster_weight: float = 1.0,
+    images: Int[Tensor, " batch"] | None = None,
 ) -> ObjectiveValue:
-    """Mean over anchors i of  -1/|P(i)| sum_{p in P(i)} log( exp(z_i.z_p/t) / sum_{a != i} exp(z_i.z_a/t) ).
+    """Mean over anchors i of  -1/W(i) sum_{p in P(i)} w_p log( exp(z_i.z_p/t) / sum_{a != i} exp(z_i.z_a/t) ).
 
-    P(i) are the other views with the anchor's cluster id. Positives and negatives come from the batches of all workers.
-    The value on each worker is its share times the number of workers, so that the mean over workers, as DDP takes it of
-    gradients, is the loss of the global batch.
+    P(i) are the other views with the anchor's cluster id, and W(i) is the sum of their weights. w_p is 1 for a view of
+    the anchor's own image and `cluster_weight` for one of another image. Positives and negatives come from the batches
+    of all workers. The value on each worker is its share times the number of workers, so that the mean over workers, as
+    DDP takes it of gradients, is the loss of the global batch.
 
     Args:
         z: unit-length embeddings of the local batch.
@@ -44,6 +47,8 @@ def cl_infonce(
         temperature: t > 0.
         base_temperature: with a number b the loss is multiplied by t/b, which takes out the growth of the gradient with
             1/t (0.07 in the authors' code).
+        cluster_weight: 0..1. 1 weighs all positives alike; 0 is InfoNCE.
+        images: the index of each image, at least 0, which tells its own views; needed for a weight below 1.
 
     Returns:
         An anchor without a positive is left out of the mean, and 0 is returned where none has one. With one cluster the
@@ -54,10 +59,13 @@ def cl_infonce(
     gradients, which leaves out what a view does as another worker's positive and negative; here over all workers.
     """
     require_temperature(temperature)
-    anchors, ids = z.float().flatten(0, 1), cluster_ids.reshape(-1, z.shape[1]).repeat(1, z.shape[0])
+    rows = weighted_ids(cluster_ids.reshape(-1, z.shape[1]), images, cluster_weight)
+    anchors, ids = z.float().flatten(0, 1), rows.repeat(1, z.shape[0])
     candidates, candidate_ids = all_gather_with_ids(anchors, ids)
     own = torch.arange(len(anchors), device=z.device) + rank() * len(anchors)
-    value = contrast(anchors, ids, candidates, candidate_ids, own=own, temperature=temperature)
+    value = contrast(
+        anchors, ids, candidates, candidate_ids, own=own, temperature=temperature, cluster_weight=cluster_weight
+    )
     if base_temperature is None:
         return value
     return ObjectiveValue(value.loss * (temperature / base_temperature), value.num_positives)
@@ -69,6 +77,8 @@ def cross_view_cl_infonce(
     *,
     temperature: float,
     base_temperature: float | None = None,
+    cluster_weight: float = 1.0,
+    images: Int[Tensor, " batch"] | None = None,
 ) -> ObjectiveValue:
     """Cl-InfoNCE whose candidates are those of another view alone; the anchor's own view neither attracts nor repels.
 
@@ -79,15 +89,33 @@ def cross_view_cl_infonce(
     Source: the cluster head of the authors' dual-head variant (Tsai et al., arXiv 2106.02869), here for both views.
     """
     require_temperature(temperature)
-    views, ids = z.float(), cluster_ids.reshape(-1, z.shape[1])
+    views, ids = z.float(), weighted_ids(cluster_ids.reshape(-1, z.shape[1]), images, cluster_weight)
     gathered = [all_gather_with_ids(view, ids) for view in views]
     values = [
-        contrast(views[v], ids, *gathered[w], own=None, temperature=temperature)
+        contrast(views[v], ids, *gathered[w], own=None, temperature=temperature, cluster_weight=cluster_weight)
         for v, w in permutations(range(len(views)), 2)
     ]
     scale = 1.0 if base_temperature is None else temperature / base_temperature
     loss = torch.stack([each.loss for each in values]).mean() * scale
     return ObjectiveValue(loss, torch.stack([each.num_positives for each in values]).mean())
+
+
+def weighted_ids(
+    cluster_ids: Int[Tensor, "granularities n"], images: Int[Tensor, " n"] | None, cluster_weight: float
+) -> Int[Tensor, "rows n"]:
+    """The ids that `contrast` compares under this weight: clusters, images, or images and then clusters.
+
+    Raises:
+        ValueError: a weight outside 0..1, or one below 1 without images.
+    """
+    if not 0 <= cluster_weight <= 1:
+        raise ValueError(f"cluster_weight must be between 0 and 1; got {cluster_weight}")
+    if cluster_weight == 1:
+        return cluster_ids
+    if images is None:
+        raise ValueError(f"cluster_weight={cluster_weight} needs images, which tell an anchor's own views")
+    own = images.to(cluster_ids.dtype)[None]
+    return own if cluster_weight == 0 else torch.cat([own, cluster_ids])
 
 
 def contrast(
@@ -98,38 +126,37 @@ def contrast(
     *,
     own: Int[Tensor, " n"] | None,
     temperature: float,
+    cluster_weight: float = 1.0,
 ) -> ObjectiveValue:
     """The multi-positive loss of local anchors against candidates, such as the keys of a queue.
 
     Args:
+        ids, candidate_ids: by `weighted_ids`.
         own: the candidate that is the anchor itself, neither positive nor negative; None where there is none.
     """
     normalizers = log_normalizers(anchors, candidates, own=own, temperature=temperature)
-    losses, num_positives = zip(
-        *(
-            _losses(anchors, each, candidates, of_candidates, normalizers, own=own, temperature=temperature)
-            for each, of_candidates in zip(ids, candidate_ids, strict=True)
-        ),
-        strict=True,
-    )
-    positives = torch.stack(num_positives)
+    attractions = [
+        _attraction(anchors, each, candidates, of_candidates, own=own)
+        for each, of_candidates in zip(ids, candidate_ids, strict=True)
+    ]
+    if 0 < cluster_weight < 1:
+        image, *clusters = attractions
+        attractions = [image + cluster_weight * (each - image) for each in clusters]
+    positives = torch.stack([each[1] for each in attractions]).detach()
+    losses = [
+        _losses(normalizers, similarity, num_positives, temperature=temperature)
+        for (similarity, _), num_positives in zip(attractions, positives, strict=True)
+    ]
     # In one message: anchors with a positive, and positives, of each granularity.
     totals = all_gather(torch.stack([(positives > 0).sum(dim=1).float(), positives.sum(dim=1)])).sum(dim=0)
     shares = torch.stack(losses).sum(dim=1) * world_size() / totals[0].clamp(min=1)
     return ObjectiveValue(shares.mean(), totals[1].mean() / (len(anchors) * world_size()))
 
 
-def _losses(
-    anchors: Tensor,
-    ids: Tensor,
-    candidates: Tensor,
-    candidate_ids: Tensor,
-    normalizers: Tensor,
-    *,
-    own: Tensor | None,
-    temperature: float,
-) -> tuple[Tensor, Tensor]:
-    """The loss of each anchor, 0 without a positive, and its number of positives.
+def _attraction(
+    anchors: Tensor, ids: Tensor, candidates: Tensor, candidate_ids: Tensor, *, own: Tensor | None
+) -> Float[Tensor, "2 n"]:
+    """The sum of each anchor's similarities to its positives, and their number.
 
     The similarities of an anchor to its positives add up to one product with the sum of their embeddings, so that no
     matrix of positives is needed.
@@ -142,8 +169,14 @@ def _losses(
     if own is not None:
         similarity = similarity - (anchors * candidates[own]).sum(dim=1)
         num_positives = num_positives - 1
-    means = similarity / temperature / num_positives.clamp(min=1)
-    return torch.where(num_positives > 0, normalizers - means, torch.zeros_like(means)), num_positives
+    return torch.stack([similarity, num_positives])
+
+
+def _losses(normalizers: Tensor, similarity: Tensor, num_positives: Tensor, *, temperature: float) -> Tensor:
+    """The loss of each anchor, 0 without a positive."""
+    has_positive = num_positives > 0
+    means = similarity / temperature / torch.where(has_positive, num_positives, torch.ones_like(num_positives))
+    return torch.where(has_positive, normalizers - means, torch.zeros_like(means))
 
 
 def instance_contrast(

@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -8,12 +9,14 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from clray.objective import normalizer
-from clray.objective.contrastive import cl_infonce as with_positives
 from clray.objective.contrastive import (
+    ObjectiveValue,
     contrast,
+    cross_view_cl_infonce,
     instance_contrast,
     pair_sampled_cl_infonce,
 )
+from clray.objective.contrastive import cl_infonce as with_positives
 
 
 def cl_infonce(z: torch.Tensor, cluster_ids: torch.Tensor, **options: float) -> torch.Tensor:
@@ -42,6 +45,21 @@ def double_loop(z: torch.Tensor, cluster_ids: torch.Tensor, temperature: float) 
             total -= sum(math.log(scores[j] / normalizer) for j in positives) / len(positives)
             num_anchors += 1
     return total / num_anchors
+
+
+def weighted_double_loop(
+    z: torch.Tensor, cluster_ids: torch.Tensor, images: torch.Tensor, weight: float, temperature: float
+) -> torch.Tensor:
+    """The formula with weights as it is written, differentiable, in float64."""
+    anchors, ids, of = z.double().flatten(0, 1), cluster_ids.tolist() * z.shape[0], images.tolist() * z.shape[0]
+    losses = []
+    for i, anchor in enumerate(anchors):
+        others = [j for j in range(len(anchors)) if j != i]
+        scores = {j: torch.exp(anchor @ anchors[j] / temperature) for j in others}
+        weights = {j: 1.0 if of[j] == of[i] else weight for j in others if ids[j] == ids[i]}
+        logs = sum(w * (scores[j] / sum(scores.values())).log() for j, w in weights.items())
+        losses.append(-logs / sum(weights.values()))
+    return torch.stack(losses).mean()
 
 
 def dense(
@@ -118,6 +136,52 @@ def test_anchors_against_other_candidates(num: int, others: int, num_clusters: i
     assert value.num_positives.item() == pytest.approx((ids[:, None] == key_ids).sum().item() / num)
     for one, other in zip(mine, yours, strict=True):
         torch.testing.assert_close(one.grad.double(), other.grad, rtol=1e-3, atol=1e-5)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(1, 9), st.integers(2, 3), st.integers(1, 9), st.floats(0, 1), st.integers(0, 1000))
+def test_positives_of_other_images_count_by_their_weight(
+    batch: int, views: int, num_clusters: int, weight: float, seed: int
+) -> None:
+    z = embeddings(batch, 5, seed, views)
+    generator = torch.Generator().manual_seed(seed)
+    ids, images = torch.randint(num_clusters, (batch,), generator=generator), 3 + torch.randperm(
+        batch, generator=generator
+    )  # fmt: skip
+    mine, yours = z.clone().requires_grad_(), z.double().requires_grad_()
+    value = with_positives(mine, ids, temperature=0.2, cluster_weight=weight, images=images)
+    value.loss.backward()
+    reference = weighted_double_loop(yours, ids, images, weight, 0.2)
+    reference.backward()
+    assert value.loss.item() == pytest.approx(reference.item(), rel=1e-4, abs=1e-5)
+    torch.testing.assert_close(mine.grad.double(), yours.grad, rtol=1e-3, atol=1e-5)
+    others = (ids[:, None] == ids).sum(1).double().mean().item() - 1
+    assert value.num_positives.item() == pytest.approx(views - 1 + weight * views * others, abs=1e-4)
+
+
+@pytest.mark.parametrize("with_positives", [with_positives, cross_view_cl_infonce])
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_the_ends_of_the_weight_are_infonce_and_the_plain_loss_to_the_bit(
+    weight: float, with_positives: Callable[..., ObjectiveValue]
+) -> None:
+    z, images = embeddings(16, 8, 0), torch.arange(16) * 2 + 1
+    ids = torch.stack([images % 5, images % 3, images % 2])
+    found, expected = z.clone().requires_grad_(), z.clone().requires_grad_()
+    value = with_positives(found, ids, temperature=0.1, cluster_weight=weight, images=images)
+    plain = with_positives(expected, images if weight == 0 else ids, temperature=0.1)
+    value.loss.backward()
+    plain.loss.backward()
+    assert torch.equal(value.loss, plain.loss)
+    assert torch.equal(value.num_positives, plain.num_positives)
+    assert torch.equal(found.grad, expected.grad)
+
+
+def test_a_weight_is_refused_outside_its_range_and_without_images() -> None:
+    z, ids = embeddings(4, 4, 0), torch.arange(4)
+    with pytest.raises(ValueError, match=r"cluster_weight must be between 0 and 1; got 1\.5"):
+        with_positives(z, ids, temperature=0.2, cluster_weight=1.5, images=ids)
+    with pytest.raises(ValueError, match="needs images"):
+        with_positives(z, ids, temperature=0.2, cluster_weight=0.5)
 
 
 def test_several_granularities_give_the_mean_of_their_losses() -> None:

@@ -23,11 +23,18 @@ def batch_and_model() -> tuple[torch.Tensor, torch.Tensor, torch.nn.Linear]:
     return x, ids, model
 
 
-def loss_and_gradient(x: torch.Tensor, ids: torch.Tensor, model: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+def loss_and_gradient(
+    x: torch.Tensor, ids: torch.Tensor, model: torch.nn.Module, images: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of positives that count alike, and of those of other images at a weight."""
     z = F.normalize(model(x), dim=-1)
     both = torch.stack([ids, ids // 2])
-    losses = [each(z, both, temperature=TEMPERATURE).loss for each in (cl_infonce, cross_view_cl_infonce)]
-    loss = losses[0] + losses[1]
+    losses = [
+        each(z, both, temperature=TEMPERATURE, cluster_weight=weight, images=images).loss
+        for each in (cl_infonce, cross_view_cl_infonce)
+        for weight in (1.0, 0.3)
+    ]
+    loss = torch.stack(losses).sum()
     loss.backward()
     (weight,) = model.parameters()
     return loss.detach(), weight.grad
@@ -39,7 +46,7 @@ def worker(rank: int, world_size: int, rendezvous: str, results: str) -> None:
     x, ids, model = batch_and_model()
     own = torch.arange(rank, BATCH, world_size)
     ddp = torch.nn.parallel.DistributedDataParallel(model)
-    loss, gradient = loss_and_gradient(x[:, own], ids[own], ddp)
+    loss, gradient = loss_and_gradient(x[:, own], ids[own], ddp, own)
     dist.all_reduce(loss)
     torch.save((loss / world_size, gradient), f"{results}/{rank}.pt")
     holds_rows_with_their_ids(rank, world_size)
@@ -69,7 +76,7 @@ def holds_rows_with_their_ids(rank: int, world_size: int) -> None:
 @pytest.mark.parametrize("world_size", [2, 4])
 def test_workers_agree_with_one_process_on_loss_and_gradient(tmp_path: Path, world_size: int) -> None:
     mp.spawn(worker, (world_size, str(tmp_path / "rendezvous"), str(tmp_path)), nprocs=world_size)
-    loss, gradient = loss_and_gradient(*batch_and_model())
+    loss, gradient = loss_and_gradient(*batch_and_model(), torch.arange(BATCH))
     for rank in range(world_size):
         worker_loss, worker_gradient = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         torch.testing.assert_close(worker_loss, loss, rtol=1e-5, atol=1e-6)

@@ -11,6 +11,7 @@ from clray.model.encoder import Outputs
 from clray.training.objectives.batch_contrast import BatchContrast
 from clray.training.objectives.classification import Classification
 from clray.training.objectives.pair_contrast import PairContrast
+from clray.training.objectives.port import Objective
 from clray.training.objectives.prototype_contrast import PrototypeContrast
 from clray.training.objectives.queue_contrast import QueueContrast
 
@@ -84,6 +85,28 @@ def test_by_the_head_of_instances_the_second_contrasts_clusters_across_views_alo
     torch.testing.assert_close(value.loss, scale * (in_batch(z, indices) + sum(clusters) / 2))
     torch.testing.assert_close(value.num_positives, torch.tensor(sum(map(len, positives)) / 4))
     torch.testing.assert_close(value.embeddings, F.normalize(z.mean(0), dim=1).detach())  # what is clustered
+
+
+@pytest.mark.parametrize("kind", [BatchContrast, QueueContrast])
+def test_without_weight_for_other_images_clusters_say_nothing(kind: type[Objective]) -> None:
+    """Over several steps, so that a queue holds keys of images that come again."""
+    losses = []
+    for weight, ids in ((0.0, IDS), (1.0, torch.arange(8)[None])):
+        torch.manual_seed(0)
+        model = Flat()
+        objective = kind(settings(queue_size=6, key_momentum=0.9, cluster_weight=weight), model)
+        steps = torch.tensor([[0, 2, 3, 5], [1, 4, 6, 7], [0, 1, 2, 3]])
+        losses.append([objective(model, views(seed), each, ids).loss for seed, each in enumerate(steps)])
+    assert torch.equal(*map(torch.stack, losses))
+
+
+def test_old_keys_of_an_image_count_as_its_own_views() -> None:
+    model, indices = Flat(), torch.tensor([0, 2, 3, 5])
+    objective = QueueContrast(settings(queue_size=8, key_momentum=0.9, cluster_weight=0.25), model)
+    for seed in range(2):
+        value = objective(model, views(seed), indices, IDS)
+    same = (IDS[0, indices][:, None] == IDS[0, indices]).sum(1) - 1
+    assert value.num_positives.item() == pytest.approx((2 + 0.25 * 2 * same).mean().item())
 
 
 def test_keys_of_earlier_batches_are_candidates_under_the_clusters_of_today() -> None:

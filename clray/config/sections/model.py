@@ -15,6 +15,7 @@ from clray.config.sections.values import (
     PositiveFloat,
     PositiveInt,
     Section,
+    Share,
     Text,
     TwoOrMore,
     or_own,
@@ -148,6 +149,10 @@ class ObjectiveConfig(Section):
     """Keys kept, over all workers."""
     key_momentum: Momentum = 0.99
     """Of the momentum encoder; the MoCo authors take 0.999 for runs of several hundred thousand steps."""
+    cluster_weight: Share = 1.0
+    """Weight of the positives from other images, for `cl-infonce` in its `multi-positive` form; that of the anchor's
+    own views is 1. With 1 all positives count alike, with 0 the loss is InfoNCE whatever the clusters. `infonce` and
+    `supcon` take 1."""
     temperature: PositiveFloat = 0.2
     """Divides the cosine similarities."""
     base_temperature: PositiveFloat | None = None

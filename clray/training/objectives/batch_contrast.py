@@ -1,5 +1,7 @@
 """Cl-InfoNCE within the global batch; InfoNCE and SupCon by the clusters it is given."""
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from clray.objective.contrastive import ObjectiveValue, cl_infonce, cross_view_cl_infonce
@@ -15,23 +17,23 @@ class BatchContrast(Objective):
 
     def loss(self, batch: EmbeddedBatch) -> ObjectiveValue:
         if batch.second is None:
-            return self._contrast(batch.z, batch.cluster_ids)
+            return self._of_clusters(cl_infonce, batch.z, batch)
         if self.settings.dual_head_clusters == "instance-head":
-            instance, clusters = self._contrast(batch.z, batch.indices), self._across_views(batch)
+            of_images, clusters = batch.z, self._of_clusters(cross_view_cl_infonce, batch.second, batch)
         else:
-            instance, clusters = self._contrast(batch.second, batch.indices), self._contrast(batch.z, batch.cluster_ids)
+            of_images, clusters = batch.second, self._of_clusters(cl_infonce, batch.z, batch)
+        base_temperature = self.settings.base_temperature
+        instance = cl_infonce(
+            of_images, batch.indices, temperature=self.temperature, base_temperature=base_temperature
+        )  # fmt: skip
         return ObjectiveValue(clusters.loss + instance.loss, clusters.num_positives)
 
-    def _across_views(self, batch: EmbeddedBatch) -> ObjectiveValue:
-        assert batch.second is not None, "the model has two heads"
-        return cross_view_cl_infonce(
-            batch.second,
+    def _of_clusters(self, contrast: Callable[..., ObjectiveValue], z: Tensor, batch: EmbeddedBatch) -> ObjectiveValue:
+        return contrast(
+            z,
             batch.cluster_ids,
             temperature=self.temperature,
             base_temperature=self.settings.base_temperature,
+            cluster_weight=self.settings.cluster_weight,
+            images=batch.indices,
         )
-
-    def _contrast(self, z: Tensor, ids: Tensor) -> ObjectiveValue:
-        return cl_infonce(
-            z, ids, temperature=self.temperature, base_temperature=self.settings.base_temperature
-        )  # fmt: skip

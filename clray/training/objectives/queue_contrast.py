@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from clray.config.sections import ObjectiveConfig
 from clray.model.encoder import ContrastiveModel, Outputs
-from clray.objective.contrastive import ObjectiveValue, contrast
+from clray.objective.contrastive import ObjectiveValue, contrast, weighted_ids
 from clray.objective.gather import all_gather_with_ids
 from clray.training.objectives.key_queue import KeyQueue
 from clray.training.objectives.port import Objective, StepValue
@@ -43,8 +43,17 @@ class QueueContrast(Objective):
     def _value(self, queries: Tensor, indices: Tensor, own_keys: Tensor, cluster_ids: Tensor) -> ObjectiveValue:
         """Args: own_keys: of the local batch, which the queue holds already, with those of the other workers."""
         candidates, candidate_indices = self.queue.all()
-        ids, candidate_ids = cluster_ids[:, indices], cluster_ids[:, candidate_indices]
-        return contrast(queries, ids, candidates, candidate_ids, own=None, temperature=self.temperature)
+        weight = self.settings.cluster_weight
+        ids, candidate_ids = (weighted_ids(cluster_ids[:, each], each, weight) for each in (indices, candidate_indices))
+        return contrast(
+            queries,
+            ids,
+            candidates,
+            candidate_ids,
+            own=None,
+            temperature=self.temperature,
+            cluster_weight=weight,
+        )
 
     @torch.no_grad()
     def _own_keys(self, model: nn.Module, view: Tensor) -> Tensor:
