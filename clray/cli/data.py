@@ -29,6 +29,7 @@ from clray.errors import UserError
 
 if TYPE_CHECKING:
     from clray.clusters.granularity import Granularity
+    from clray.data.readers.split import PartName
 
 data_app = typer.Typer(help="Look at a data set, or write it as Parquet.", no_args_is_help=True)
 clusters_app = typer.Typer(help="Clusters from what is known of the images.", no_args_is_help=True)
@@ -118,9 +119,10 @@ def build_data(
     threads: Threads = 4,
     as_json: AsJson = False,
 ) -> None:
-    """Write a data set as Parquet: images, label and attributes, in train/, test/ and validation/."""
+    """Write a data set as Parquet: images, label and attributes, in train/, test/, validation/ and labelled/."""
     config = describe_data(data, root, assignments)
     from clray.data.build import build_parquet
+    from clray.data.load import NAMES
 
     with progress("image", 1, quiet=as_json) as show:
         built = build_parquet(
@@ -129,13 +131,17 @@ def build_data(
     if as_json:
         print_json({key: str(value) if isinstance(value, Path) else value for key, value in asdict(built).items()})
         return
-    validation = {"validation images": built.num_validation} if built.num_validation else {}
-    counts = {"training images": built.num_train, **validation, "test images": built.num_test}
-    print_values({**counts, "left out": built.num_bad})
+    counts: "dict[PartName, int]" = {
+        "train": built.num_train,
+        "labelled": built.num_labelled,
+        "validation": built.num_validation,
+        "test": built.num_test,
+    }
+    counts = {part: count for part, count in counts.items() if count}
+    print_values({**{f"{NAMES[part]} images": count for part, count in counts.items()}, "left out": built.num_bad})
     if built.num_bad:
         print_line(f"reasons: {output / 'bad_images.csv'}")
-    parts = ("train", *(["validation"] if validation else []), "test")
-    paths = {f"data.{part}_path": output / part for part in parts}
+    paths = {f"data.{part}_path": output / part for part in counts}
     print_line(f"train on it: {_as_sets({'data.name': 'parquet', **paths})}")
 
 

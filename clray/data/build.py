@@ -43,6 +43,7 @@ class Built:
     num_train: int
     num_test: int
     num_validation: int
+    num_labelled: int
     num_bad: int
     num_files_kept: int
 
@@ -56,7 +57,8 @@ def build_parquet(
 ) -> Built:
     """Write `train/00000.parquet`, ..., `test/00000.parquet`, ..., with columns image, label and the attributes.
 
-    Validation images of the data's own are written into `validation/`.
+    Validation images of the data's own are written into `validation/`, and those of `data.labelled_path` into
+    `labelled/`.
 
     Without `data.image_size` the encoded bytes are copied as they are; with it images are resized and written as JPEG.
     Images that cannot be decoded are left out and listed in `bad_images.csv`.
@@ -114,8 +116,8 @@ def _write(
     if bad:
         with (folder / BAD_FILE).open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("split", "image", "reason"), *bad])
-    num_validation = counts.get("validation", 0)
-    return Built(folder, counts["train"], counts["test"], num_validation, len(bad), num_kept)
+    num_validation, num_labelled = counts.get("validation", 0), counts.get("labelled", 0)
+    return Built(folder, counts["train"], counts["test"], num_validation, num_labelled, len(bad), num_kept)
 
 
 def _digest(config: DataConfig, splits: Parts) -> dict[str, str]:

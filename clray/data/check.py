@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from clray.config.sections import DataConfig
 from clray.data.equal_images import notes_on_equal_images
 from clray.data.images.port import OnCount
+from clray.data.labelled import read_parts
 from clray.data.labels import Labels, notes_on_labels, read_labels
 from clray.data.load import NAMES
 from clray.data.readers.columns import joined
 from clray.data.readers.published import SOURCES
-from clray.data.readers.registry import READERS, read_data
+from clray.data.readers.registry import READERS
 from clray.data.readers.split import Split
 from clray.errors import UserError
 
@@ -59,12 +60,13 @@ def check_data(config: DataConfig, *, num_threads: int = 4, on_image: OnImage | 
     Raises:
         UserError: the data are not there, or not in the layout that `data.name` means.
     """
-    read = read_data(config.model_copy(update={"on_bad_image": "skip"}))
+    read = read_parts(config.model_copy(update={"on_bad_image": "skip"}))
     columns = {name: values for name, values in read["train"].columns.items() if name not in config.further_columns}
     train = replace(read["train"], columns=columns)
     parts = [(f"{NAMES[part]} images", split) for part, split in read.items()]
+    teachers = next(iter(read.values()))
     total = sum(len(part.labels) for _, part in parts)
-    labels = read_labels(joined(*(part.labels for _, part in parts)), config.list_separator)
+    labels = read_labels(joined(*(part.labels for part in read.values())), config.list_separator)
     num_unlabelled = int((labels.codes < 0).sum())
     source = SOURCES.get(config.name)
     # A list of the user's own has as many classes as it has.
@@ -81,7 +83,10 @@ def check_data(config: DataConfig, *, num_threads: int = 4, on_image: OnImage | 
     for _, part in parts:
         problems += part.images.bad(num_threads, _counting(on_image, done, total))
         done += len(part.labels)
-    notes = (*dict.fromkeys(note for _, part in parts for note in part.notes), *_notes(train, labels))
+    notes = (
+        *dict.fromkeys(note for _, part in parts for note in part.notes),
+        *_notes(train, labels, len(teachers.labels)),
+    )
     notes = (*notes, *notes_on_equal_images(train.images))
     is_whole = not problems and all(each.is_right for each in findings)
     obtained = source.obtained if source and not is_whole else None
@@ -92,9 +97,9 @@ def _counting(on_image: OnImage | None, before: int, total: int) -> OnCount | No
     return None if on_image is None else lambda count: on_image(before + count, total)
 
 
-def _notes(train: Split, labels: Labels) -> list[str]:
-    """Args: `labels` of the training images, and then of the test images."""
-    notes = notes_on_labels(labels, len(train.labels))
+def _notes(train: Split, labels: Labels, num_teachers: int) -> list[str]:
+    """Args: `labels` of the images that teach, so many, and then of the others."""
+    notes = notes_on_labels(labels, num_teachers)
     missing = {name: int(values.isna().sum()) for name, values in train.columns.items() if values.isna().any()}
     if missing:
         worst = max(missing, key=lambda name: missing[name])

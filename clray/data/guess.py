@@ -91,14 +91,17 @@ def guess(path: Path, settings: Mapping[str, Any]) -> Guess:
     row_names = tuple(name for name, values in train.columns.items() if _names_rows(values))
     no_attributes = {*row_names, *config.further_columns}
     rest = {name: values for name, values in train.columns.items() if name not in no_attributes}
-    num_validation = 0 if "validation" in parts else int(len(train.labels) * config.validation_fraction)
+    teachers = parts.get("labelled", train)
+    num_validation = (
+        0 if {"validation", "labelled"} & parts.keys() else int(len(train.labels) * config.validation_fraction)
+    )
     return Guess(
         data,
         sizes,
         all(mode in GREY_MODES for mode in modes),
         sum(len(split.labels) for split in parts.values()),
         len(train.labels) - num_validation,
-        len(read_labels(train.labels.dropna(), config.list_separator).labels),
+        len(read_labels(teachers.labels.dropna(), config.list_separator).labels),
         tuple(encode_attributes(rest, config)),
         row_names,
         (*dict.fromkeys((*skip_notes, *(note for split in parts.values() for note in split.notes))),),

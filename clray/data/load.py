@@ -13,11 +13,12 @@ from clray.data.attributes import encode_attributes
 from clray.data.equal_images import notes_on_equal_images
 from clray.data.images.port import Images
 from clray.data.images.stored import notes_on_store, ready_images
+from clray.data.labelled import read_parts
 from clray.data.labels import Labels, read_label_columns, read_labels
 from clray.data.readers.embeddings import holds_vectors_only
 from clray.data.readers.places import files_in, fitting, is_folder, is_pattern, require_exists
-from clray.data.readers.registry import read_all, read_data
-from clray.data.readers.split import PartName, Parts, Split, no_labels
+from clray.data.readers.registry import read_all
+from clray.data.readers.split import PartName, Parts, Split
 from clray.data.readers.text_tables import SUFFIXES as TEXT_SUFFIXES
 from clray.data.remote.address import address_at
 from clray.data.remote.local import PATHS, place_of, with_places
@@ -70,26 +71,7 @@ def _chosen(config: DataConfig) -> Parts:
         "train": config.max_train_images, "test": config.max_test_images, "validation": config.max_validation_images,
         "labelled": None,
     }  # fmt: skip
-    parts: Parts = read_splits(config) if config.labelled_path is None else _read_apart(config)
-    return {part: _subset(split, limits[part], config.split_seed, part) for part, split in parts.items()}
-
-
-def _read_apart(config: DataConfig) -> Parts:
-    """A labelled set, divided, and the images of `train_path` without their labels."""
-    only = {"labelled_path": None, "train_path": config.labelled_path, "attributes_path": None}
-    known = read_splits(config.model_copy(update=only))
-    others = ("test_path", "validation_path", "labels_path", "test_labels_path", "validation_labels_path")
-    train = read_data(config.model_copy(update=dict.fromkeys((*others, "label_column", "label_columns"))))["train"]
-    if len(train.labels) == 0:
-        raise UserError(f"data.name={config.name}: there are no training images in {config.train_path}")
-    named = {config.label_column, *(config.label_columns or ())}
-    codes = read_labels(train.labels, config.list_separator).codes
-    is_labelled = bool(named & train.columns.keys()) or bool((codes >= 0).any())
-    note = "data.labelled_path holds the labels: those of data.train_path are left out"
-    columns = {name: values for name, values in train.columns.items() if name not in named}
-    notes = (*train.notes, note) if is_labelled else train.notes
-    unlabelled = replace(train, labels=no_labels(len(train.labels)), columns=columns, notes=notes)
-    return {"labelled": known.pop("train"), **known, "train": unlabelled}
+    return {part: _subset(split, limits[part], config.split_seed, part) for part, split in read_splits(config).items()}
 
 
 def _require_labels(labelled: Split, path: str, separator: str | None) -> None:
@@ -102,18 +84,20 @@ def _require_labels(labelled: Split, path: str, separator: str | None) -> None:
 
 
 def read_splits(config: DataConfig) -> Parts:
-    """Training, test and, where the data have their own, validation samples; decodes no image.
+    """The parts of the data, test images and those of `data.labelled_path` among them; decodes no image.
 
     Raises:
         UserError: as `load_dataset`.
     """
-    parts = read_data(config)
+    parts = read_parts(config)
     if "test" not in parts:
-        train, test = _hold_out(parts["train"], config)
-        parts = {**parts, "train": train, "test": test}
+        teacher: PartName = "labelled" if "labelled" in parts else "train"
+        taught, test = _hold_out(parts[teacher], config)
+        parts = {**parts, teacher: taught, "test": test}
     for part, split in parts.items():
         if len(split.labels) == 0:
-            raise UserError(f"data.name={config.name}: there are no {NAMES[part]} images in {config.train_path}")
+            path = config.train_path if part == "train" else config.labelled_path or config.train_path
+            raise UserError(f"data.name={config.name}: there are no {NAMES[part]} images in {path}")
     return parts
 
 

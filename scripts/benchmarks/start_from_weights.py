@@ -112,9 +112,14 @@ def trained(options: argparse.Namespace, objective: str, seed: int) -> dict[str,
             clray.cluster(h, COUNTS[1], use_ray=False, output=folder, seed=seed, num_redos=3)
         clusters = {"source": "clustering", "path": str(folder), "num_clusters": COUNTS[1]}
     # The gradients of depthwise convolutions in bfloat16 take twice as long on CPUs.
-    sections = {"clusters": clusters, "objective": {"name": objective}, "train": {"precision": "float32"}}
+    sections: dict[str, Any] = {
+        "clusters": clusters,
+        "objective": {"name": objective},
+        "train": {"precision": "float32"},
+        "encoder": {"keep_norm_statistics": options.keep_norm_statistics},
+    }
     config = config_of(options, size, seed=seed, **sections)
-    name = f"{objective}-{seed}"
+    name = run_name(options, objective, seed)
     resume = (options.output / name / "config.yaml").exists()
     run = clray.train(config, name=name, resume=resume, debug=True)
     kept = ("test/knn_accuracy", "test/linear_accuracy", "clusters/adjusted_mutual_information_bits", "train/loss")
@@ -124,6 +129,11 @@ def trained(options: argparse.Namespace, objective: str, seed: int) -> dict[str,
         "training_seconds": seconds,
         "seconds": time.perf_counter() - start,
     }
+
+
+def run_name(options: argparse.Namespace, objective: str, seed: int) -> str:
+    """Of one run, told apart by whether the batch-norm statistics of the weights are kept."""
+    return f"{objective}{'-kept' if options.keep_norm_statistics else ''}-{seed}"
 
 
 def measured(path: Path, measure: Any, *arguments: Any, **more: Any) -> dict[str, Any]:
@@ -154,6 +164,9 @@ def main() -> None:
     parser.add_argument("--test-images", type=int, default=2_000)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--frozen-epochs", type=int, default=3, help="of these, with a frozen encoder")
+    parser.add_argument(
+        "--keep-norm-statistics", action="store_true", help="of the weights, once the encoder is trained"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -175,7 +188,7 @@ def main() -> None:
     results: dict[str, list[dict[str, Any]]] = {}
     for seed in options.seeds:
         for objective in ("cl-infonce", "infonce"):
-            path = options.output / f"{objective}-{seed}.json"
+            path = options.output / f"{run_name(options, objective, seed)}.json"
             results.setdefault(objective, []).append(measured(path, trained, options, objective, seed))
             print(objective, seed, results[objective][-1], flush=True)
     for objective, runs in results.items():

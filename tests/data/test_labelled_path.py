@@ -8,6 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from clray.config.sections import DataConfig
+from clray.data.build import build_parquet
+from clray.data.check import check_data
+from clray.data.guess import guess
 from clray.data.load import check_files, load_descriptions
 from clray.data.parts import load_parts
 from clray.errors import UserError
@@ -118,3 +121,47 @@ def test_a_labelled_set_that_is_missing_or_has_no_labels_is_refused(config: Data
         check_files(config.model_copy(update={"labelled_path": str(tmp_path / "none.parquet")}))
     with pytest.raises(ValueError, match="labelled_path belongs to images or vectors of your own"):
         DataConfig(name="digits", labelled_path="x.parquet")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> DataConfig:
+    """12 images without labels, and 8 with, of which the second is damaged."""
+    for name, first, count in (("big", 0, 12), ("small", 100, 8)):
+        images = [png(np.full((4, 4, 3), first + i)) for i in range(count)]
+        columns = {} if name == "big" else {"label": [i % 2 for i in range(count)]}
+        if name == "small":
+            images[1] = b"no image"
+        pq.write_table(pa.table({"image": images, **columns}), tmp_path / f"{name}.parquet")
+    small = str(tmp_path / "small.parquet")
+    return DataConfig(name="parquet", train_path=str(tmp_path / "big.parquet"), labelled_path=small, test_fraction=0.25)
+
+
+def test_a_check_counts_and_decodes_the_labelled_images_too(photos: DataConfig) -> None:
+    report = check_data(photos)
+    found = {each.name: each.found for each in report.findings}
+    assert found == {"images": 20, "labelled images": 8, "training images": 12, "classes": 2, "attributes": 0,
+                     "images without a label": 12}  # fmt: skip
+    assert report.num_bad == 1
+
+
+def test_a_build_writes_the_labelled_images_apart_and_is_read_back_the_same(photos: DataConfig, tmp_path: Path) -> None:
+    built = build_parquet(photos, tmp_path / "built")
+    assert (built.num_train, built.num_labelled, built.num_test, built.num_bad) == (12, 5, 2, 1)
+    paths = {f"{part}_path": str(tmp_path / "built" / part) for part in ("train", "labelled", "test")}
+    before, after = (
+        load_parts(config)
+        for config in (
+            photos.model_copy(update={"on_bad_image": "skip"}),
+            photos.model_copy(update=paths),
+        )
+    )
+    for name in ("train", "labelled_set", "test"):
+        of_before, of_after = getattr(before, name), getattr(after, name)
+        np.testing.assert_array_equal(of_before.images.pixels, of_after.images.pixels)
+        np.testing.assert_array_equal(of_before.labels, of_after.labels)
+
+
+def test_a_first_guess_takes_the_classes_from_the_labelled_images(photos: DataConfig) -> None:
+    assert photos.train_path is not None
+    found = guess(Path(photos.train_path), {"labelled_path": photos.labelled_path})
+    assert (found.num_classes, found.num_train) == (2, 12)
