@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
@@ -24,10 +24,12 @@ from clray.cli.terminal import (
     progress,
     status,
 )
-from clray.config.sections import PUBLISHED, DataConfig
+from clray.config.sections import PUBLISHED, ClustersConfig, DataConfig
 from clray.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from clray.clusters.granularity import Granularity
     from clray.data.readers.split import PartName
 
@@ -43,6 +45,11 @@ BITS = {
     "I(Z;T)": "mutual_information_bits",
     "H(Z|T)": "conditional_entropy_bits",
     "H(T|Z)": "label_conditional_entropy_bits",
+}
+FLAGS = {
+    "counts": "--top-k",
+    "clusters.attribute_columns": "--attributes",
+    "clusters.attribute_order": "--order",
 }
 Threads = Annotated[int, typer.Option(min=1, help="Threads that decode images.")]
 
@@ -152,6 +159,12 @@ def build_clusters(
     root: Root = None,
     source: Annotated[str, typer.Option(help="attributes, or hierarchy.")] = "attributes",
     top_k: Annotated[str, typer.Option("--top-k", help="Numbers of attributes, as in 3,5,7,10.")] = "3",
+    candidates: Annotated[
+        str | None, typer.Option("--attributes", help="The candidates, as in colour,shape; by default all but ids.")
+    ] = None,
+    order: Annotated[
+        str | None, typer.Option(help="The attributes in this order, in place of that of falling entropy.")
+    ] = None,
     tree: Annotated[Path | None, typer.Option(help="Of the hierarchy: YAML, parent-child lines or data.noun.")] = None,
     levels: Annotated[str, typer.Option(help="Levels of the hierarchy, as in 1,2,3.")] = "1",
     assignments: DataAssignments = None,
@@ -164,7 +177,8 @@ def build_clusters(
     if source == "hierarchy" and tree is None:
         raise UserError("--tree is required for --source hierarchy")
     numbers = _numbers("--top-k", top_k) if source == "attributes" else _numbers("--levels", levels)
-    with status("reading", quiet=as_json), flags_named({"counts": "--top-k"}):
+    with status("reading", quiet=as_json), flags_named(FLAGS):
+        chosen = _chosen_attributes(candidates, order)
         from clray.clusters.granularity import build_attribute_clusters, build_hierarchy_clusters, write_clusters
         from clray.data.load import load_descriptions
         from clray.data.validation import with_validation
@@ -172,17 +186,20 @@ def build_clusters(
         known = with_validation(load_descriptions(config), config)
         train, names = known.train, known.names[None]
         if tree is None or source == "attributes":
-            found = build_attribute_clusters(train.columns, train.labels, numbers)
+            found = build_attribute_clusters(
+                train.columns, train.labels, numbers, candidates=chosen.attribute_columns, order=chosen.attribute_order
+            )
         else:
             found = build_hierarchy_clusters(train.labels, names, tree, numbers)
-        write_clusters(output, found, [names[code] if code >= 0 else None for code in train.labels])
-    for note in known.notes:
+        labels = [names[code] if code >= 0 else None for code in train.labels]
+        write_clusters(output, found, labels, _data_section(config))
+    for note in (*known.notes, *([] if source == "hierarchy" else _notes(chosen, train.columns))):
         print_note(note)
     if as_json:
         print_json([{"number": each.number, "attributes": each.attributes, **each.metrics} for each in found])
         return
     _print_clusters(found, "attributes" if source == "attributes" else "level")
-    _print_settings(config, output, sorted({each.assignment.num_clusters for each in found}))
+    _print_ways(config, output, found)
 
 
 def _print_clusters(found: "list[Granularity]", heading: str) -> None:
@@ -197,12 +214,48 @@ def _print_clusters(found: "list[Granularity]", heading: str) -> None:
         print_line(f"{rank:3}. {name}  {entropy:.4f} bits")
 
 
-def _print_settings(config: DataConfig, output: Path, counts: list[int]) -> None:
+def _chosen_attributes(candidates: str | None, order: str | None) -> ClustersConfig:
+    """The options as a config has them; how many attributes form the clusters is another matter."""
+    from clray.config import parse_config
+
+    given = {"attribute_columns": candidates, "attribute_order": order}
+    lists = {key: [name.strip() for name in text.split(",")] for key, text in given.items() if text is not None}
+    return parse_config({"clusters": {"source": "attributes", "num_attributes": 1, **lists}}).clusters
+
+
+def _notes(chosen: ClustersConfig, columns: "dict[str, np.ndarray]") -> list[str]:
+    from clray.cli.flags import with_flags
+    from clray.clusters.known import note_on_ids
+
+    note = note_on_ids(chosen, columns)
+    return [] if note is None else [with_flags(note, FLAGS)]
+
+
+def _data_section(config: DataConfig) -> dict[str, Any]:
+    """The settings that are not the defaults, with paths that hold wherever a run starts."""
+    from clray.data.remote.address import Address
+    from clray.data.remote.local import PATHS
+
+    section = config.model_dump(mode="json", exclude_defaults=True)
+    here = [key for key in PATHS if section.get(key) is not None and Address.parse(section[key]) is None]
+    return section | {key: str(Path(section[key]).absolute()) for key in here}
+
+
+def _print_ways(config: DataConfig, output: Path, found: "list[Granularity]") -> None:
     """How a run trains on the clusters."""
+    from clray.clusters.granularity import CONFIG_FILE, trainable_counts
+
+    counts = trainable_counts(found)
+    if not counts:
+        print_note("all images are in one cluster: there is nothing to train on")
+        return
+    place = shlex.quote(str(output / CONFIG_FILE))
+    print_line(f"train on it: clray train {place}", err)
+    if counts[1:]:
+        print_line(f"or on each of the {len(counts)} granularities: clray sweep {place}", err)
     chosen = {f"data.{key}": value for key, value in config.model_dump(exclude_defaults=True).items()}
     chosen |= {"clusters.source": "clustering", "clusters.path": output, "clusters.num_clusters": counts[0]}
-    others = f" (or {', '.join(map(str, counts[1:]))})" if counts[1:] else ""
-    print_line(f"train on it: {_as_sets(chosen)}{others}", err)
+    print_line(f"or with a config of your own: {_as_sets(chosen)}", err)
 
 
 def _as_sets(settings: Mapping[str, object]) -> str:

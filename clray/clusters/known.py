@@ -1,5 +1,6 @@
 """Assignments fixed before training, by `clusters.source`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,12 +34,43 @@ def rank_attributes(attributes: dict[str, Int[np.ndarray, " n"]]) -> list[tuple[
     return sorted(entropies, key=lambda item: (-round(item[1], 9), item[0]))
 
 
-def attribute_clusters(attributes: dict[str, Int[np.ndarray, " n"]], num_attributes: int) -> ClusterAssignment:
-    """One cluster per distinct tuple of the `num_attributes` attributes of highest entropy.
+def order_attributes(
+    columns: dict[str, Int[np.ndarray, " n"]],
+    *,
+    candidates: Sequence[str] | None = None,
+    order: Sequence[str] | None = None,
+) -> list[tuple[str, float]]:
+    """The attributes in the order in which they form clusters, with their entropies in bits.
+
+    Args:
+        candidates: ranked by falling entropy; by default every column but those that are like ids.
+        order: in place of the candidates, as they stand.
+
+    Raises:
+        UserError: a name that is no column.
+    """
+    if order is not None:
+        chosen = _columns(columns, order, "clusters.attribute_order")
+        return [(name, entropy_bits(codes)) for name, codes in chosen.items()]
+    if candidates is not None:
+        return rank_attributes(_columns(columns, candidates, "clusters.attribute_columns"))
+    ids = id_like(columns)
+    return rank_attributes({name: codes for name, codes in columns.items() if name not in ids})
+
+
+def id_like(columns: dict[str, Int[np.ndarray, " n"]]) -> tuple[str, ...]:
+    """The columns with as many values as rows, by which every image would be its own cluster."""
+    return tuple(name for name, codes in columns.items() if 1 < len(codes) == len(np.unique(codes)))
+
+
+def attribute_clusters(
+    attributes: dict[str, Int[np.ndarray, " n"]], num_attributes: int, *, order: Sequence[str] | None = None
+) -> ClusterAssignment:
+    """One cluster per distinct tuple of the `num_attributes` attributes of highest entropy, or first in `order`.
 
     Source: Tsai et al., arXiv 2106.02869, section 4 (data-attribute clusters).
     """
-    chosen = [name for name, _ in rank_attributes(attributes)[:num_attributes]]
+    chosen = (order or [name for name, _ in rank_attributes(attributes)])[:num_attributes]
     _, ids = np.unique(np.stack([attributes[name] for name in chosen]), axis=1, return_inverse=True)
     return value_clusters(ids.reshape(-1), "attributes")
 
@@ -128,14 +160,27 @@ def _of_user(
 
 
 def _attribute_clusters(config: ClustersConfig, columns: dict[str, np.ndarray]) -> ClusterAssignment:
-    wanted = config.attribute_columns or tuple(columns)
-    attributes = _columns(columns, wanted, "clusters.attribute_columns")
-    if config.num_attributes > len(attributes):
+    ordered = order_attributes(columns, candidates=config.attribute_columns, order=config.attribute_order)
+    names = [name for name, _ in ordered]
+    if config.num_attributes > len(names):
         raise UserError(
-            f"clusters.num_attributes must be at most {len(attributes)} (the attribute columns: "
-            f"{', '.join(attributes) or 'none'}); got {config.num_attributes}"
+            f"clusters.num_attributes must be at most {len(names)} (the attribute columns: "
+            f"{', '.join(names) or 'none'}); got {config.num_attributes}"
         )
-    return attribute_clusters(attributes, config.num_attributes)
+    return attribute_clusters(columns, config.num_attributes, order=names)
+
+
+def note_on_ids(config: ClustersConfig, columns: dict[str, Int[np.ndarray, " n"]]) -> str | None:
+    """What the user should know of columns that are no attributes of `source: attributes`; None where all are."""
+    if config.source != "attributes" or config.attribute_columns or config.attribute_order:
+        return None
+    left_out = id_like(columns)
+    if not left_out:
+        return None
+    return (
+        f"left out of the attributes, as every image has a value of its own there: {', '.join(left_out)}; a column "
+        "that is named in clusters.attribute_columns is taken"
+    )
 
 
 def _saved_clusters(config: ClustersConfig, num_clusters: int, num_samples: int) -> ClusterAssignment:
@@ -154,7 +199,7 @@ def _saved_clusters(config: ClustersConfig, num_clusters: int, num_samples: int)
     return ClusterAssignment(ids, num_clusters, "clustering")
 
 
-def _columns(columns: dict[str, np.ndarray], wanted: tuple[str, ...], key: str) -> dict[str, np.ndarray]:
+def _columns(columns: dict[str, np.ndarray], wanted: Sequence[str], key: str) -> dict[str, np.ndarray]:
     missing = [name for name in wanted if name not in columns]
     if missing:
         raise UserError(f"{key}: no column {', '.join(missing)}; the data have: {', '.join(columns) or 'none'}")

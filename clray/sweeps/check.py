@@ -5,7 +5,7 @@ from clray.data.samples import Dataset
 from clray.errors import UserError
 from clray.sweeps.search_space import SweepPoint
 from clray.training.check import check_against_data, check_classes
-from clray.training.start import StartClusters, check_code, clusters_key, start_clusters
+from clray.training.start import StartClusters, check_code, cluster_notes, clusters_key, start_clusters
 
 
 def check_points(points: list[SweepPoint], data: Dataset) -> tuple[StartClusters, list[str]]:
@@ -29,6 +29,7 @@ def _check_point(config: Config, data: Dataset, known: StartClusters, notes: dic
     key = clusters_key(config)
     if key not in known:
         known[key] = start_clusters(config, data)
+        notes[key] = cluster_notes(config, data)
     check_classes(config, known[key])
     # Trials build their own model; what is tried here is tried once for all that have the same.
     clusters = (config.clusters.source, config.recluster.warmup_epochs)

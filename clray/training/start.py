@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clray.clusters.assignment import ClusterAssignment
-from clray.clusters.known import known_clusters
+from clray.clusters.known import known_clusters, note_on_ids
 from clray.config import Config
 from clray.data.samples import Dataset
 from clray.model.encoder import ContrastiveModel
@@ -41,11 +41,12 @@ def prepare(config: Config, data: Dataset) -> Start:
     check_against_data(config, data)
     assignments = start_clusters(config, data)
     check_classes(config, assignments)
+    notes = cluster_notes(config, data)
     if config.train.num_workers > 1:
-        return Start(assignments, None, check_code(config, data, assignments))
+        return Start(assignments, None, (*notes, *check_code(config, data, assignments)))
     model, match = matched_model(config, data.num_channels, num_classes(config, assignments))
     rehearse_own_objective(config, data, assignments, model)
-    return Start(assignments, model, check_encoder(with_pixels(config), data, model, match))
+    return Start(assignments, model, (*notes, *check_encoder(with_pixels(config), data, model, match)))
 
 
 def check_code(config: Config, data: Dataset, assignments: tuple[ClusterAssignment, ...]) -> tuple[str, ...]:
@@ -67,6 +68,12 @@ def start_clusters(config: Config, data: Dataset) -> tuple[ClusterAssignment, ..
     return known_clusters(
         config.clusters, labels=train.labels, columns=train.columns, names=data.names, seed=config.seed
     )
+
+
+def cluster_notes(config: Config, data: Dataset) -> tuple[str, ...]:
+    """What the user should know of the clusters that the run starts with."""
+    note = note_on_ids(config.clusters, data.train.columns)
+    return () if note is None else (note,)
 
 
 def clusters_key(config: Config) -> str:

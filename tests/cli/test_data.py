@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import Result
 from typer.testing import CliRunner
 
 from clray.cli.app import app
-from clray.config import parse_assignment, parse_config, with_overrides
+from clray.config import load_config, parse_assignment, parse_config, with_overrides
 from clray.config.sections import DataConfig
 from clray.data.load import load_dataset
 from clray.data.validation import with_validation
+from clray.errors import UserError
 from clray.training.start import start_clusters
 from tests.conftest import png
 from tests.data.readers.published.layouts import write_cub, write_wider
@@ -129,13 +131,96 @@ def test_the_printed_words_give_a_run_the_clusters_that_were_built(tmp_path: Pat
     words = ["clusters", "build", str(folder / "t.csv"), "--top-k", "1", "-o", str(folder / "out")]
     done = CliRunner().invoke(app, [*words, *(word for each in sets for word in ("--set", each))])
     assert done.exit_code == 0, done.output
-    printed = shlex.split(done.output.split("train on it: ")[1])
-    config = parse_config(with_overrides({}, dict(map(parse_assignment, printed[1::2]))))
-    data = with_validation(load_dataset(config.data), config.data)
-    (assignment,) = start_clusters(config, data)
-    expected = [int(Path(name.split("(")[1].rstrip(")")).stem) % 7 for name in _names_of(config.data)]
-    np.testing.assert_array_equal(assignment.ids, expected)
-    assert len(data.train) == len(assignment)
+    command = shlex.split(done.output.split("train on it: ")[1].splitlines()[0])
+    assert command[:2] == ["clray", "train"]
+    printed = shlex.split(done.output.split("or with a config of your own: ")[1])
+    by_options = parse_config(with_overrides({}, dict(map(parse_assignment, printed[1::2]))))
+    for config in (load_config(command[2]), by_options):
+        data = with_validation(load_dataset(config.data), config.data)
+        (assignment,) = start_clusters(config, data)
+        expected = [int(Path(name.split("(")[1].rstrip(")")).stem) % 7 for name in _names_of(config.data)]
+        np.testing.assert_array_equal(assignment.ids, expected)
+        assert len(data.train) == len(assignment)
+
+
+def build(folder: Path, *arguments: str, **columns: list[object]) -> Result:
+    """`clray clusters build` of twelve images in a folder."""
+    for i in range(12):
+        (folder / f"{i}.png").write_bytes(png(i))
+    pd.DataFrame({"path": [f"{i}.png" for i in range(12)], **columns}).to_csv(folder / "t.csv", index=False)
+    words = ("clusters", "build", str(folder / "t.csv"), "--set", "data.validation_fraction=0")
+    return CliRunner().invoke(app, [*words, "-o", str(folder / "out"), *arguments])
+
+
+COLUMNS: dict[str, list[object]] = {
+    "class": list("ab") * 6,
+    "number": [f"n{i}" for i in range(12)],
+    "half": list("xxxxxxyyyyyy"),
+    "third": list("ppqqrr") * 2,
+}
+
+
+@pytest.mark.slow
+def test_the_printed_command_trains(clray: Clray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = build(Path(), "--top-k", "1,2", **COLUMNS)
+    command = shlex.split(done.output.split("train on it: ")[1].splitlines()[0])
+    few = [f"--set={each}" for each in ("train.num_epochs=1", "train.global_batch_size=4", "tracking.models=none",
+                                        "tracking.pictures=none", "evaluate.num_neighbors=1")]  # fmt: skip
+    trained = clray(*command[1:], "--debug", "--json", *few)
+    assert trained.returncode == 0, trained.stderr
+    metrics = json.loads(trained.stdout[trained.stdout.index("{") :])["metrics"]
+    assert metrics["clusters/num_clusters"] == load_config(command[2]).clusters.num_clusters >= 2
+
+
+def test_a_column_of_ids_is_left_out_of_the_clusters_with_a_word(tmp_path: Path) -> None:
+    done = build(tmp_path, "--top-k", "2", **COLUMNS)
+    assert done.exit_code == 0, done.output
+    assert "as every image has a value of its own there: number; a column that is named in --attributes" in (
+        " ".join(done.output.split())
+    )
+    summary = json.loads((tmp_path / "out" / "clustering.json").read_text())["granularities"]
+    assert set(summary[0]["attributes"]) == {"half", "third"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "chosen"),
+    [
+        (("--attributes", "half,number", "--top-k", "1"), ["number"]),
+        (("--order", "half, third", "--top-k", "1,2"), ["half", "third"]),
+    ],
+)
+def test_candidates_and_their_order_can_be_named(tmp_path: Path, arguments: tuple[str, ...], chosen: list[str]) -> None:
+    done = build(tmp_path, *arguments, **COLUMNS)
+    assert done.exit_code == 0, done.output
+    assert "value of its own" not in done.output
+    summary = json.loads((tmp_path / "out" / "clustering.json").read_text())["granularities"]
+    assert list(summary[-1]["attributes"]) == chosen
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--order", "half,half"), "--order must name each attribute once and repeats half"),
+        (("--attributes", "half,halve"), "--attributes: no column halve; the data have:"),
+        (("--order", "half", "--attributes", "half"), "--order names the attributes already; leave out --attributes"),
+        (("--order", "half", "--top-k", "2"), "--top-k: must be between 1 and 1 (the attributes); got [2]"),
+    ],
+)
+def test_attributes_that_cannot_be_meant_are_refused_by_the_options_name(
+    tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    done = build(tmp_path, *arguments, **COLUMNS)
+    assert isinstance(done.exception, UserError)
+    assert message in str(done.exception)
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_cluster_alone_is_nothing_to_train_on(tmp_path: Path) -> None:
+    done = build(tmp_path, "--top-k", "1", **{"class": list("ab") * 6, "same": ["x"] * 12})
+    assert done.exit_code == 0, done.output
+    assert "there is nothing to train on" in done.output
+    assert "clray train" not in done.output
 
 
 def _names_of(config: DataConfig) -> list[str]:

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from clray.clusters.assignment import ClusterAssignment
-from clray.clusters.known import attribute_clusters, instance_clusters, known_clusters, rank_attributes
+from clray.clusters.known import (
+    attribute_clusters,
+    id_like,
+    instance_clusters,
+    known_clusters,
+    note_on_ids,
+    order_attributes,
+    rank_attributes,
+)
 from clray.config.sections import ClustersConfig
 from clray.errors import UserError
 from clray.kmeans.lloyd import Clustering
@@ -36,6 +44,33 @@ def test_attribute_clusters_are_the_distinct_tuples_of_the_chosen_ones() -> None
     for i in range(40):
         same = assignment.ids == assignment.ids[i]
         assert [tuples[j] == tuples[i] for j in range(40)] == same.tolist()
+
+
+def test_a_given_order_of_attributes_is_taken_as_it_stands() -> None:
+    for order, num_clusters in ((("coin", "die"), 2), (("constant", "die"), 1), (("die", "constant", "coin"), 4)):
+        (found,) = known(ClustersConfig(source="attributes", attribute_order=order, num_attributes=1))
+        assert found.num_clusters == num_clusters
+        np.testing.assert_array_equal(found.ids, ATTRIBUTES[order[0]])
+    with pytest.raises(UserError, match=r"clusters\.attribute_order: no column dice, weather; the data have: "):
+        known(ClustersConfig(source="attributes", attribute_order=("dice", "coin", "weather"), num_attributes=1))
+
+
+def test_columns_with_a_value_for_every_image_are_taken_where_they_are_named_alone() -> None:
+    columns = {**ATTRIBUTES, "id": RNG.permutation(40)}
+    assert order_attributes(columns) == rank_attributes(ATTRIBUTES)
+    assert order_attributes(columns, candidates=["coin", "id"])[0][0] == "id"
+    config = ClustersConfig(source="attributes", num_attributes=3)
+    note = note_on_ids(config, columns)
+    assert note is not None
+    assert "as every image has a value of its own there: id; a column" in note
+    for other in (
+        config.model_copy(update={"attribute_order": ("id", "coin", "die")}),
+        config.model_copy(update={"attribute_columns": ("id", "coin", "die")}),
+        config.model_copy(update={"source": "labels"}),
+    ):
+        assert note_on_ids(other, columns) is None
+    assert note_on_ids(config, ATTRIBUTES) is None
+    assert id_like({"one row": np.zeros(1, np.int64)}) == ()
 
 
 def test_every_image_is_its_own_instance_cluster() -> None:

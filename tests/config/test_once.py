@@ -18,6 +18,7 @@ from clray.sweeps.search_space import plan_sweep
 OTHER_VALUES = {
     "augmentation.name": "digits",
     "clusters.attribute_columns": ["color"],
+    "clusters.attribute_order": ["color", "shape", "weight"],
     "clusters.column": "color",
     "clusters.granularities": [8, 4],
     "clusters.path": "/clusters",

@@ -45,6 +45,19 @@ from clray.errors import UserError
         ({"clusters": {"source": "labels", "granularities": [3]}}, ["clusters.source=labels does not have"]),
         ({"clusters": {"granularities": [5, 50]}}, ["must fall"]),
         ({"clusters": {"source": "hierarchy"}}, ["clusters.tree is required"]),
+        (
+            {"clusters": {"attribute_order": ["a", "b", "a", "c", "b"]}},
+            ["clusters.attribute_order must name each attribute once and repeats a, b"],
+        ),
+        ({"clusters": {"attribute_columns": ["a", "a"]}}, ["clusters.attribute_columns must name each", "repeats a"]),
+        (
+            {"clusters": {"attribute_order": ["a", "b"], "num_attributes": 3}},
+            ["clusters.num_attributes must be at most 2", "clusters.attribute_order; got 3"],
+        ),
+        (
+            {"clusters": {"attribute_order": list("abc"), "attribute_columns": ["a"]}},
+            ["leave out clusters.attribute_columns"],
+        ),
         ({"train": {"num_epochs": "many"}}, ["train.num_epochs", "got 'many'"]),
     ],
 )

@@ -1,9 +1,11 @@
 """Where cluster ids come from, when they are computed anew, and the k-means that computes them."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from clray.config.sections.values import (
     Flag,
@@ -43,9 +45,12 @@ class ClustersConfig(Section):
     """The column whose values are the clusters, for `source: column`; or the nodes of the tree, for `hierarchy`, which
     by default are the labels."""
     attribute_columns: tuple[Text, ...] | None = None
-    """Candidate columns for `source: attributes`; by default every column but image, path and label."""
+    """Candidate columns for `source: attributes`; by default every column but image, path and label, and but those with
+    as many values as there are images."""
+    attribute_order: tuple[Text, ...] | None = None
+    """The attributes in a given order, in place of that of falling entropy among `attribute_columns`."""
     num_attributes: PositiveInt = 3
-    """How many attributes, by falling entropy, form the clusters for `source: attributes`."""
+    """How many attributes, the first of the order, form the clusters for `source: attributes`."""
     tree: Text | None = None
     """Nested YAML mapping, or lines `parent child` as WordNet's is_a, for `source: hierarchy`."""
     level: NonNegativeInt = 1
@@ -62,6 +67,31 @@ class ClustersConfig(Section):
     def _from_here(cls, value: str | None) -> str | None:
         """A relative path starts where the command runs, wherever its workers do."""
         return None if value is None else str(Path(value).absolute())
+
+    @field_validator("attribute_columns", "attribute_order")
+    @classmethod
+    def _names_each_once(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        repeated = [name for name, count in Counter(names).items() if count > 1]
+        if repeated:
+            raise PydanticCustomError(
+                "repeated", "must name each attribute once and repeats {names}", {"names": ", ".join(repeated)}
+            )
+        return names
+
+    @model_validator(mode="after")
+    def _has_one_list_of_attributes(self) -> "ClustersConfig":
+        if self.attribute_order is None:
+            return self
+        if self.attribute_columns is not None:
+            raise ValueError(
+                "clusters.attribute_order names the attributes already; leave out clusters.attribute_columns"
+            )
+        if self.num_attributes > len(self.attribute_order):
+            raise ValueError(
+                f"clusters.num_attributes must be at most {len(self.attribute_order)}, the names in "
+                f"clusters.attribute_order; got {self.num_attributes}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _has_what_its_source_needs(self) -> "ClustersConfig":
