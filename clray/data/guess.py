@@ -29,6 +29,7 @@ from clray.data.readers.places import is_pattern
 from clray.data.readers.split import Parts
 from clray.data.readers.text_tables import read_text_table
 from clray.data.remote.address import Address
+from clray.data.remote.local import PATHS
 from clray.errors import UserError
 
 NUM_LOOKED_AT = 64
@@ -74,7 +75,7 @@ def guess(path: Path, settings: Mapping[str, Any]) -> Guess:
     Raises:
         UserError: nothing is there, no reader takes it, or it holds no images.
     """
-    data = {**_places(path), **settings}
+    data = {**_places(path), **_from_anywhere(settings)}
     if data["name"] == "csv":
         data |= _csv_columns(path, data)
     parts, data, skip_notes = _read(data)
@@ -119,6 +120,13 @@ def _places(path: Path) -> dict[str, Any]:
         return {"name": kind_of(path), "train_path": os.path.abspath(path)}  # noqa: PTH100 (keeps links, takes out ..)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _from_anywhere(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with absolute paths; addresses stay as they are."""
+    is_local = {key: key in PATHS and isinstance(value, str) and Address.parse(value) is None
+                for key, value in settings.items()}  # fmt: skip
+    return {key: os.path.abspath(value) if is_local[key] else value for key, value in settings.items()}  # noqa: PTH100
 
 
 def _data_config(data: Mapping[str, Any]) -> DataConfig:

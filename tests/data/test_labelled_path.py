@@ -161,7 +161,12 @@ def test_a_build_writes_the_labelled_images_apart_and_is_read_back_the_same(phot
         np.testing.assert_array_equal(of_before.labels, of_after.labels)
 
 
-def test_a_first_guess_takes_the_classes_from_the_labelled_images(photos: DataConfig) -> None:
+def test_a_first_guess_takes_the_classes_from_the_labelled_images(
+    photos: DataConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert photos.train_path is not None
-    found = guess(Path(photos.train_path), {"labelled_path": photos.labelled_path})
+    monkeypatch.chdir(Path(photos.train_path).parent)
+    found = guess(Path("big.parquet"), {"labelled_path": "small.parquet"})
     assert (found.num_classes, found.num_train) == (2, 12)
+    # So that the config runs from any folder.
+    assert (found.data["train_path"], found.data["labelled_path"]) == (photos.train_path, photos.labelled_path)
