@@ -8,6 +8,7 @@ import json
 import logging
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ from clray.sweeps.searchers import COST
 from clray.sweeps.trials import storage_name
 from clray.training.accuracy import evaluate_untrained
 from clray.training.checkpoint import CHECKPOINT_FILE
+from clray.training.first_clusterings import Wanted
 from clray.training.metrics import Metrics, last_metrics, read_metrics
-from clray.training.start import Start, StartClusters, clusters_key
+from clray.training.start import Start, StartClusters, clusters_key, start_clusters
 from clray.training.storage import Storage, storage_of
-from clray.training.trunk import Trunk
+from clray.training.trunk import Trunk, is_fresh
 from clray.training.workers.group import error_line
 from clray.training.workers.launch import launch
 
@@ -75,11 +77,15 @@ def train_trial(
         is_common = not any(key.startswith(("encoder.", "data.", "evaluate.")) for key in overrides)
         if index == 0 and is_common and config.train.num_workers == 1:
             _measure_untrained(config, folder, ray.get(data[0]))
-        trunk = trunks.get(index)
-        if trunk is not None and trunk.start(folder):
-            _report_shared(folder)
+        trunk, start = trunks.get(index), _start(config, clusters)
+        if trunk is not None and is_fresh(folder):
+            _start_from(trunk, config, folder, data, start, service)
+        if trunk is not None and config.clusters.source == "kmeans":
+            start = replace(
+                start or Start(start_clusters(config, ray.get(data[0]))), first=trunk.first_clustering(config)
+            )
         num_known = len(read_metrics(folder))
-        _train(config, folder, data, _start(config, clusters), service, storage, trunk)
+        _train(config, folder, data, start, service, storage)
         if len(read_metrics(folder)) == num_known:  # it was killed after its last epoch
             draw_wanted(folder, config, ray.get(data[0]))
             _report_again(folder)
@@ -119,12 +125,31 @@ def _report_again(folder: Path) -> None:
     tune.report({**last_metrics(folder), COST: _cost_seconds(folder)})
 
 
-def _report_shared(folder: Path) -> None:
-    """Tell Tune of the epochs that another trial has trained for this one."""
+def _start_from(
+    trunk: Trunk, config: Config, folder: Path, data: list[Any], start: Start | None, service: Any | None
+) -> None:
+    """Put the epochs that trials share into this one's folder, trained by the first that comes; tell Tune of them."""
+    told = 0
+
+    def train(own: Config, growing: Path, wanted: tuple[Wanted, ...]) -> None:
+        def on_report(metrics: Metrics) -> None:
+            nonlocal told
+            told = int(metrics["epoch"])
+            tune.report({**metrics, COST: _cost_seconds(growing)})
+
+        launch(
+            own, ray.get(data[0]), growing, start, service=service, on_report=on_report, reference=data[0],
+            wanted=wanted,
+        )  # fmt: skip
+
+    trunk.grow(config, folder.name, train)
+    if not trunk.start(folder):
+        return
     cost = 0.0
     for metrics in read_metrics(folder):
         cost += sum(metrics.get(name, 0.0) for name in COST_METRICS)
-        tune.report({**metrics, COST: cost})
+        if metrics["epoch"] > told:
+            tune.report({**metrics, COST: cost})
 
 
 def _start(config: Config, clusters: list[Any]) -> Start | None:
@@ -141,7 +166,6 @@ def _train(
     start: Start | None,
     service: Any | None,
     storage: Storage | None,
-    trunk: Trunk | None,
 ) -> None:
     images = ray.get(data[0])
     changes_while_running = config.sweep.scheduler == "pbt"
@@ -160,8 +184,7 @@ def _train(
             tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(kept))
 
     launch(
-        config, images, folder, start, service=service, on_report=on_report, storage=storage, reference=data[0],
-        trunk=trunk,
+        config, images, folder, start, service=service, on_report=on_report, storage=storage, reference=data[0]
     )  # fmt: skip
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from clray.config import Config
 from clray.sweeps.search_space import SweepPoint
-from clray.training.trunk import Trunk
+from clray.training.first_clusterings import Wanted
+from clray.training.trunk import Trunk, trunk_config
 
 TRUNKS_FOLDER = "trunks"
 LATER = ("kmeans", "tracking", "sweep", "search_space", "output")
@@ -30,24 +31,28 @@ def find_trunks(config: Config, points: list[SweepPoint], folder: Path) -> dict[
         key = trunk_key(point.config)
         if key is not None:
             members[key].append(point)
-    return {
-        point.index: Trunk(folder / TRUNKS_FOLDER / key, point.config.recluster.warmup_epochs)
-        for key, shared in members.items()
-        if len(shared) > 1
-        for point in shared
-    }
+    trunks: dict[int, Trunk] = {}
+    for key, shared in members.items():
+        clustered = [point.config for point in shared if point.config.clusters.source == "kmeans"]
+        if clustered and len(shared) > 1:
+            wanted = tuple(dict.fromkeys(map(Wanted.of, clustered)))
+            trunk = Trunk(folder / TRUNKS_FOLDER / key, clustered[0].recluster.warmup_epochs, wanted)
+            trunks |= {point.index: trunk for point in shared}
+    return trunks
 
 
 def trunk_key(config: Config) -> str | None:
     """Equal for runs that are the same until their first clustering; None for one that has no such epochs.
 
-    Other objectives than Cl-InfoNCE are left out: some build their model by the number of clusters.
+    InfoNCE is the same all along, and shares them too. Other objectives are left out: some build their model by the
+    number of clusters.
     """
-    epochs = config.recluster.warmup_epochs
-    if config.clusters.source != "kmeans" or config.objective.name != "cl-infonce":
+    objectives = {"kmeans": ("cl-infonce",), "instance": ("cl-infonce", "infonce")}
+    if config.objective.name not in objectives.get(config.clusters.source, ()):
         return None
-    if not 0 < epochs < config.train.num_epochs:
+    if not 0 < config.recluster.warmup_epochs < config.train.num_epochs:
         return None
+    config = trunk_config(config)
     tree = {name: value for name, value in config.model_dump(mode="json").items() if name not in LATER}
     for section, names in ACTS_EARLY.items():
         tree[section] = {name: tree[section][name] for name in names}

@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from torch import Tensor
@@ -39,6 +39,7 @@ class Checkpoint(TypedDict):
         meter: what has been measured since the epoch began; see `EpochMeter`.
         bank: `vectors` float16 [N, dim] and `seen` bool [N]; None where the run keeps none.
         recluster_metrics: of the last clustering, as far as no epoch has reported them.
+        first: the first clusterings of runs that start here, until they are kept in a file of their own.
     """
 
     config: dict[str, Any]
@@ -58,6 +59,7 @@ class Checkpoint(TypedDict):
     meter: dict[str, Any]
     bank: dict[str, Tensor] | None
     recluster_metrics: dict[str, float]
+    first: NotRequired[dict[str, Any]]
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint, *, num_kept: int = 1) -> Path:

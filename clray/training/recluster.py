@@ -1,7 +1,8 @@
 """When to ask for new clusters, from which embeddings, and when to take them over."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,9 +13,11 @@ from clray.config import Config
 from clray.data.loaders import ordered_batches, shard_indices
 from clray.data.samples import Dataset, Samples
 from clray.kmeans.lloyd import Clustering
+from clray.kmeans.refresh import Done
 from clray.model.features import EMBEDDING_BATCH_SIZE, compute_features
 from clray.objective.prototypes import concentrations
 from clray.seeding import derive_seed
+from clray.training.first_clusterings import FirstClustering, FirstClusterings, Wanted
 from clray.training.metrics import Metrics
 from clray.training.optim import forget
 from clray.training.state import TrainState, share_buffers
@@ -41,8 +44,11 @@ class Reclusterer:
     same step, the first at which all have them. One request is under way at a time.
     """
 
-    def __init__(self, config: Config, data: Dataset, state: TrainState, session: Session) -> None:
-        self.config, self.data, self.state, self.session = config, data, state, session
+    def __init__(
+        self, config: Config, data: Dataset, state: TrainState, session: Session, first: FirstClustering | None = None
+    ) -> None:
+        """Args: `first` is the run's first clustering, where that has been computed already."""
+        self.config, self.data, self.state, self.session, self.first = config, data, state, session, first
         self.request: _Request | None = None
         self.metrics: Metrics = {}
         self.stall_seconds = 0.0
@@ -81,37 +87,90 @@ class Reclusterer:
         return self.state.clustered_step is None or self.state.clustered_step < last_due
 
     def _ask(self) -> _Request:
-        """Hand over this worker's embeddings.
+        """Hand over this worker's embeddings, unless they have been clustered already."""
+        config, state, asked_at, seed = self.config, self.state, time.perf_counter(), self._seed
+        is_first = state.clustered_step is None and state.step == config.recluster.warmup_epochs * state.steps_per_epoch
+        if self.first is not None and is_first:
+            own = shard_indices(self.data.train, self.session.world_size)[self.session.rank]
+            vectors, clusterings = self.first.of_worker(own)
+            return _Request(state.step, vectors, Done(clusterings), seed, False, asked_at - self.first.seconds)
+        vectors = self._vectors()
+        initial = state.centroids if config.kmeans.warm_start else None
+        pending = self._cluster(vectors, config.clusters.counts, Wanted.of(config).is_nested, seed, initial)
+        return _Request(state.step, vectors, pending, seed, initial is not None, asked_at)
 
-        They are those of the bank, or with `recluster.embeddings: pass` those of the images without augmentation, as in
+    def first_for(self, wanted: Sequence[Wanted]) -> FirstClusterings:
+        """The first clustering of each of several runs that are this one until now; every rank must call it.
+
+        All that are not nested go through one pass. Each comes out as it would alone, to the bit, as starts are drawn
+        for each K apart and sums are kept apart; `network_bytes` alone is that of the whole pass.
+        """
+        start, own = time.perf_counter(), self._vectors()
+        vectors = _of_all_workers(own, self.data.train, self.session)
+        flat = sorted({each.counts[0] for each in wanted if not each.is_nested})
+        groups = [(tuple(flat), False)] if flat else []
+        groups += sorted({(each.counts, True) for each in wanted if each.is_nested})
+        has_labels = bool((self.data.train.labels >= 0).any())
+        found: dict[tuple[tuple[int, ...], bool], tuple[list[Clustering], float | None]] = {}
+        for counts, is_nested in groups:
+            clusterings = self._clusterings(own, counts, is_nested, self._seed)
+            again = None if has_labels else self._clusterings(own, counts, is_nested, (self._seed + 1) % 2**32)
+            stable = [
+                None if again is None else agreement(each.ids, again[i].ids) for i, each in enumerate(clusterings)
+            ]
+            if is_nested:
+                found[counts, True] = clusterings, stable[0]
+            else:
+                found |= {((k,), False): ([clusterings[i]], stable[i]) for i, k in enumerate(counts)}
+        seconds = (time.perf_counter() - start) / max(1, len(wanted))
+        return {
+            each: FirstClustering(vectors, tuple(clusterings), seconds, stability)
+            for each in wanted
+            for clusterings, stability in (found[each.counts, each.is_nested],)
+        }
+
+    def _clusterings(
+        self, vectors: np.ndarray, counts: tuple[int, ...], is_nested: bool, seed: int
+    ) -> list[Clustering]:
+        """From a cold start, with ids in dataset order."""
+        found = self._cluster(vectors, counts, is_nested, seed, None).result()
+        return [replace(each, ids=_of_all_workers(each.ids, self.data.train, self.session)) for each in found]
+
+    def _cluster(
+        self,
+        vectors: np.ndarray,
+        counts: tuple[int, ...],
+        is_nested: bool,
+        seed: int,
+        initial: list[np.ndarray] | None,
+    ) -> PendingClustering:
+        assert self.session.cluster is not None, "a run with k-means clusters is launched with a way to compute them"
+        return self.session.cluster(vectors, counts, nested=is_nested, seed=seed, initial=initial)
+
+    @property
+    def _seed(self) -> int:
+        return derive_seed(self.config.seed, "kmeans", epoch=self.state.step) % 2**32
+
+    def _vectors(self) -> np.ndarray:
+        """What is clustered of this worker's images, float32 [n, dim].
+
+        The embeddings of the bank, or with `recluster.embeddings: pass` those of the images without augmentation, as in
         the authors' protocol; of the momentum encoder where there is one. At the start of a run from weights they are
         the representations, as the head that makes embeddings of them is still random.
         """
-        assert self.session.cluster is not None, "a run with k-means clusters is launched with a way to compute them"
-        config, state, asked_at = self.config, self.state, time.perf_counter()
-        seed = derive_seed(config.seed, "kmeans", epoch=state.step) % 2**32
+        state = self.state
         own = shard_indices(self.data.train, self.session.world_size)[self.session.rank]
         # All embed alike, and as a run that is resumed here would, whose buffers are those of rank 0.
         share_buffers(state.objective.embedding_model(state.model), self.session.world_size)
         if self._head_is_random:
-            vectors = _unit(self._features(own)[0])
-        elif state.bank is None:
-            vectors = self._embed(own)
-        else:
-            unseen = state.bank.unseen()
-            if len(unseen):
-                indices = torch.from_numpy(unseen).to(self.session.device)
-                state.bank.update(indices, torch.from_numpy(self._embed(unseen)).to(self.session.device))
-            vectors = state.bank.unit_vectors()
-        initial = state.centroids if config.kmeans.warm_start else None
-        pending = self.session.cluster(
-            vectors,
-            config.clusters.counts,
-            nested=config.clusters.granularities is not None and config.objective.name != "pcl",
-            seed=seed,
-            initial=initial,
-        )
-        return _Request(state.step, vectors, pending, seed, initial is not None, asked_at)
+            return _unit(self._features(own)[0])
+        if state.bank is None:
+            return self._embed(own)
+        unseen = state.bank.unseen()
+        if len(unseen):
+            indices = torch.from_numpy(unseen).to(self.session.device)
+            state.bank.update(indices, torch.from_numpy(self._embed(unseen)).to(self.session.device))
+        return state.bank.unit_vectors()
 
     def _take_over(self, request: _Request) -> None:
         """Wait for the clusters and put them into the state."""
@@ -176,8 +235,8 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def _of_all_workers(values: np.ndarray, data: Samples, session: Session) -> np.ndarray:
-    """What each worker knows of its own images, for all images in dataset order, int32 [N]."""
-    result = np.empty(len(data), np.int32)
+    """What each worker knows of its own images, for all images in dataset order, [N, ...]."""
+    result = np.empty((len(data), *values.shape[1:]), values.dtype)
     for shard, part in zip(
         shard_indices(data, session.world_size), gather(values, session.world_size), strict=True
     ):  # fmt: skip

@@ -11,6 +11,7 @@ from clray.data.samples import Dataset
 from clray.model.encoder import ContrastiveModel
 from clray.training.check import check_against_data, check_classes, pixel_size
 from clray.training.encoder_start import check_encoder, is_plain, matched_model, start_notes, with_pixels
+from clray.training.first_clusterings import FirstClustering
 from clray.training.objectives.rehearsal import rehearse
 
 StartClusters = dict[str, tuple[ClusterAssignment, ...]]
@@ -25,11 +26,13 @@ class Start:
         assignments: clusters of the training images, one for each granularity.
         model: on the CPU, trained in place; None where the process that trains it builds it.
         notes: what the user should know of it.
+        first: its first clustering, where that has been computed already.
     """
 
     assignments: tuple[ClusterAssignment, ...]
     model: ContrastiveModel | None = None
     notes: tuple[str, ...] = ()
+    first: FirstClustering | None = None
 
 
 def prepare(config: Config, data: Dataset) -> Start:

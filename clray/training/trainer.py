@@ -1,6 +1,6 @@
 """One run: restore, then for each epoch train with fresh clusters, evaluate, report."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from clray.training.checkpoint import Checkpoint
 from clray.training.cluster_metrics import ClusterMetrics
 from clray.training.encoder_start import with_pixels
 from clray.training.epoch import EpochMeter, mean_state, train_step, waited_for
+from clray.training.first_clusterings import Wanted, as_tree
 from clray.training.metrics import Metrics
 from clray.training.recluster import Reclusterer, ids_on_device
 from clray.training.start import Start, start_clusters
@@ -34,17 +35,26 @@ def run(config: Config, data: Dataset, session: Session, start: Start | None = N
     Args:
         start: what a fresh run starts from, where that is built already; its model is trained in place.
     """
-    this, metrics = _Run(config, data, session, start or Start(start_clusters(config, data))), Metrics()
-    while this.state.epoch < config.train.num_epochs:
-        metrics = this.train_epoch()
-        is_last, every = this.state.epoch == config.train.num_epochs, config.evaluate.every_epochs
-        if is_last or (every is not None and this.state.epoch % every == 0):
-            metrics |= evaluate(config, this.state.model, data, session, with_test=is_last)
-        # An evaluated epoch may be the best, and the best is kept; at the end of the warm-up other runs may start.
-        is_warm = config.clusters.source == "kmeans" and this.state.epoch == config.recluster.warmup_epochs
-        due = "eval/seconds" in metrics or is_warm or this.state.epoch % config.train.checkpoint_every_epochs == 0
-        session.report(metrics, this.checkpoint() if due else None)
-    return metrics
+    return _Run(config, data, session, start or Start(start_clusters(config, data))).train_until(
+        config.train.num_epochs
+    )
+
+
+def grow(config: Config, data: Dataset, session: Session, wanted: Sequence[Wanted], start: Start | None = None) -> None:
+    """Train the epochs before the first clustering, and cluster for several runs that share them.
+
+    The last checkpoint that the session is given holds the clusterings too, as `first`.
+
+    Args:
+        wanted: what the runs ask of their first clustering.
+    """
+    this = _Run(config, data, session, start or Start(start_clusters(config, data)))
+    this.train_until(config.recluster.warmup_epochs)
+    found = this.reclusterer.first_for(wanted)
+    checkpoint = this.checkpoint()
+    if checkpoint is not None:
+        checkpoint["first"] = as_tree(found)
+    session.save(checkpoint)
 
 
 class _Run:
@@ -64,13 +74,26 @@ class _Run:
             shard=self.shards[session.rank],
             world_size=session.world_size,
         )
-        self.reclusterer = Reclusterer(config, data, self.state, session)
+        self.reclusterer = Reclusterer(config, data, self.state, session, start.first)
         self.cluster_metrics = ClusterMetrics(data.train, session)
         self.meter = EpochMeter()
         session.restore(self._load)
         self.model = self._wrapped()
         self.augmentation = build_augmentation(config.augmentation, pixel_size(data.train)[1], data.num_channels)
         self.cluster_ids = ids_on_device(self.state.assignments, session.device)
+
+    def train_until(self, num_epochs: int) -> Metrics:
+        """Train and report epochs until so many are done; returns the metrics of the last."""
+        metrics, config = Metrics(), self.config
+        while self.state.epoch < num_epochs:
+            metrics = self.train_epoch()
+            is_last, every = self.state.epoch == config.train.num_epochs, config.evaluate.every_epochs
+            if is_last or (every is not None and self.state.epoch % every == 0):
+                metrics |= evaluate(config, self.state.model, self.data, self.session, with_test=is_last)
+            # An evaluated epoch may be the best, and the best is kept.
+            due = "eval/seconds" in metrics or self.state.epoch % config.train.checkpoint_every_epochs == 0
+            self.session.report(metrics, self.checkpoint() if due else None)
+        return metrics
 
     def train_epoch(self) -> Metrics:
         """Train what is left of the epoch; returns its metrics."""

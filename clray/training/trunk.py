@@ -2,12 +2,21 @@
 
 import logging
 import shutil
-import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from clray.config import Config, override
 from clray.errors import UserError
-from clray.training.checkpoint import BEST_FILE, CHECKPOINT_FILE, link_or_copy, read_checkpoint
+from clray.training.checkpoint import (
+    BEST_FILE,
+    CHECKPOINT_FILE,
+    GROUP_FOLDER,
+    link_or_copy,
+    read_checkpoint,
+    write_checkpoint,
+)
+from clray.training.first_clusterings import FirstClustering, Wanted, read_first, write_first
 from clray.training.metrics import METRICS_FILE, read_metrics, truncate_metrics
 
 FILES = (METRICS_FILE, BEST_FILE, CHECKPOINT_FILE)
@@ -17,56 +26,86 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Trunk:
-    """A run's files as they were after `num_epochs`, in a folder of their own.
+    """A run that ends before its first clustering, with the first clusterings of the runs that go on from there.
 
-    The run that gets there first keeps them, and the others start from them. The bits are the same as if each had
-    trained these epochs itself.
+    The bits are the same as if each had trained these epochs, and clustered, by itself.
+
+    Attributes:
+        folder: of its own; there once all is in it.
+        wanted: what the runs ask of their first clustering.
     """
 
     folder: Path
     num_epochs: int
+    wanted: tuple[Wanted, ...] = ()
 
     @property
     def is_ready(self) -> bool:
         return (self.folder / CHECKPOINT_FILE).exists()
 
-    def keep(self, run: Path, checkpoint: Path) -> None:
-        """Keep the files of a run that has just trained `num_epochs`; a reader finds all of them or none.
+    def grow(self, config: Config, grower: str, train: Callable[[Config, Path, tuple[Wanted, ...]], None]) -> None:
+        """Train it, from where the same grower was interrupted, unless it is there whole.
+
+        One whose checkpoint is damaged is removed with a warning, and trained again.
 
         Args:
-            run: its folder.
-            checkpoint: of that epoch.
+            config: of one of the runs.
+            grower: names the folder in which it grows, so that no two write the same files.
+            train: trains a config in a folder, and clusters, as `clray.training.trainer.grow`.
         """
-        if self.is_ready:
+        if self.is_ready and self._reads(self.folder):
             return
-        partial = self.folder.with_name(f"{self.folder.name}.{uuid.uuid4().hex}.partial")
-        partial.mkdir(parents=True)
+        growing = self.folder.with_name(f"{self.folder.name}.{grower}")
+        if growing.exists() and any(growing.rglob(CHECKPOINT_FILE)):
+            self._reads(growing)
+        growing.mkdir(parents=True, exist_ok=True)
+        own = trunk_config(config)
+        kmeans = own.kmeans.model_dump_json()
+        train(own, growing, tuple(each for each in self.wanted if each.kmeans == kmeans))
+        checkpoint = read_checkpoint(growing)
+        write_first(growing, checkpoint.pop("first"))
+        write_checkpoint(growing, checkpoint)
+        shutil.rmtree(growing / GROUP_FOLDER, ignore_errors=True)
         try:
-            shutil.copyfile(run / METRICS_FILE, partial / METRICS_FILE)
-            if (run / BEST_FILE).exists():
-                link_or_copy(run / BEST_FILE, partial / BEST_FILE)
-            link_or_copy(checkpoint, partial / CHECKPOINT_FILE)
-            partial.rename(self.folder)
+            growing.rename(self.folder)
         except OSError as error:
-            # The run itself is well; another one trains these epochs again.
-            log.warning("%s: the shared epochs were not kept: %s", self.folder, error)
-            shutil.rmtree(partial, ignore_errors=True)
+            if not self.is_ready:
+                raise
+            log.info("%s was there first: %s", self.folder, error)
+            shutil.rmtree(growing, ignore_errors=True)
 
     def start(self, run: Path) -> bool:
-        """Put the files into the folder of a run that has none yet; returns whether the run starts from them.
-
-        A trunk whose checkpoint is damaged is removed with a warning, and the run trains these epochs itself.
-        """
-        if not self.is_ready or (run / CHECKPOINT_FILE).exists() or read_metrics(run):
-            return False
-        try:
-            read_checkpoint(self.folder / CHECKPOINT_FILE)
-        except UserError as error:
-            log.warning("%s; its epochs are trained again", str(error).split("; use another")[0])
-            shutil.rmtree(self.folder, ignore_errors=True)
+        """Put the files into the folder of a run that has none yet; returns whether the run starts from them."""
+        if not self.is_ready or not is_fresh(run) or not self._reads(self.folder):
             return False
         for name in FILES:
             if (self.folder / name).exists():
                 link_or_copy(self.folder / name, run / name)
         truncate_metrics(run, self.num_epochs)
         return True
+
+    def first_clustering(self, config: Config) -> FirstClustering | None:
+        """That of a run; None where it is not kept, and the run computes the same itself."""
+        return read_first(self.folder).get(Wanted.of(config)) if self.is_ready else None
+
+    def _reads(self, folder: Path) -> bool:
+        """Whether the checkpoint of the folder is whole; else the folder is removed, with a warning."""
+        try:
+            read_checkpoint(folder)
+        except UserError as error:
+            log.warning("%s; its epochs are trained again", str(error).split("; use another")[0])
+            shutil.rmtree(folder, ignore_errors=True)
+            return False
+        return True
+
+
+def is_fresh(run: Path) -> bool:
+    """Whether a run has trained nothing yet."""
+    return not (run / CHECKPOINT_FILE).exists() and not read_metrics(run)
+
+
+def trunk_config(config: Config) -> Config:
+    """That of a run, or of its trunk where it never clusters: InfoNCE trains as such a run before its clusters."""
+    if config.clusters.source == "instance":
+        config = override(config, {"objective.name": "cl-infonce", "clusters.source": "kmeans"})
+    return config.model_copy(update={"train": config.train.model_copy(update={"storage_path": None})})

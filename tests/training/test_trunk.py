@@ -1,73 +1,184 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 
 from clray.config import Config
 from clray.data.load import load_dataset
-from clray.kmeans.refresh import LocalKMeans
+from clray.kmeans.refresh import Done, LocalKMeans
+from clray.seeding import derive_seed
 from clray.training.checkpoint import BEST_FILE, CHECKPOINT_FILE, read_checkpoint
+from clray.training.first_clusterings import FIRST_FILE, Wanted
 from clray.training.metrics import Metrics, read_metrics
+from clray.training.start import Start, start_clusters
 from clray.training.trunk import Trunk
 from clray.training.workers.launch import train_in_process
 
 MakeConfig = Callable[..., Config]
 TIMES = ("seconds", "per_second")
+STEPS_PER_EPOCH = 3
+DIFFERENT = (*TIMES, "network_bytes")
 
 
-def train(config: Config, folder: Path, trunk: Trunk | None) -> list[Metrics]:
+class Counted(LocalKMeans):
+    """Counts the passes, and what went through them."""
+
+    calls: ClassVar[list[tuple[int, ...]]] = []
+
+    def __call__(self, vectors: np.ndarray, num_clusters: tuple[int, ...], **settings: Any) -> Done:
+        self.calls.append(num_clusters)
+        return super().__call__(vectors, num_clusters, **settings)
+
+
+def train(config: Config, folder: Path, trunk: Trunk | None = None) -> list[Metrics]:
     folder.mkdir(exist_ok=True)
-    train_in_process(config, load_dataset(config.data), folder, lambda _: None, LocalKMeans(config.kmeans), trunk=trunk)
+    data = load_dataset(config.data)
+    start = Start(start_clusters(config, data))
+    if trunk is not None:
+        assert trunk.start(folder)
+        start = replace(start, first=trunk.first_clustering(config))
+    train_in_process(config, data, folder, lambda _: None, LocalKMeans(config.kmeans), start=start)
     return [
-        {name: value for name, value in metrics.items() if not name.endswith(TIMES)} for metrics in read_metrics(folder)
+        {name: value for name, value in metrics.items() if not name.endswith(DIFFERENT)}
+        for metrics in read_metrics(folder)
     ]
 
 
-@pytest.mark.parametrize("objective", [{}, {"dual_head": True}, {"negatives": "queue", "queue_size": 64}])
-def test_a_run_that_starts_from_a_trunk_is_to_the_bit_what_it_would_be_alone(
-    objective: dict, tiny_config: MakeConfig, tmp_path: Path
-) -> None:
-    def config(num_clusters: int) -> Config:
-        return tiny_config(
-            clusters={"num_clusters": num_clusters},
-            objective=objective,
-            evaluate={"every_epochs": 1, "probe_epochs": 1},
-            recluster={"warmup_epochs": 2},
-        )
+def grow(trunk: Trunk, config: Config, grower: str = "0000") -> None:
+    def train_in(own: Config, folder: Path, wanted: tuple[Wanted, ...]) -> None:
+        data = load_dataset(own.data)
+        train_in_process(own, data, folder, lambda _: None, Counted(own.kmeans), wanted=wanted)
 
-    trunk = Trunk(tmp_path / "trunks" / "key", 2)
-    train(config(9), tmp_path / "first", trunk)
-    (tmp_path / "second").mkdir()
-    assert trunk.start(tmp_path / "second")
-    shared, alone = train(config(4), tmp_path / "second", trunk), train(config(4), tmp_path / "alone", None)
+    Counted.calls = []
+    trunk.grow(config, grower, train_in)
+
+
+def trunk_of(folder: Path, *configs: Config) -> Trunk:
+    clustered = [config for config in configs if config.clusters.source == "kmeans"]
+    return Trunk(folder / "trunks" / "key", configs[0].recluster.warmup_epochs, tuple(map(Wanted.of, clustered)))
+
+
+@pytest.mark.parametrize(
+    ("objective", "clusters", "recluster"),
+    [
+        ({}, {"num_clusters": 4}, {}),
+        ({}, {"num_clusters": 4}, {"embeddings": "pass"}),
+        ({"dual_head": True}, {"num_clusters": 4}, {}),
+        ({"negatives": "queue", "queue_size": 64}, {"granularities": [8, 4]}, {}),
+        ({}, {"source": "instance"}, {}),
+        ({"name": "infonce"}, {"source": "instance"}, {"embeddings": "pass"}),
+    ],
+)
+def test_a_run_that_starts_from_a_trunk_is_to_the_bit_what_it_would_be_alone(
+    objective: dict, clusters: dict, recluster: dict, tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = tiny_config(
+        clusters=clusters,
+        objective=objective,
+        evaluate={"every_epochs": 1},
+        recluster={"warmup_epochs": 2, **recluster},
+    )
+    others = (
+        [tiny_config(**{**config.model_dump(), "clusters": {"source": "kmeans", "num_clusters": k}}) for k in (9, 3)]
+        if clusters.get("source") != "instance"
+        else []
+    )
+    trunk = trunk_of(tmp_path, config, *others)
+    grow(trunk, config)
+    shared, alone = train(config, tmp_path / "shared", trunk), train(config, tmp_path / "alone")
     assert shared == alone
-    assert (tmp_path / "second" / BEST_FILE).exists() == (tmp_path / "alone" / BEST_FILE).exists()
-    found, expected = read_checkpoint(tmp_path / "second"), read_checkpoint(tmp_path / "alone")
+    assert (tmp_path / "shared" / BEST_FILE).exists() == (tmp_path / "alone" / BEST_FILE).exists()
+    found, expected = read_checkpoint(tmp_path / "shared"), read_checkpoint(tmp_path / "alone")
     assert found["epoch"] == 3
     torch.testing.assert_close(found["model"], expected["model"], rtol=0, atol=0)
     torch.testing.assert_close(found["bank"], expected["bank"], rtol=0, atol=0)
 
 
-def test_a_damaged_trunk_is_removed_and_its_epochs_are_trained_again(
+def test_all_numbers_of_clusters_go_through_one_pass_and_come_out_as_alone(
+    tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    configs = [tiny_config(clusters={"num_clusters": k}) for k in (9, 3, 5)]
+    trunk = trunk_of(tmp_path, *configs)
+    grow(trunk, configs[0])
+    assert Counted.calls == [(3, 5, 9)]
+    for config in configs:
+        found = trunk.first_clustering(config)
+        assert found is not None
+        assert found.stability is None, "the labels tell more"
+        seed = derive_seed(0, "kmeans", epoch=STEPS_PER_EPOCH) % 2**32
+        k = config.clusters.counts
+        (alone,) = LocalKMeans(config.kmeans)(found.vectors, k, nested=False, seed=seed, initial=None).result()
+        np.testing.assert_array_equal(found.clusterings[0].centroids, alone.centroids)
+        np.testing.assert_array_equal(found.clusterings[0].ids, alone.ids)
+        assert found.clusterings[0].history == alone.history
+    other = tiny_config(clusters={"num_clusters": 9}, kmeans={"num_iterations": 2})
+    assert trunk.first_clustering(other) is None, "it would be another clustering"
+
+
+def test_a_damaged_trunk_is_named_removed_and_trained_again(
     tiny_config: MakeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    trunk, config = Trunk(tmp_path / "trunks" / "key", 1), tiny_config(train={"num_epochs": 2})
-    train(config, tmp_path / "first", trunk)
-    assert trunk.is_ready
-    content = (trunk.folder / CHECKPOINT_FILE).read_bytes()
-    (trunk.folder / CHECKPOINT_FILE).unlink()  # which is a second name of a file
-    (trunk.folder / CHECKPOINT_FILE).write_bytes(content[: len(content) // 2])
+    config = tiny_config(train={"num_epochs": 2})
+    trunk = trunk_of(tmp_path, config)
+    grow(trunk, config)
+    whole = (trunk.folder / CHECKPOINT_FILE).read_bytes()
+    (trunk.folder / CHECKPOINT_FILE).write_bytes(whole[: len(whole) // 2])
     (tmp_path / "second").mkdir()
     assert not trunk.start(tmp_path / "second")
+    assert str(trunk.folder / CHECKPOINT_FILE) in caplog.text
     assert "its epochs are trained again" in caplog.text
     assert not trunk.is_ready
     assert list((tmp_path / "second").iterdir()) == []
+    grow(trunk, config)
+    assert train(config, tmp_path / "second", trunk) == train(config, tmp_path / "alone")
+
+
+def test_a_run_clusters_for_itself_where_the_clusterings_of_its_trunk_are_damaged(
+    tiny_config: MakeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = tiny_config(train={"num_epochs": 2})
+    trunk = trunk_of(tmp_path, config)
+    grow(trunk, config)
+    path = trunk.folder / FIRST_FILE
+    whole = path.read_bytes()
+    for damaged in (whole[: len(whole) // 2], b""):
+        path.write_bytes(damaged)
+        assert trunk.first_clustering(config) is None
+    assert f"{path}: not the clusterings of a trunk" in caplog.text
+    assert train(config, tmp_path / "second", trunk) == train(config, tmp_path / "alone")
+
+
+def test_a_trunk_that_was_interrupted_goes_on_where_it_stood(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    config = tiny_config(recluster={"warmup_epochs": 2}, train={"checkpoint_every_epochs": 1})
+    trunk = trunk_of(tmp_path, config)
+    epochs: list[float] = []
+
+    def train_in(own: Config, folder: Path, wanted: tuple[Wanted, ...]) -> None:
+        def on_report(metrics: Metrics) -> None:
+            epochs.append(metrics["epoch"])
+            if len(epochs) == 1:
+                raise KeyboardInterrupt
+
+        train_in_process(own, load_dataset(own.data), folder, on_report, LocalKMeans(own.kmeans), wanted=wanted)
+
+    with pytest.raises(KeyboardInterrupt):
+        trunk.grow(config, "0000", train_in)
+    assert not trunk.is_ready
+    trunk.grow(config, "0000", train_in)
+    assert epochs == [1, 2]
+    assert [path.name for path in trunk.folder.parent.iterdir()] == ["key"]
+    assert train(config, tmp_path / "shared", trunk) == train(config, tmp_path / "alone")
 
 
 def test_a_run_with_files_of_its_own_keeps_them(tiny_config: MakeConfig, tmp_path: Path) -> None:
-    trunk, config = Trunk(tmp_path / "trunks" / "key", 1), tiny_config(train={"num_epochs": 2})
-    train(config, tmp_path / "run", trunk)
+    config = tiny_config(train={"num_epochs": 2})
+    trunk = trunk_of(tmp_path, config)
+    grow(trunk, config)
+    train(config, tmp_path / "run")
     before = (tmp_path / "run" / CHECKPOINT_FILE).read_bytes()
     assert not trunk.start(tmp_path / "run")
     assert (tmp_path / "run" / CHECKPOINT_FILE).read_bytes() == before

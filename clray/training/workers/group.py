@@ -30,11 +30,11 @@ from clray.training.checkpoint import (
     keep_best,
     write_checkpoint,
 )
+from clray.training.first_clusterings import Wanted
 from clray.training.metrics import METRICS_FILE, Metrics, append_metrics, is_best, read_metrics, truncate_metrics
 from clray.training.start import Start
 from clray.training.storage import Storage
-from clray.training.trainer import run
-from clray.training.trunk import Trunk
+from clray.training.trainer import grow, run
 from clray.training.workers.heartbeat import Heartbeat, is_timeout
 from clray.training.workers.port import Cluster, Load, OnReport
 from clray.training.workers.reports import Address, reports_heard
@@ -106,7 +106,11 @@ def _train_worker(arguments: dict[str, Any]) -> None:
     torch.set_num_threads(max(1, int(config.train.cpus_per_worker)))
     session = GroupSession(arguments["service"], config.kmeans, arguments["run"], *arguments["checkpoint"])
     try:
-        run(config, ray.get(arguments["data"][0]), session, ray.get(arguments["start"][0]))
+        data, start, wanted = ray.get(arguments["data"][0]), ray.get(arguments["start"][0]), arguments["wanted"]
+        if wanted is None:
+            run(config, data, session, start)
+        else:
+            grow(config, data, session, wanted, start)
     except RuntimeError as error:
         if not is_timeout(error):
             raise
@@ -116,11 +120,9 @@ def _train_worker(arguments: dict[str, Any]) -> None:
 class _ReportCallback(ray.train.UserCallback):
     """Runs in Ray Train's controller: keeps worker 0's metrics, equal on all, in the run's files, and sends them on."""
 
-    def __init__(
-        self, folder: Path, metric: str, storage: Storage | None, address: Address, trunk: Trunk | None
-    ) -> None:
+    def __init__(self, folder: Path, metric: str, storage: Storage | None, address: Address) -> None:
         """Args: `metric` tells which epoch is the best."""
-        self.folder, self.metric, self.storage, self.address, self.trunk = folder, metric, storage, address, trunk
+        self.folder, self.metric, self.storage, self.address = folder, metric, storage, address
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:  # noqa: ARG002
         if not metrics[0]:
@@ -138,8 +140,6 @@ class _ReportCallback(ray.train.UserCallback):
                     shutil.copyfile(Path(source) / CHECKPOINT_FILE, self.folder / CHECKPOINT_FILE)
                 if is_best(self.folder, self.metric):
                     keep_best(self.folder, Path(source) / CHECKPOINT_FILE)
-                if self.trunk is not None and metrics[0]["epoch"] == self.trunk.num_epochs:
-                    self.trunk.keep(self.folder, Path(source) / CHECKPOINT_FILE)
         self.address.send(metrics[0])
 
 
@@ -151,7 +151,7 @@ def train_in_group(
     *,
     service: Any | None,
     storage: Storage | None = None,
-    trunk: Trunk | None = None,
+    wanted: tuple[Wanted, ...] | None = None,
     start: Start | None = None,
 ) -> None:
     """Several workers under Ray Train with DDP (NCCL on GPUs, gloo on CPUs).
@@ -163,7 +163,7 @@ def train_in_group(
         service: the k-means service, where clusters come from there.
         start: the clusters that a fresh run starts from, where they are known already.
         storage: keeps the group's checkpoints in place of the folder.
-        trunk: as for `clray.training.workers.launch.launch`.
+        wanted: as for `clray.training.workers.launch.launch`.
 
     Raises:
         TrainingError: the workers failed; the message is that of the first worker.
@@ -173,7 +173,7 @@ def train_in_group(
     try:
         with reports_heard(on_report) as address:
             kept = ray.put(data) if isinstance(data, Dataset) else data
-            _trainer(config, kept, start, service, folder, storage, address, trunk).fit()
+            _trainer(config, kept, start, service, folder, storage, address, wanted).fit()
     except ray.train.TrainingFailedError as error:
         raise TrainingError(error_line(error)) from None
 
@@ -186,11 +186,11 @@ def _trainer(
     folder: Path,
     storage: Storage | None,
     address: Address,
-    trunk: Trunk | None,
+    wanted: tuple[Wanted, ...] | None,
 ) -> Any:
     train, each = config.train, worker_group(config, ray.get(data)).bundle
     file = folder / CHECKPOINT_FILE
-    checkpoint = [] if trunk is None or not file.exists() else [ray.put(file.read_bytes())]
+    checkpoint = [ray.put(file.read_bytes())] if file.exists() else []
     system, path = (None, str(folder.resolve())) if storage is None else storage.place
     return ray.train.torch.TorchTrainer(
         _train_worker,
@@ -201,6 +201,7 @@ def _trainer(
             "start": [ray.put(start)],
             "checkpoint": checkpoint,
             "service": service,
+            "wanted": wanted,
             "run": str(folder),
         },
         torch_config=ray.train.torch.TorchConfig(timeout_s=math.ceil(train.timeout_seconds)),
@@ -218,7 +219,7 @@ def _trainer(
                 max_failures=train.max_failures, controller_failure_limit=3
             ),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=train.num_checkpoints),
-            callbacks=[_ReportCallback(folder, config.sweep.metric, storage, address, trunk)],  # type: ignore[list-item]
+            callbacks=[_ReportCallback(folder, config.sweep.metric, storage, address)],  # type: ignore[list-item]
         ),
     )
 

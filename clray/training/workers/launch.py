@@ -9,10 +9,10 @@ import torch
 from clray.config import Config
 from clray.data.samples import Dataset
 from clray.kmeans.refresh import LocalKMeans
+from clray.training.first_clusterings import Wanted
 from clray.training.start import Start
 from clray.training.storage import Storage, storage_of
-from clray.training.trainer import run
-from clray.training.trunk import Trunk
+from clray.training.trainer import grow, run
 from clray.training.workers.port import Cluster, OnReport, OnStep
 from clray.training.workers.process import LocalSession, default_device
 
@@ -29,7 +29,7 @@ def launch(
     debug: bool = False,
     storage: Storage | None = None,
     reference: Any | None = None,
-    trunk: Trunk | None = None,
+    wanted: tuple[Wanted, ...] | None = None,
 ) -> None:
     """Train one run to its end, here or in a worker group; continues from its checkpoint where there is one.
 
@@ -41,7 +41,7 @@ def launch(
         debug: cluster in this process too, without Ray.
         storage: of the run, by default its folder in `train.storage_path`.
         reference: to the data set in Ray's object store, where it is there already.
-        trunk: the epochs that this run shares with others; it starts from them, or keeps them.
+        wanted: train only until the first clustering, and compute that for each of these; see `trainer.grow`.
     """
     if storage is None:
         storage = storage_of(config, folder.name)
@@ -55,7 +55,7 @@ def launch(
             on_report,
             service=service,
             storage=storage,
-            trunk=trunk,
+            wanted=wanted,
             start=start,
         )
         return
@@ -66,7 +66,7 @@ def launch(
         from clray.kmeans.service import Attempt, KMeansClient
 
         cluster = KMeansClient(service, config.kmeans, Attempt(str(folder), uuid.uuid4().hex))
-    train_in_process(config, data, folder, on_report, cluster, storage, on_step, trunk, start)
+    train_in_process(config, data, folder, on_report, cluster, storage, on_step, wanted, start)
 
 
 def train_in_process(
@@ -77,9 +77,13 @@ def train_in_process(
     cluster: Cluster | None = None,
     storage: Storage | None = None,
     on_step: OnStep | None = None,
-    trunk: Trunk | None = None,
+    wanted: tuple[Wanted, ...] | None = None,
     start: Start | None = None,
 ) -> None:
     """Train in this process; continues from the checkpoint in `folder` where there is one."""
     torch.set_num_threads(max(1, int(config.train.cpus_per_worker)))
-    run(config, data, LocalSession(folder, cluster, on_report, default_device(), on_step, storage, trunk), start)
+    session = LocalSession(folder, cluster, on_report, default_device(), on_step, storage)
+    if wanted is None:
+        run(config, data, session, start)
+    else:
+        grow(config, data, session, wanted, start)

@@ -9,13 +9,12 @@ from clray.training.checkpoint import BEST_FILE, CHECKPOINT_FILE, Checkpoint, ke
 from clray.training.checkpoint import write_checkpoint as write
 from clray.training.metrics import METRICS_FILE, Metrics, append_metrics, is_best, truncate_metrics
 from clray.training.storage import Storage
-from clray.training.trunk import Trunk
 from clray.training.workers.port import Cluster, Load, OnReport, OnStep
 
 
 @dataclass
 class LocalSession:
-    """A run of one worker in this process, with its files in `folder`; it keeps a trunk for others where it is told."""
+    """A run of one worker in this process, with its files in `folder`."""
 
     folder: Path
     cluster: Cluster | None
@@ -23,7 +22,6 @@ class LocalSession:
     device: torch.device
     on_step: OnStep | None = None
     storage: Storage | None = None
-    trunk: Trunk | None = None
     rank: int = 0
     world_size: int = 1
 
@@ -41,8 +39,6 @@ class LocalSession:
             keep_best(self.folder, self.folder / CHECKPOINT_FILE)
             self._upload(BEST_FILE)
         self._upload(METRICS_FILE)
-        if checkpoint is not None and self.trunk is not None and metrics["epoch"] == self.trunk.num_epochs:
-            self.trunk.keep(self.folder, self.folder / CHECKPOINT_FILE)
         self.on_report(metrics)
 
     def at_step(self, step: int, steps_per_epoch: int) -> None:
