@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from clray.config.sections import AugmentationConfig
+from clray.config.sections import AugmentationConfig, ViewSettings
 from clray.data.colours import apply_colours, blur, colour_maps, solarize
-from clray.data.crops import crop_points, draw_boxes, sample, turn_points
+from clray.data.crops import crop_points, draw_boxes, longest_side, sample, turn_points
 from clray.data.feature_views import FeatureViews
 
 MAX_DEGREES, MAX_SHIFT = 10.0, 0.1
@@ -19,14 +19,17 @@ BLUR_DEVIATIONS = (0.1, 2.0)
 """In pixels, as SimCLR draws them."""
 
 
-def build_augmentation(config: AugmentationConfig, image_size: int, num_channels: int) -> nn.Module:
+def build_augmentation(config: AugmentationConfig, image_size: int, num_channels: int) -> "Augmentation":
     """A module from float images [B, C, H, W] in 0..1 and V to V views of each, [V, B, C, image_size, image_size].
 
     Vectors are [B, dim, 1, 1], and so are their views.
     """
     if config.name == "features":
         return FeatureViews(config)
-    return RandomViews(config, image_size, num_channels)
+    small = None
+    if config.small_views:
+        small = RandomViews(config, config.small_size(image_size), num_channels, crop_scale=config.small_scale)
+    return RandomViews(config, image_size, num_channels, small=small)
 
 
 class RandomViews(nn.Module):
@@ -36,53 +39,78 @@ class RandomViews(nn.Module):
     3 channels). `digits` turns and shifts before the crop, in place of flip and colour, which would change what a digit
     is. Blur and solarisation come last, where the config asks for them.
 
-    Source: Chen et al., arXiv 2002.05709, appendix A; solarisation as in Grill et al., arXiv 2006.07733, appendix B.
+    Source: Chen et al., arXiv 2002.05709, appendix A; solarisation as in Grill et al., arXiv 2006.07733, appendix B;
+    small views as in Caron et al., arXiv 2006.09882, section 3.3.
     """
 
-    def __init__(self, config: AugmentationConfig, image_size: int, num_channels: int) -> None:
+    def __init__(
+        self,
+        config: AugmentationConfig,
+        image_size: int,
+        num_channels: int,
+        *,
+        crop_scale: tuple[float, float] | None = None,
+        small: "RandomViews | None" = None,
+    ) -> None:
+        """Args:
+        image_size: height and width of a view.
+        crop_scale: smallest and largest area of a crop, as shares of the image, in place of those of each view.
+        small: draws the small views.
+        """
         super().__init__()
-        self.config, self.image_size = config, image_size
+        self.config, self.image_size, self.crop_scale = config, image_size, crop_scale
+        self.small: RandomViews | None = small
         self.is_digits = config.name == "digits"
         self.has_colour = not self.is_digits and num_channels == 3
 
     def forward(
-        self, images: Float[Tensor, "batch channels height width"], num_views: int = 1
+        self, images: Float[Tensor, "batch channels height width"], num_views: int = 1, first: int = 0
     ) -> Float[Tensor, "views batch channels size size"]:
-        cropped = self._crop(images, num_views)
-        return torch.stack([self._change(view) for view in cropped.unbind(dim=1)])
+        """Args: first: number of the first of the views, by which settings that are lists choose."""
+        settings = [self.config.of_view(number) for number in range(first, first + num_views)]
+        cropped = self._crop(images, [self.crop_scale or (each.min_crop_scale, 1.0) for each in settings])
+        changed = [self._change(*each) for each in zip(cropped.unbind(dim=1), settings, strict=True)]
+        return torch.stack(changed)
 
-    def _crop(self, images: Tensor, num_views: int) -> Tensor:
+    def _crop(self, images: Tensor, scales: list[tuple[float, float]]) -> Tensor:
         num_images, _, height, width = images.shape
-        num_boxes, device = num_images * num_views, images.device
-        boxes = draw_boxes(num_boxes, height, width, min_scale=self.config.min_crop_scale, device=device)
+        num_boxes, device = num_images * len(scales), images.device
+        boxes = draw_boxes(num_boxes, height, width, scales=scales, device=device)
         flipped = _chance(num_boxes, 0.0 if self.is_digits else 0.5, device)
         points = crop_points(boxes, flipped, self.image_size, height, width)
         if self.is_digits:
             turn, right, down = 2 * torch.rand(3, num_boxes, device=device) - 1
             shifts = MAX_SHIFT * torch.stack([right, down], dim=1)
             points = turn_points(points, MAX_DEGREES * turn, shifts, height, width)
-        points = points.unflatten(0, (num_images, num_views))
-        return sample(images, points, shrink=max(height, width) / self.image_size)
+        points = points.unflatten(0, (num_images, len(scales)))
+        return sample(images, points, shrink=longest_side(height, width, scales) / self.image_size)
 
-    def _change(self, views: Tensor) -> Tensor:
+    def _change(self, views: Tensor, settings: ViewSettings) -> Tensor:
         """Colour, blur and solarisation."""
-        config, num_views, device = self.config, len(views), views.device
+        num_views, device = len(views), views.device
         if self.has_colour:
-            changes = config.jitter_strength * (2 * torch.rand(4, num_views, device=device) - 1)
-            changes = torch.where(_chance(num_views, config.jitter_probability, device), changes, 0)
-            brightness, contrast, saturation = (1 + changes[:3]).clamp(min=0)
-            order = torch.rand(num_views, 4, device=device).argsort(dim=1)
-            grey = _chance(num_views, config.grayscale_probability, device)
-            maps = colour_maps(brightness, contrast, saturation, changes[3] / 4, order, grey)
-            views = apply_colours(views, *maps)
-        if config.blur_probability > 0:
+            views = apply_colours(views, *colour_maps(*draw_colours(num_views, settings, device)))
+        if settings.blur_probability > 0:
             low, high = BLUR_DEVIATIONS
             deviations = low + (high - low) * torch.rand(num_views, device=device)
-            deviations = torch.where(_chance(num_views, config.blur_probability, device), deviations, 0)
+            deviations = torch.where(_chance(num_views, settings.blur_probability, device), deviations, 0)
             views = blur(views, deviations, max(3, self.image_size // 20 * 2 + 1))
-        if config.solarize_probability > 0:
-            views = solarize(views, _chance(num_views, config.solarize_probability, device))
+        if settings.solarize_probability > 0:
+            views = solarize(views, _chance(num_views, settings.solarize_probability, device))
         return views
+
+
+Augmentation = RandomViews | FeatureViews
+
+
+def draw_colours(num_views: int, settings: ViewSettings, device: torch.device) -> tuple[Tensor, ...]:
+    """Random arguments of `colour_maps`, one each for a view."""
+    changes = settings.jitter_strength * (2 * torch.rand(4, num_views, device=device) - 1)
+    changes = torch.where(_chance(num_views, settings.jitter_probability, device), changes, 0)
+    brightness, contrast, saturation = (1 + changes[:3]).clamp(min=0)
+    order = torch.rand(num_views, 4, device=device).argsort(dim=1)
+    grey = _chance(num_views, settings.grayscale_probability, device)
+    return brightness, contrast, saturation, changes[3] / 4, order, grey
 
 
 def _chance(number: int, probability: float, device: torch.device) -> Tensor:
@@ -98,10 +126,25 @@ def to_float(
 
 @torch.no_grad()
 def draw_views(
-    augmentation: nn.Module,
+    augmentation: Augmentation,
     images: UInt8[Tensor, "batch channels height width"] | Float[Tensor, "batch channels height width"],
     num_views: int = 2,
 ) -> Float[Tensor, "views batch channels height width"]:
     """Independent random views of each image."""
     views: Tensor = augmentation(to_float(images), num_views)
+    return views
+
+
+@torch.no_grad()
+def draw_small_views(
+    augmentation: Augmentation,
+    images: UInt8[Tensor, "batch channels height width"] | Float[Tensor, "batch channels height width"],
+    *,
+    first: int,
+) -> Float[Tensor, "views batch channels height width"] | None:
+    """Independent small views of each image, which come behind `first` others; None where there are none."""
+    small = augmentation.small
+    if small is None:
+        return None
+    views: Tensor = small(to_float(images), small.config.small_views, first)
     return views

@@ -4,6 +4,7 @@ A crop is drawn and resampled as torchvision's `RandomResizedCrop` does, but for
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,17 +18,24 @@ RATIO = (3 / 4, 4 / 3)
 
 
 def draw_boxes(
-    num_boxes: int, height: int, width: int, *, min_scale: float, device: torch.device
+    num_boxes: int, height: int, width: int, *, scales: Sequence[tuple[float, float]], device: torch.device
 ) -> Float[Tensor, "n 4"]:
     """Random boxes within an image, in whole pixels: top, left, height, width.
 
-    The area is uniform in `min_scale`..1 of the image and the ratio log-uniform in 3/4..4/3; a box that exceeds the
-    image is drawn again. After ten draws it is the largest central box of a ratio in that range.
+    The area is uniform and the ratio log-uniform in 3/4..4/3; a box that exceeds the image is drawn again. After ten
+    draws it is the largest central box of a ratio in that range.
+
+    Args:
+        scales: smallest and largest area, as shares of the image; the boxes take them in turns.
 
     Source: `get_params` of torchvision's RandomResizedCrop, whose boxes have the same distribution.
     """
     area, log_ratio = torch.rand(2, num_boxes, NUM_ATTEMPTS, device=device)
-    area = height * width * (min_scale + (1 - min_scale) * area)
+    if len(set(scales)) == 1:
+        scales = scales[:1]
+    parts = area.unflatten(0, (-1, len(scales))).unbind(dim=1)
+    shares = [low + (high - low) * part for (low, high), part in zip(scales, parts, strict=True)]
+    area = height * width * torch.stack(shares, dim=1).flatten(0, 1)
     ratio = torch.exp(math.log(RATIO[0]) + (math.log(RATIO[1]) - math.log(RATIO[0])) * log_ratio)
     heights, widths = (area / ratio).sqrt().round(), (area * ratio).sqrt().round()
     fits = (heights > 0) & (heights <= height) & (widths > 0) & (widths <= width)
@@ -41,6 +49,14 @@ def draw_boxes(
         [_corner(height - heights, down, is_central), _corner(width - widths, right, is_central), heights, widths],
         dim=1,
     )
+
+
+def longest_side(height: int, width: int, scales: Sequence[tuple[float, float]]) -> float:
+    """The most that a side of a box of `draw_boxes` can have, in pixels."""
+    area = max(high for _, high in scales) * height * width
+    longest = math.sqrt(area * RATIO[1]) + 0.5
+    # A box that always fits is never replaced by the central one.
+    return longest if longest <= min(height, width) else max(height, width)
 
 
 def _corner(free: Tensor, share: Tensor, is_central: Tensor) -> Tensor:

@@ -17,6 +17,9 @@ class FeatureViews(nn.Module):
     of SCARF (Bahri et al., arXiv 2106.15147), there values of other samples.
     """
 
+    small: None = None
+    """Vectors have no small views."""
+
     def __init__(self, config: AugmentationConfig) -> None:
         super().__init__()
         self.noise, self.dropout = config.noise, config.dropout

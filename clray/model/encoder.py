@@ -155,11 +155,18 @@ class ContrastiveModel(nn.Module):
         self.precision = config.train.precision
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, images: Float[Tensor, "n channels height width"]) -> Outputs:
-        images = images.contiguous(memory_format=torch.channels_last)
+    def forward(
+        self,
+        images: Float[Tensor, "n channels height width"],
+        small: Float[Tensor, "m channels small_height small_width"] | None = None,
+    ) -> Outputs:
+        """Embed images, and behind them others of another size; in one call, as DDP expects of a step."""
+        sizes = [images] if small is None else [images, small]
+        sizes = [each.contiguous(memory_format=torch.channels_last) for each in sizes]
         with torch.autocast(images.device.type, torch.bfloat16, enabled=uses_bfloat16(self.precision, images.device)):
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
-                h = self.encoder(images)
+                found = [self.encoder(each) for each in sizes]
+            h = found[0] if small is None else torch.cat(found)
             z = self.head(h)
             second = None if self.second is None else self.second(h)
         h, z, second = h.float(), F.normalize(z.float(), dim=1), None if second is None else second.float()

@@ -25,6 +25,12 @@ class ObjectiveValue:
     num_positives: Tensor
 
 
+def mean_value(values: list[ObjectiveValue]) -> ObjectiveValue:
+    """The mean of losses, and that of their positives per anchor."""
+    losses, num_positives = ([getattr(each, name) for each in values] for name in ("loss", "num_positives"))
+    return ObjectiveValue(torch.stack(losses).mean(), torch.stack(num_positives).mean())
+
+
 def cl_infonce(
     z: Float[Tensor, "views batch dim"],
     cluster_ids: Int[Tensor, "*granularities batch"],
@@ -95,9 +101,47 @@ def cross_view_cl_infonce(
         contrast(views[v], ids, *gathered[w], own=None, temperature=temperature, cluster_weight=cluster_weight)
         for v, w in permutations(range(len(views)), 2)
     ]
-    scale = 1.0 if base_temperature is None else temperature / base_temperature
-    loss = torch.stack([each.loss for each in values]).mean() * scale
-    return ObjectiveValue(loss, torch.stack([each.num_positives for each in values]).mean())
+    scale, value = 1.0 if base_temperature is None else temperature / base_temperature, mean_value(values)
+    return ObjectiveValue(value.loss * scale, value.num_positives)
+
+
+def cl_infonce_of_small_views(
+    small: Float[Tensor, "small_views batch dim"],
+    z: Float[Tensor, "views batch dim"],
+    cluster_ids: Int[Tensor, "*granularities batch"],
+    *,
+    temperature: float,
+    base_temperature: float | None = None,
+    cluster_weight: float = 1.0,
+    images: Int[Tensor, " batch"] | None = None,
+) -> ObjectiveValue:
+    """`cl_infonce` of small views as anchors, which are no candidates: P(i) and A(i) hold the views `z` alone.
+
+    The positives of a small view are the views of its own image, and of all others of its cluster; its negatives all
+    other views of the batches of all workers. Weights, workers and return value are those of `cl_infonce`.
+
+    Source: who predicts whom in multi-crop, Caron et al., arXiv 2006.09882, equation 5; there from codes, which pass
+    on no gradient, where here the views do.
+    """
+    require_temperature(temperature)
+    ids, anchors = (
+        weighted_ids(cluster_ids.reshape(-1, z.shape[1]), images, cluster_weight),
+        small.float().flatten(0, 1),
+    )
+    candidates, candidate_ids = all_gather_with_ids(z.float().flatten(0, 1), ids.repeat(1, len(z)))
+    of_anchors = ids.repeat(1, len(small))
+    value = contrast(
+        anchors,
+        of_anchors,
+        candidates,
+        candidate_ids,
+        own=None,
+        temperature=temperature,
+        cluster_weight=cluster_weight,
+    )
+    if base_temperature is None:
+        return value
+    return ObjectiveValue(value.loss * (temperature / base_temperature), value.num_positives)
 
 
 def weighted_ids(

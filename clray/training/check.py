@@ -25,6 +25,7 @@ def check_against_data(config: Config, data: Dataset) -> None:
     if data.train.images.is_sequential:
         _check_streamed(config, data)
     _check_image_size(config, data)
+    _check_views(config, data)
 
 
 def check_classes(config: Config, assignments: tuple[ClusterAssignment, ...]) -> None:
@@ -52,6 +53,28 @@ def _check_image_size(config: Config, data: Dataset) -> None:
         raise UserError(
             f"encoder.image_size={wanted}, but the images are {width}x{height} pixels; set data.image_size and "
             "encoder.image_size to the same multiple of 16"
+        )
+
+
+def _check_views(config: Config, data: Dataset) -> None:
+    """Lists of settings name views that there are, and small views are smaller than the others."""
+    augmentation, width = config.augmentation, pixel_size(data.train)[1]
+    if augmentation.listed:
+        key, number = max(augmentation.listed.items(), key=lambda each: each[1])
+        large, small = objective_class(config.objective).num_views, augmentation.small_views
+        if number > large + small:
+            raise UserError(
+                f"augmentation.{key} has {number} values, and objective.name={config.objective.name} has "
+                f"{large + small} views of an image; give one value a view at most"
+            )
+    size = augmentation.small_size(width)
+    if augmentation.small_views and size > width:
+        raise UserError(f"augmentation.small_view_size={size}: the views are of {width} pixels; choose less")
+    is_scaled = config.encoder.weights is not None or config.encoder.mean is not None
+    if augmentation.small_views and config.encoder.name == "vit_s16" and not is_scaled:
+        raise UserError(
+            f"augmentation.num_small_views={augmentation.small_views}: encoder.name=vit_s16 takes images of one size; "
+            "scale all views to it with encoder.mean=[0.5] and encoder.std=[0.5], or choose another encoder"
         )
 
 

@@ -53,21 +53,30 @@ def check_encoder(config: Config, data: Dataset, model: ContrastiveModel, match:
         UserError: the encoder does not take the images.
     """
     settings, size = config.encoder, data.train.images.size
-    if settings.mean is not None and size is not None:
-        was_training = model.training
-        try:
-            with torch.no_grad():
-                h = model.eval().encoder(torch.zeros(1, data.num_channels, *size))
-        except Exception as error:  # whatever a model's code says of a size that does not suit it
-            raise UserError(
-                f"encoder.name={settings.name}: cannot embed images of {size[1]}x{size[0]} pixels "
-                f"({' '.join(str(error).split())[:200]}); set encoder.image_size"
-            ) from error
-        model.train(was_training)
-        if h.shape != (1, model.representation_dim):
-            wanted = [1, model.representation_dim]
-            raise UserError(f"encoder.name={settings.name}: gives {list(h.shape)} for one image, not {wanted}")
+    if size is not None:
+        side, has_small = config.augmentation.small_size(size[1]), config.augmentation.small_views > 0
+        sizes = [*([size] if settings.mean is not None else []), *([(side, side)] if has_small else [])]
+        for each in sizes:
+            _try_size(config, model, data.num_channels, each)
     return start_notes(config, match)
+
+
+def _try_size(config: Config, model: ContrastiveModel, num_channels: int, size: tuple[int, int]) -> None:
+    """Raise UserError unless the encoder takes images of this height and width."""
+    name, was_training = config.encoder.name, model.training
+    try:
+        with torch.no_grad():
+            h = model.eval().encoder(torch.zeros(1, num_channels, *size))
+    except Exception as error:  # whatever a model's code says of a size that does not suit it
+        raise UserError(
+            f"encoder.name={name}: cannot embed images of {size[1]}x{size[0]} pixels "
+            f"({' '.join(str(error).split())[:200]}); set encoder.image_size"
+        ) from error
+    model.train(was_training)
+    if h.shape != (1, model.representation_dim):
+        raise UserError(
+            f"encoder.name={name}: gives {list(h.shape)} for one image, not {[1, model.representation_dim]}"
+        )
 
 
 def start_notes(config: Config, match: Match | None) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from clray.data.augmentation import draw_views
+from clray.data.augmentation import Augmentation, draw_small_views, draw_views, to_float
 from clray.data.images.port import Batch
 from clray.errors import TrainingError
 from clray.training.state import TrainState
@@ -86,7 +86,7 @@ def train_step(
     batch: Batch,
     meter: EpochMeter,
     *,
-    augmentation: nn.Module,
+    augmentation: Augmentation,
     cluster_ids: Tensor,
     accumulate_batches: int,
 ) -> None:
@@ -101,11 +101,15 @@ def train_step(
     """
     start = time.perf_counter()
     images, indices = (each.to(cluster_ids.device, non_blocking=True) for each in batch)
-    views = draw_views(augmentation, images, state.objective.num_views)
+    images, num_views = to_float(images), state.objective.num_views
+    views = draw_views(augmentation, images, num_views)
+    small = draw_small_views(augmentation, images, first=num_views)
+    # An objective of the user's need not know of small views where there are none.
+    further = {} if small is None else {"small_views": small}
     group = group_of_step(state.step_in_epoch, state.steps_per_epoch, accumulate_batches)
     is_last_part = state.step_in_epoch + 1 == group.stop
     with nullcontext() if is_last_part else _without_exchange(model):
-        value = state.objective(model, views, indices, cluster_ids)
+        value = state.objective(model, views, indices, cluster_ids, **further)
         (value.loss / len(group)).backward()
     if is_last_part:
         state.optimizer.step()

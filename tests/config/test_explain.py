@@ -30,7 +30,7 @@ def test_the_page_is_generated_from_the_sections() -> None:
     ("key", "values", "default"),
     [
         ("objective.temperature", "number, above 0", "0.2"),
-        ("augmentation.min_crop_scale", "number, above 0, at most 1", "0.4"),
+        ("augmentation.min_crop_scale", "number, above 0, at most 1, or list of numbers, above 0, at most 1", "0.4"),
         ("train.num_epochs", "whole number, at least 1", "10"),
         ("data.image_size", "whole number, at least 4, at most 16384, or null", "null"),
         ("train.optimizer", "one of `sgd`, `adamw`, `lars`", "adamw"),

@@ -17,6 +17,8 @@ from clray.sweeps.search_space import plan_sweep
 
 OTHER_VALUES = {
     "augmentation.name": "digits",
+    "augmentation.small_crop_scale": [0.1, 0.2],
+    "augmentation.small_view_size": 14,
     "clusters.attribute_columns": ["color"],
     "clusters.attribute_order": ["color", "shape", "weight"],
     "clusters.column": "color",

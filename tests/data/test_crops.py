@@ -22,7 +22,7 @@ def resized(images: torch.Tensor, boxes: torch.Tensor, flipped: torch.Tensor, si
 def test_a_crop_is_torchvisions(height: int, width: int, size: int) -> None:
     torch.manual_seed(0)
     images = torch.rand(40, 3, height, width)
-    boxes = draw_boxes(40, height, width, min_scale=0.2, device=CPU)
+    boxes = draw_boxes(40, height, width, scales=[(0.2, 1.0)], device=CPU)
     flipped = torch.rand(40) < 0.5
     ours = resized(images, boxes, flipped, size)
     for image, box, flip, view in zip(images, boxes.int().tolist(), flipped, ours, strict=True):
@@ -57,7 +57,7 @@ def test_views_of_an_image_that_shrink_unlike_take_levels_of_their_own() -> None
 @pytest.mark.parametrize(("height", "width", "scale"), [(32, 32, 0.08), (32, 32, 0.4), (60, 20, 0.4), (20, 64, 0.9)])
 def test_boxes_are_distributed_as_torchvisions(height: int, width: int, scale: float) -> None:
     torch.manual_seed(0)
-    ours = draw_boxes(20_000, height, width, min_scale=scale, device=CPU).double()
+    ours = draw_boxes(20_000, height, width, scales=[(scale, 1.0)], device=CPU).double()
     transform, image = v2.RandomResizedCrop(8, scale=(scale, 1.0)), torch.empty(1, height, width)
     drawn = (transform.make_params([image]) for _ in range(2_000))
     theirs = torch.tensor([[p["top"], p["left"], p["height"], p["width"]] for p in drawn]).double()

@@ -1,5 +1,6 @@
 """Two gloo workers against one process: same loss, same gradient."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,15 +9,17 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.nn import functional as F
 
-from clray.objective.contrastive import cl_infonce, cross_view_cl_infonce
+from clray.objective.contrastive import cl_infonce, cl_infonce_of_small_views, cross_view_cl_infonce
 from clray.objective.gather import all_gather, all_gather_with_ids
 
 BATCH, DIM, TEMPERATURE = 12, 6, 0.2
+NUM_VIEWS = 2
+"""Behind them come small views."""
 
 
 def batch_and_model() -> tuple[torch.Tensor, torch.Tensor, torch.nn.Linear]:
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(2, BATCH, DIM, generator=generator)
+    x = torch.randn(NUM_VIEWS + 3, BATCH, DIM, generator=generator)
     ids = torch.randint(4, (BATCH,), generator=generator)
     model = torch.nn.Linear(DIM, DIM, bias=False)
     torch.nn.init.orthogonal_(model.weight, generator=generator)
@@ -27,11 +30,11 @@ def loss_and_gradient(
     x: torch.Tensor, ids: torch.Tensor, model: torch.nn.Module, images: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Of positives that count alike, and of those of other images at a weight."""
-    z = F.normalize(model(x), dim=-1)
-    both = torch.stack([ids, ids // 2])
+    z, both = F.normalize(model(x), dim=-1), torch.stack([ids, ids // 2])
+    large, of_small = z[:NUM_VIEWS], partial(cl_infonce_of_small_views, z[NUM_VIEWS:])
     losses = [
-        each(z, both, temperature=TEMPERATURE, cluster_weight=weight, images=images).loss
-        for each in (cl_infonce, cross_view_cl_infonce)
+        each(large, both, temperature=TEMPERATURE, cluster_weight=weight, images=images).loss
+        for each in (cl_infonce, cross_view_cl_infonce, of_small)
         for weight in (1.0, 0.3)
     ]
     loss = torch.stack(losses).sum()

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 import clray
 from clray.objective.contrastive import ObjectiveValue, cl_infonce
+from clray.training.objectives.port import StepValue
 
 
 class Again(clray.Objective):
@@ -130,3 +131,13 @@ class WrongEmbedding(Again):
 
 def no_class(batch: clray.EmbeddedBatch) -> Tensor:
     return batch.z.mean()
+
+
+class StepOfItsOwn(clray.Objective):
+    def __call__(self, model: nn.Module, views: Tensor, indices: Tensor, cluster_ids: Tensor) -> StepValue:  # noqa: ARG002
+        z = model(views[0]).z
+        return StepValue(-z.square().sum() + z[:, 0].sum(), z.new_zeros(()), z.detach())
+
+
+def only_8_pixels(num_channels: int) -> tuple[nn.Module, int]:
+    return nn.Sequential(nn.Flatten(), nn.Linear(num_channels * 64, 8)), 8

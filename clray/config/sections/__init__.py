@@ -1,7 +1,7 @@
 """The sections of the experiment's config: what can be set, its range and its default."""
 
 from clray.config.sections.clusters import ClustersConfig, KMeansConfig, ReclusterConfig
-from clray.config.sections.data import PUBLISHED, AugmentationConfig, DataConfig
+from clray.config.sections.data import PUBLISHED, AugmentationConfig, DataConfig, ViewSettings
 from clray.config.sections.model import ENCODERS, OBJECTIVE_SOURCES, EncoderConfig, HeadConfig, ObjectiveConfig
 from clray.config.sections.run import EvaluateConfig, TrackingConfig, TrainConfig
 from clray.config.sections.sweep import SEARCHERS, SweepConfig
@@ -28,4 +28,5 @@ __all__ = [
     "SweepConfig",
     "TrackingConfig",
     "TrainConfig",
+    "ViewSettings",
 ]

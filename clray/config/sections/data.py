@@ -1,7 +1,7 @@
 """What the images are: where they are read from, and the random views of them."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -11,13 +11,16 @@ from clray.config.sections.values import (
     Fraction,
     Momentum,
     NonNegativeFloat,
+    NonNegativeFloatOfViews,
     NonNegativeInt,
     Number,
     PositiveFloat,
     PositiveInt,
+    Scale,
+    ScaleOfViews,
     Section,
     Seed,
-    Share,
+    ShareOfViews,
     Text,
     TwoOrMore,
 )
@@ -26,6 +29,8 @@ OF_COLUMNS = ("parquet", "csv", "tar", "embeddings", "imagefolder")
 """What is read from tables whose columns have names."""
 PUBLISHED = ("zappos50k", "cub200", "wider_attribute", "imagenet100")
 """Data sets read from the files as their authors distribute them."""
+SMALL_VIEWS_OF_SWAV, SMALL_SHARE = 6, 3 / 7
+"""SwAV draws 6 small views of 96 pixels beside those of 224 (Caron et al., arXiv 2006.09882)."""
 
 
 class DataConfig(Section):
@@ -192,25 +197,91 @@ def metric_suffix(column: str | None) -> str:
     return "" if column is None else "/" + re.sub(r"[^\w\- ]", "_", column)
 
 
-class AugmentationConfig(Section):
-    """Random views: SimCLR's of an image, or those of a vector."""
+class ViewSettings(NamedTuple):
+    """How one of the views of an image is drawn; as the keys of `augmentation` by these names."""
 
-    name: Literal["simclr", "digits", "features"] = "simclr"
-    """`digits` leaves out flips and colour, which change what a digit is. `features`, the default for embeddings, adds
-    `noise` to a vector and drops some of its values."""
+    min_crop_scale: float
+    jitter_strength: float
+    jitter_probability: float
+    grayscale_probability: float
+    blur_probability: float
+    solarize_probability: float
+
+
+class AugmentationConfig(Section):
+    """Random views: SimCLR's of an image, or those of a vector.
+
+    What may be a list gives one value to each view, in order, and its last to all further views.
+    """
+
+    name: Literal["simclr", "swav", "digits", "features"] = "simclr"
+    """`swav` is `simclr` with small views. `digits` leaves out flips and colour, which change what a digit is.
+    `features`, the default for embeddings, adds `noise` to a vector and drops some of its values."""
     noise: NonNegativeFloat = 0.1
     """Of `features`: deviation of the Gaussian noise, as a share of the root mean square of the vector's values."""
     dropout: Momentum = 0.2
     """Of `features`: share of a vector's values that are set to 0 at random."""
-    min_crop_scale: Annotated[float, Field(gt=0, le=1), Number] = 0.4
-    """Smallest area of a random crop, as a share of the image."""
-    jitter_strength: NonNegativeFloat = 0.4
+    min_crop_scale: ScaleOfViews = 0.4
+    """Smallest area of a random crop, as a share of the image; the largest is all of it."""
+    jitter_strength: NonNegativeFloatOfViews = 0.4
     """Brightness, contrast and saturation jitter (hue takes a quarter of it)."""
-    jitter_probability: Share = 0.8
+    jitter_probability: ShareOfViews = 0.8
     """How often a view's colours are jittered."""
-    grayscale_probability: Share = 0.2
+    grayscale_probability: ShareOfViews = 0.2
     """How often a view is turned to grey."""
-    blur_probability: Share = 0.0
-    """How often a view is blurred, by a Gaussian over a tenth of the image (SimCLR: 0.5 at 224 pixels)."""
-    solarize_probability: Share = 0.0
-    """How often pixels brighter than half are inverted (BYOL: 0.2 for one of two views)."""
+    blur_probability: ShareOfViews = 0.0
+    """How often a view is blurred, by a Gaussian over a tenth of the image (SimCLR: 0.5 at 224 pixels; BYOL:
+    `[1.0, 0.1]`)."""
+    solarize_probability: ShareOfViews = 0.0
+    """How often pixels brighter than half are inverted (BYOL: `[0.0, 0.2]`)."""
+    num_small_views: Annotated[int, Field(ge=0, le=100), Number] | None = None
+    """Further views of each image, small in pixels and in what they show (multi-crop). They are anchors alone: each is
+    drawn to the other views, and no view to it. By default 6 of `swav`, and none of the others. In lists they come
+    behind the other views."""
+    small_view_size: Annotated[int, Field(ge=4, le=16384), Number] | None = None
+    """Height and width in pixels of a small view; by default 3/7 of the image, in even numbers (96 of 224)."""
+    small_crop_scale: Annotated[tuple[Scale, ...], Field(min_length=2, max_length=2)] | None = None
+    """Smallest and largest area of the crop of a small view, as shares of the image; by default from a third of
+    `min_crop_scale` to all of it (SwAV: `[0.05, 0.14]`)."""
+
+    @model_validator(mode="after")
+    def _has_small_views_of_images(self) -> "AugmentationConfig":
+        if self.name == "features" and self.num_small_views:
+            raise ValueError(
+                f"num_small_views: vectors have no small views; leave it out for augmentation.name=features, got "
+                f"{self.num_small_views}"
+            )
+        if self.small_crop_scale is not None and self.small_crop_scale[0] > self.small_crop_scale[1]:
+            raise ValueError(f"small_crop_scale must be [smallest, largest]; got {list(self.small_crop_scale)}")
+        return self
+
+    @property
+    def small_views(self) -> int:
+        """How many small views an image has."""
+        if self.num_small_views is None:
+            return SMALL_VIEWS_OF_SWAV if self.name == "swav" else 0
+        return self.num_small_views
+
+    @property
+    def small_scale(self) -> tuple[float, float]:
+        """Smallest and largest area of the crop of a small view."""
+        if self.small_crop_scale is None:
+            largest = self.of_view(0).min_crop_scale
+            return largest / 3, largest
+        smallest, largest = self.small_crop_scale
+        return smallest, largest
+
+    def small_size(self, image_size: int) -> int:
+        """Height and width of a small view, of views of this many pixels."""
+        return self.small_view_size or max(4, 2 * round(image_size * SMALL_SHARE / 2))
+
+    def of_view(self, number: int) -> ViewSettings:
+        """What holds for a view, counted from 0."""
+        given = (getattr(self, name) for name in ViewSettings._fields)
+        return ViewSettings(*(each[min(number, len(each) - 1)] if isinstance(each, tuple) else each for each in given))
+
+    @property
+    def listed(self) -> dict[str, int]:
+        """The keys that hold a list, and its length."""
+        given = {name: getattr(self, name) for name in ViewSettings._fields}
+        return {name: len(values) for name, values in given.items() if isinstance(values, tuple)}

@@ -1,9 +1,20 @@
 """The kinds of values that a config holds, checked strictly: `true` is no number, and a number is no text."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from PIL import ImageColor
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+)
 from pydantic_core import PydanticCustomError
 
 LARGEST = 2**31 - 1
@@ -44,6 +55,24 @@ def _colour(value: str) -> str:
     return value
 
 
+def _one_or_each(kind: Any) -> Callable[[Any], Any]:
+    """Checks a number, or each of a list of them; a union would tell what is wrong of each of its parts."""
+    adapter: TypeAdapter[Any] = TypeAdapter(kind)
+
+    def check(value: Any) -> Any:
+        is_list = isinstance(value, list | tuple)
+        if is_list and not value:
+            raise PydanticCustomError("empty", "must hold a number for each view")
+        try:
+            for each in value if is_list else [value]:
+                adapter.validate_python(each)
+        except ValidationError as error:
+            raise PydanticCustomError("of_a_view", error.errors()[0]["msg"]) from None
+        return value
+
+    return check
+
+
 Number = BeforeValidator(_number)
 
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED), Number]
@@ -55,6 +84,13 @@ NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False), Number]
 Fraction = Annotated[float, Field(gt=0, lt=1), Number]
 Share = Annotated[float, Field(ge=0, le=1), Number]
 """Of a whole, or a probability."""
+ShareOfViews = Annotated[Share | tuple[Share, ...], BeforeValidator(_one_or_each(Share))]
+"""One for all views, or a list with one for each."""
+Scale = Annotated[float, Field(gt=0, le=1), Number]
+ScaleOfViews = Annotated[Scale | tuple[Scale, ...], BeforeValidator(_one_or_each(Scale))]
+NonNegativeFloatOfViews = Annotated[
+    NonNegativeFloat | tuple[NonNegativeFloat, ...], BeforeValidator(_one_or_each(NonNegativeFloat))
+]
 Momentum = Annotated[float, Field(ge=0, lt=1), Number]
 Text = Annotated[str, AfterValidator(_text)]
 RegistryName = Annotated[str, AfterValidator(_text), AfterValidator(_registry_name)]

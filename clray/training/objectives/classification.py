@@ -26,6 +26,9 @@ class Classification(Objective):
         ids = batch.cluster_ids[0].long().repeat(len(batch.second))
         return F.cross_entropy(batch.second.flatten(0, 1), ids)
 
+    def small_views_loss(self, small: EmbeddedBatch, batch: EmbeddedBatch) -> Tensor:
+        return self.loss(small)
+
     def take_clusters(
         self,
         centroids: list[np.ndarray],

@@ -1,6 +1,6 @@
 """The port of an objective: what it is given of a batch, and what it gives back."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from clray.config.sections import ObjectiveConfig
 from clray.errors import UserError
 from clray.model.encoder import ContrastiveModel, Outputs
-from clray.objective.contrastive import ObjectiveValue
+from clray.objective.contrastive import ObjectiveValue, mean_value
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ class StepValue:
 class Objective:
     """The loss of one step. A subclass defines `loss`; one that embeds in a way of its own overrides `__call__`.
 
+    Small views, where `augmentation` asks for them, are anchors alone: `small_views_loss` draws them to the others.
+
     Example:
         >>> class Attract(clray.Objective):
         ...     def loss(self, batch):
@@ -82,24 +84,50 @@ class Objective:
         """
         raise NotImplementedError(f"{type(self).__name__} defines no loss(batch)")
 
-    def __call__(self, model: nn.Module, views: Tensor, indices: Tensor, cluster_ids: Tensor) -> StepValue:
-        """Embed all views in one pass, and take their loss.
+    def small_views_loss(self, small: EmbeddedBatch, batch: EmbeddedBatch) -> Tensor | ObjectiveValue:
+        """The loss of the small views of a batch, the mean over them.
+
+        As it stands, `loss` is asked once for each small view, which takes the place of one of the views. The others
+        pass on no gradient, so that what it says trains the small view alone.
+
+        Args:
+            small: as `batch`, with the small views of the same images.
+        """
+        views = len(batch.z)
+        values = [self.loss(_with_view(batch, number % views, small, number)) for number in range(len(small.z))]
+        found = [each if isinstance(each, ObjectiveValue) else _without_positives(each) for each in values]
+        return mean_value(found)
+
+    def __call__(
+        self,
+        model: nn.Module,
+        views: Tensor,
+        indices: Tensor,
+        cluster_ids: Tensor,
+        small_views: Tensor | None = None,
+    ) -> StepValue:
+        """Embed all views in one pass, and take their loss: the mean over views, of which each is an anchor.
 
         Args:
             model: returns `Outputs`; may be wrapped for several workers.
             views: float [num_views, batch, channels, height, width].
             indices: dataset indices of the batch, int64 [batch].
             cluster_ids: clusters of all samples, int32 [granularities, N].
+            small_views: float [num_small_views, batch, channels, height, width], where there are any.
         """
-        outputs: Outputs = model(views.flatten(0, 1))
-        h, z = (each.unflatten(0, views.shape[:2]) for each in (outputs.h, outputs.z))
-        second = None if outputs.second is None else outputs.second.unflatten(0, views.shape[:2])
-        value = self.loss(EmbeddedBatch(z, h, second, indices, cluster_ids[:, indices]))
-        if isinstance(value, Tensor):
-            value = ObjectiveValue(value, value.new_zeros(()))
-        require_loss(value, type(self).__name__)
-        z = z.detach()
+        kinds = [views] if small_views is None else [views, small_views]
+        outputs: Outputs = model(*(each.flatten(0, 1) for each in kinds))
+        batches = _batches(outputs, kinds, indices, cluster_ids[:, indices])
+        value = self._checked(self.loss(batches[0]))
+        if small_views is not None:
+            of_small = self._checked(self.small_views_loss(batches[1], batches[0]))
+            value = _mean_over_views(value, len(views), of_small, len(small_views))
+        z = batches[0].z.detach()
         return StepValue(value.loss, value.num_positives, z[0] if len(z) == 1 else F.normalize(z.mean(dim=0), dim=1))
+
+    def _checked(self, value: Tensor | ObjectiveValue) -> ObjectiveValue:
+        require_loss(value, type(self).__name__)
+        return value if isinstance(value, ObjectiveValue) else _without_positives(value)
 
     def embedding_model(self, model: ContrastiveModel) -> ContrastiveModel:
         """The model whose embeddings are clustered."""
@@ -132,6 +160,45 @@ class Objective:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
+
+
+def _without_positives(loss: Tensor) -> ObjectiveValue:
+    return ObjectiveValue(loss, loss.new_zeros(()))
+
+
+def _mean_over_views(large: ObjectiveValue, num_large: int, small: ObjectiveValue, num_small: int) -> ObjectiveValue:
+    share = num_small / (num_large + num_small)
+    return ObjectiveValue(
+        (1 - share) * large.loss + share * small.loss,
+        (1 - share) * large.num_positives + share * small.num_positives,
+    )
+
+
+def _batches(outputs: Outputs, kinds: list[Tensor], indices: Tensor, cluster_ids: Tensor) -> list[EmbeddedBatch]:
+    """What the model made of each kind of views, which went through it one behind the other."""
+    sizes = [len(views) * len(indices) for views in kinds]
+    hs, zs = (each.split(sizes) for each in (outputs.h, outputs.z))
+    seconds = [None] * len(sizes) if outputs.second is None else outputs.second.split(sizes)
+    found = []
+    for views, h, z, second in zip(kinds, hs, zs, seconds, strict=True):
+        shape = views.shape[:2]
+        of_second = None if second is None else second.unflatten(0, shape)
+        found.append(EmbeddedBatch(z.unflatten(0, shape), h.unflatten(0, shape), of_second, indices, cluster_ids))
+    return found
+
+
+def _with_view(batch: EmbeddedBatch, place: int, small: EmbeddedBatch, number: int) -> EmbeddedBatch:
+    """The batch with a small view in the place of one of its views, and no gradient to the others."""
+
+    def changed(of_batch: Tensor, of_small: Tensor) -> Tensor:
+        views = list(of_batch.detach().unbind())
+        views[place] = of_small[number]
+        return torch.stack(views)
+
+    z, h = changed(batch.z, small.z), changed(batch.h, small.h)
+    if batch.second is None or small.second is None:
+        return replace(batch, z=z, h=h)
+    return replace(batch, z=z, h=h, second=changed(batch.second, small.second))
 
 
 def require_loss(value: Any, name: str) -> None:

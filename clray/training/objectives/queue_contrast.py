@@ -30,12 +30,22 @@ class QueueContrast(Objective):
         self.device = next(model.parameters()).device
         self.queue = KeyQueue(settings.queue_size, self.device)
 
-    def __call__(self, model: nn.Module, views: Tensor, indices: Tensor, cluster_ids: Tensor) -> StepValue:
-        queries = model(views[0]).z
+    def __call__(
+        self,
+        model: nn.Module,
+        views: Tensor,
+        indices: Tensor,
+        cluster_ids: Tensor,
+        small_views: Tensor | None = None,
+    ) -> StepValue:
+        """The first view and the small views are queries; keys are of the second view."""
+        small = [] if small_views is None else [small_views.flatten(0, 1)]
+        queries = model(views[0], *small).z
         own_keys = self._own_keys(model, views[1])
         keys, (key_indices,) = all_gather_with_ids(own_keys, indices[None])
         self.queue.push(keys, key_indices)
-        value = self._value(queries, indices, own_keys, cluster_ids)
+        num_queries = len(queries) // len(indices)
+        value = self._value(queries, indices.repeat(num_queries), own_keys.repeat(num_queries, 1), cluster_ids)
         base = self.settings.base_temperature
         scale = 1.0 if base is None else self.temperature / base
         return StepValue(value.loss * scale, value.num_positives, own_keys)

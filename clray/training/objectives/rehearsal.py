@@ -1,5 +1,6 @@
 """A dress rehearsal of an objective of the user's on a few random images, so that its faults show before training."""
 
+import inspect
 import io
 import traceback
 from collections.abc import Iterator
@@ -40,10 +41,11 @@ def rehearse(
         torch.manual_seed(0)
         with _own_code(f"{name}: {kind.__name__}(settings, model)"):
             objective = kind(config.objective, model)
-        _step(objective, model, images_shape, torch.from_numpy(cluster_ids), name)
+        small_shape = _small_shape(config, kind, images_shape, name)
+        _step(objective, model, images_shape, small_shape, torch.from_numpy(cluster_ids), name)
         if config.clusters.source == "kmeans":
             ids = _take_clusters(objective, model, config.clusters.counts, cluster_ids.shape[1], name)
-            _step(objective, model, images_shape, ids, name)
+            _step(objective, model, images_shape, small_shape, ids, name)
         _save_and_load(objective, name)
         with _own_code(f"{name}: embedding_model(model)"):
             found = objective.embedding_model(model)
@@ -51,16 +53,37 @@ def rehearse(
             raise UserError(f"{name}: embedding_model must return a module; got {type(found).__name__}")
 
 
+def _small_shape(
+    config: Config, kind: type[Objective], images_shape: tuple[int, int, int], name: str
+) -> tuple[int, ...] | None:
+    """Small views of an image, their channels, height and width; None where there are none."""
+    number, size = config.augmentation.small_views, config.augmentation.small_size(images_shape[2])
+    if number and "small_views" not in inspect.signature(kind.__call__).parameters:
+        raise UserError(
+            f"{name}: augmentation.num_small_views={number}, but {kind.__name__}.__call__ takes no small_views; give "
+            "it this argument, or set augmentation.num_small_views=0"
+        )
+    return (number, images_shape[0], size, size) if number else None
+
+
 def _step(
-    objective: Objective, model: ContrastiveModel, images_shape: tuple[int, int, int], cluster_ids: Tensor, name: str
+    objective: Objective,
+    model: ContrastiveModel,
+    images_shape: tuple[int, int, int],
+    small_shape: tuple[int, ...] | None,
+    cluster_ids: Tensor,
+    name: str,
 ) -> None:
     """A step on images of which some share a cluster, where there are such."""
     first = cluster_ids[0].sort(stable=True).indices
     indices = first[:NUM_IMAGES] if not objective.draws_pairs else first[: NUM_IMAGES // 2].repeat(2)
     views = torch.rand(objective.num_views, len(indices), *images_shape)
+    further = {}
+    if small_shape is not None:
+        further["small_views"] = torch.rand(small_shape[0], len(indices), *small_shape[1:])
     model.zero_grad()
     with _own_code(f"{name}: a step on {len(indices)} random images"):
-        value = objective(model, views, indices, cluster_ids)
+        value = objective(model, views, indices, cluster_ids, **further)
     if not isinstance(value, StepValue):
         raise UserError(f"{name}: a step must return StepValue; got {type(value).__name__}")
     require_loss(value, name)
