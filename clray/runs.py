@@ -133,6 +133,7 @@ def train(
         from clray.training.folder import claim_storage
         from clray.training.headline import with_metric
         from clray.training.metrics import last_metrics, read_metrics
+        from clray.training.precision import precision_of
         from clray.training.start import prepare
         from clray.training.workers.launch import launch
         from clray.training.workers.resources import needs_ray
@@ -157,6 +158,8 @@ def train(
 
         def on_report(metrics: dict[str, float]) -> None:
             logger(metrics)
+            if config.train.precision == "auto" and metrics["epoch"] == 1:
+                observer.note(f"train.precision=auto took {precision_of(metrics)}")
             observer.epoch(metrics)
             warn_of_collapse(metrics, folder.name)
 

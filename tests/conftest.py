@@ -26,7 +26,8 @@ TINY = {
     "kmeans": {"num_shards": 2, "num_iterations": 4, "cpus_per_shard": 0.1},
     "encoder": {"name": "small_cnn", "width": 4},
     "head": {"hidden_dim": 16, "embedding_dim": 8},
-    "train": {"num_epochs": 3, "global_batch_size": 32, "cpus_per_worker": 0.5},
+    # Equal on every machine: `auto` would take what is faster.
+    "train": {"num_epochs": 3, "global_batch_size": 32, "cpus_per_worker": 0.5, "precision": "float32"},
     "evaluate": {"num_neighbors": 5},
     # Drawing and writing models takes longer than such a run; tests of these ask for them.
     "tracking": {"pictures": "none", "models": "none", "pages": "none"},

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from clray.config import Config
+from clray.config import Config, override, stored_config
 from clray.data.augmentation import build_augmentation
 from clray.data.images.port import Batch
 from clray.data.loaders import num_steps, shard_indices
@@ -23,10 +23,11 @@ from clray.training.encoder_start import with_pixels
 from clray.training.epoch import EpochMeter, mean_state, train_step, waited_for
 from clray.training.first_clusterings import Wanted, as_tree
 from clray.training.metrics import Metrics
+from clray.training.precision import IS_BFLOAT16, Precision, settled_precision
 from clray.training.recluster import Reclusterer, ids_on_device
 from clray.training.start import Start, start_clusters
 from clray.training.state import create_state, freeze_encoder, share_buffers, wrap_for_workers
-from clray.training.workers.port import Session, gather, gather_on_first
+from clray.training.workers.port import Session, from_first, gather, gather_on_first
 
 
 def run(config: Config, data: Dataset, session: Session, start: Start | None = None) -> Metrics:
@@ -77,7 +78,9 @@ class _Run:
         self.reclusterer = Reclusterer(config, data, self.state, session, start.first)
         self.cluster_metrics = ClusterMetrics(data.train, session)
         self.meter = EpochMeter()
+        self.precision: Precision = "auto"
         session.restore(self._load)
+        self._settle_precision()
         self.model = self._wrapped()
         self.augmentation = build_augmentation(config.augmentation, pixel_size(data.train)[1], data.num_channels)
         self.cluster_ids = ids_on_device(self.state.assignments, session.device)
@@ -139,8 +142,25 @@ class _Run:
         session = self.session
         return wrap_for_workers(self.state.model, self.config.train, session.world_size, session.device)
 
+    def _settle_precision(self) -> None:
+        """That of the checkpoint, so that a run keeps what it started with; else rank 0's choice, on all workers."""
+        config, state, session = self.config, self.state, self.session
+        if self.precision == "auto":
+            size = min(config.train.global_batch_size, len(self.data.train)) // session.world_size
+            shape = (self.data.num_channels, *pixel_size(self.data.train))
+            self.precision = from_first(
+                lambda: settled_precision(config, state.model, shape, state.objective.num_views * size, session.device),
+                session.world_size,
+            )
+        for model in (state.model, state.objective.embedding_model(state.model)):
+            model.precision = self.precision
+        # A checkpoint tells by it what the run was trained in.
+        self.config = override(config, {"train.precision": self.precision})
+
     def _load(self, checkpoint: Checkpoint) -> None:
         self.state.load_checkpoint(checkpoint)
+        if self.config.train.precision == "auto":
+            self.precision = stored_config(checkpoint["config"], {}, "the checkpoint").train.precision
         self.meter = EpochMeter.from_state(checkpoint["meter"], self.session.device)
         self.reclusterer.metrics = dict(checkpoint["recluster_metrics"])
 
@@ -197,6 +217,7 @@ class _Run:
             "train/samples_per_second": meter.num_samples * world_size / seconds,
             "train/data_wait_seconds": meter.data_wait_seconds,
             "train/seconds": seconds,
+            IS_BFLOAT16: float(self.precision == "bfloat16"),
         }
 
     def _batches(self) -> Iterator[Batch]:

@@ -34,7 +34,8 @@ class TrainConfig(Section):
     members_per_cluster: TwoOrMore = 4
     """Images of a cluster that `sampler: cluster` puts into a batch together."""
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
-    """Of the model's products; `auto` is bfloat16 where the hardware has it. Losses are float32 always."""
+    """Of the model's products. `auto` is bfloat16 on a GPU that has it, and on a CPU that has it where a timed step of
+    this encoder and batch is faster so; else float32. Losses are float32 always."""
     optimizer: Literal["sgd", "adamw", "lars"] = "adamw"
     """`lars` is for large batches; it leaves biases and norms out of adaptation and decay."""
     learning_rate: PositiveFloat = 1e-3
