@@ -49,6 +49,7 @@ COLOURS = {"encoder.mean": [0.5], "encoder.std": [0.5]}
 WITH_OTHERS: dict[str, dict[str, object]] = {
     **dict.fromkeys(COLOURS, COLOURS),
     "objective.dual_head_clusters": {"objective.dual_head": True},
+    "encoder.keep_norm_statistics": {"encoder.weights": "weights.pt"},
 }
 """The config in which a key can be set at all."""
 READ_FOR_BOTH = {
