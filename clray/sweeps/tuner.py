@@ -32,7 +32,7 @@ from clray.training.health import warn_of_collapse
 from clray.training.start import StartClusters
 from clray.training.storage import keep_results
 from clray.training.workers.opening import start_service
-from clray.training.workers.resources import worker_group
+from clray.training.workers.resources import needs_shards, worker_group
 
 log = logging.getLogger(__name__)
 
@@ -87,8 +87,7 @@ def _largest(points: list[SweepPoint], data: Dataset) -> Group:
 
 def _shards(config: Config, points: list[SweepPoint]) -> Group:
     """The k-means shards of the whole sweep."""
-    is_clustered = any(point.config.clusters.source == "kmeans" for point in points)
-    return shard_group(config.kmeans) if is_clustered else NOTHING
+    return shard_group(config.kmeans) if any(needs_shards(point.config) for point in points) else NOTHING
 
 
 def run_sweep(
@@ -116,7 +115,7 @@ def run_sweep(
     reporter = _Reporter(book, folder, tracker, data, display, watch)
     for record in book.records:
         display.update(record)
-    has_shards = any(point.config.clusters.source == "kmeans" for point in plan.samples)
+    has_shards = any(needs_shards(point.config) for point in plan.samples)
     trainable = tune.with_parameters(
         train_trial, config=override(config, {"search_space": []}), folder=folder, data=[ray.put(data)],
         clusters=[ray.put(clusters or {})],

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
+
+from clray.kmeans.vectors.tensors import TensorRows
 
 
 class EmbeddingBank:
@@ -46,7 +47,11 @@ class EmbeddingBank:
 
     def unit_vectors(self) -> Float[np.ndarray, "n dim"]:
         """The embeddings at unit length, float32, in dataset order."""
-        return F.normalize(self.vectors.float(), dim=1).cpu().numpy()
+        return self.unit_rows().numpy()
+
+    def unit_rows(self) -> TensorRows:
+        """The same where they lie, in float16, scaled as they are read; later updates show in them."""
+        return TensorRows(self.vectors, is_unit=True)
 
     def state_dict(self) -> dict[str, Any]:
         """On the CPU: a tensor that is sent from a GPU makes its receiver use the sender's."""

@@ -12,8 +12,10 @@ from clray.clusters.statistics import agreement
 from clray.config import Config
 from clray.data.loaders import ordered_batches, shard_indices
 from clray.data.samples import Dataset, Samples
+from clray.kmeans.in_training import TrainingKMeans
 from clray.kmeans.lloyd import Clustering
 from clray.kmeans.refresh import Done
+from clray.kmeans.vectors.tensors import TensorRows
 from clray.model.features import EMBEDDING_BATCH_SIZE, compute_features
 from clray.objective.prototypes import concentrations
 from clray.seeding import derive_seed
@@ -30,7 +32,7 @@ class _Request:
 
     step: int
     """Steps trained when its embeddings were taken."""
-    vectors: np.ndarray
+    vectors: np.ndarray | TensorRows
     pending: PendingClustering
     seed: int
     has_start: bool
@@ -92,8 +94,8 @@ class Reclusterer:
         is_first = state.clustered_step is None and state.step == config.recluster.warmup_epochs * state.steps_per_epoch
         if self.first is not None and is_first:
             own = shard_indices(self.data.train, self.session.world_size)[self.session.rank]
-            vectors, clusterings = self.first.of_worker(own)
-            return _Request(state.step, vectors, Done(clusterings), seed, False, asked_at - self.first.seconds)
+            found, clusterings = self.first.of_worker(own)
+            return _Request(state.step, found, Done(clusterings), seed, False, asked_at - self.first.seconds)
         vectors = self._vectors()
         initial = state.centroids if config.kmeans.warm_start else None
         pending = self._cluster(vectors, config.clusters.counts, Wanted.of(config).is_nested, seed, initial)
@@ -106,7 +108,7 @@ class Reclusterer:
         for each K apart and sums are kept apart; `network_bytes` alone is that of the whole pass.
         """
         start, own = time.perf_counter(), self._vectors()
-        vectors = _of_all_workers(own, self.data.train, self.session)
+        vectors = _of_all_workers(np.asarray(own), self.data.train, self.session)
         flat = sorted({each.counts[0] for each in wanted if not each.is_nested})
         groups = [(tuple(flat), False)] if flat else []
         groups += sorted({(each.counts, True) for each in wanted if each.is_nested})
@@ -130,7 +132,7 @@ class Reclusterer:
         }
 
     def _clusterings(
-        self, vectors: np.ndarray, counts: tuple[int, ...], is_nested: bool, seed: int
+        self, vectors: np.ndarray | TensorRows, counts: tuple[int, ...], is_nested: bool, seed: int
     ) -> list[Clustering]:
         """From a cold start, with ids in dataset order."""
         found = self._cluster(vectors, counts, is_nested, seed, None).result()
@@ -138,21 +140,24 @@ class Reclusterer:
 
     def _cluster(
         self,
-        vectors: np.ndarray,
+        vectors: np.ndarray | TensorRows,
         counts: tuple[int, ...],
         is_nested: bool,
         seed: int,
         initial: list[np.ndarray] | None,
     ) -> PendingClustering:
         assert self.session.cluster is not None, "a run with k-means clusters is launched with a way to compute them"
-        return self.session.cluster(vectors, counts, nested=is_nested, seed=seed, initial=initial)
+        cluster = self.session.cluster
+        if isinstance(cluster, TrainingKMeans):
+            return cluster(vectors, counts, nested=is_nested, seed=seed, initial=initial)
+        return cluster(np.asarray(vectors), counts, nested=is_nested, seed=seed, initial=initial)
 
     @property
     def _seed(self) -> int:
         return derive_seed(self.config.seed, "kmeans", epoch=self.state.step) % 2**32
 
-    def _vectors(self) -> np.ndarray:
-        """What is clustered of this worker's images, float32 [n, dim].
+    def _vectors(self) -> np.ndarray | TensorRows:
+        """What is clustered of this worker's images, float32 [n, dim], or where it lies for k-means in training.
 
         The embeddings of the bank, or with `recluster.embeddings: pass` those of the images without augmentation, as in
         the authors' protocol; of the momentum encoder where there is one. At the start of a run from weights they are
@@ -170,7 +175,8 @@ class Reclusterer:
         if len(unseen):
             indices = torch.from_numpy(unseen).to(self.session.device)
             state.bank.update(indices, torch.from_numpy(self._embed(unseen)).to(self.session.device))
-        return state.bank.unit_vectors()
+        on_device = isinstance(self.session.cluster, TrainingKMeans)
+        return state.bank.unit_rows() if on_device else state.bank.unit_vectors()
 
     def _take_over(self, request: _Request) -> None:
         """Wait for the clusters and put them into the state."""
@@ -193,7 +199,9 @@ class Reclusterer:
         # Those of representations are no start for embeddings.
         state.assignments, state.centroids = assignments, None if self._head_is_random else centroids
         state.clustered_step = request.step
-        phis = self._concentrations(request.vectors, clusterings) if state.objective.uses_concentrations else None
+        phis = None
+        if state.objective.uses_concentrations:
+            phis = self._concentrations(np.asarray(request.vectors), clusterings)
         redrawn = state.objective.take_clusters(centroids, phis, renamed=not request.has_start, seed=request.seed)
         forget(state.optimizer, redrawn)
         self.metrics["recluster/seconds"] = time.perf_counter() - request.asked_at

@@ -4,15 +4,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.cluster import KMeans
+from sklearn.metrics import adjusted_rand_score
 
+from clray.config.sections import KMeansConfig
 from clray.errors import UserError
+from clray.kmeans.assign import assign
 from clray.kmeans.balance import balance
 from clray.kmeans.engine import ClusterResult, cluster
+from clray.kmeans.estimator import KMeans as ClrayKMeans
+from clray.kmeans.in_training import TrainingKMeans
 from clray.kmeans.lloyd import LocalShards
 from clray.kmeans.origin import MAX_SQUARED_NORM, choose_origin, join_surveys
 from clray.kmeans.progress import Progress
+from clray.kmeans.refresh import LocalKMeans
 from clray.kmeans.shards.faiss_shard import FaissShard, search_again
 from clray.kmeans.vectors.source import split_rows
 from clray.ray_runtime import cluster as ray_cluster
@@ -174,6 +182,45 @@ def test_a_row_whose_squared_norm_overflows_is_named_with_the_bound(monkeypatch:
     found = cluster(HUGE_ROW, 10, use_ray=False, drop_nonfinite=True)
     assert np.flatnonzero(found.ids < 0).tolist() == found.nonfinite_rows.tolist()
     assert len(found.nonfinite_rows) == 1
+
+
+FAR = [(np.float32, 1e4, 1.0), (np.float16, 1e3, 20.0)]
+"""Type, offset and scale of the blobs: float16 holds whole numbers at 1,024 to 2,048."""
+
+
+@pytest.mark.parametrize("backend", ["faiss", "torch"])
+@pytest.mark.parametrize(("dtype", "offset", "scale"), FAR)
+def test_every_way_to_cluster_far_away_agrees_with_scikit_learn(
+    backend: str, dtype: type, offset: float, scale: float
+) -> None:
+    """A public report: clusters at an offset of 1e4 had nothing to do with the blobs (ARI 0)."""
+    vectors = (blobs() * scale + offset).astype(dtype)
+    exact = vectors.astype(np.float64)
+    start = exact[:12]
+    reference = KMeans(12, init=start - offset, n_init=1, max_iter=50, tol=0).fit(exact - offset)
+    settings = {"initial": start.astype(np.float32), "num_iterations": 50}
+    found = cluster(vectors, 12, use_ray=False, backend=backend, **settings)
+    config = KMeansConfig(backend=backend, num_refresh_iterations=50)
+    refresh = LocalKMeans(config) if backend == "faiss" else TrainingKMeans(config, torch.device("cpu"))
+    (trained,) = refresh(
+        vectors.astype(np.float32), (12,), nested=False, seed=0, initial=[settings["initial"]]
+    ).result()  # fmt: skip
+    (assigned,) = assign(found.centroids, vectors, use_ray=False, backend=backend)
+    for ids in (found.ids, trained.ids, assigned.ids):
+        assert adjusted_rand_score(reference.labels_, ids) > 0.99
+    assert found.inertia == pytest.approx(reference.inertia_, rel=1e-3)
+    assert assigned.inertia == pytest.approx(found.inertia, rel=1e-5)
+    np.testing.assert_array_equal(assigned.ids, found.ids)
+
+
+@pytest.mark.parametrize(("dtype", "offset", "scale"), FAR)
+def test_a_start_from_far_away_vectors_finds_the_blobs(dtype: type, offset: float, scale: float) -> None:
+    vectors = (blobs() * scale + offset).astype(dtype)
+    near = cluster(vectors.astype(np.float64) - offset, 12, use_ray=False, init="kmeans++")
+    far = cluster(vectors, 12, use_ray=False, init="kmeans++", backend="torch")
+    assert adjusted_rand_score(near.ids, far.ids) > 0.99
+    estimated = ClrayKMeans(12, random_state=0, n_init=3).fit(vectors.astype(np.float32))
+    assert estimated.inertia_ <= 1.05 * near.inertia
 
 
 @pytest.mark.parametrize(("value", "fault"), [(1e39, r"1\.0e\+78"), (1e200, r"1\.0e\+400")])

@@ -47,7 +47,13 @@ def test_gpus_and_their_fractions_bound_how_many_trials_run_at_once(
 
 def test_more_gpus_than_the_cluster_has_are_refused(tiny_config: Callable[..., Config]) -> None:
     refusal = "needs 4 workers of 0.5 CPUs and 1 GPU beside 2 k-means shards of 0.1 CPUs.*: 1 node of 8 CPUs and 2 GPUs"
+    train, kmeans = {"gpus_per_worker": 1, "num_workers": 4}, {"backend": "faiss"}
     with pytest.raises(UserError, match=refusal):
+        room(tiny_config(search_space=SPACE, train=train, kmeans=kmeans))
+
+
+def test_workers_with_gpus_of_their_own_need_no_shards_beside_them(tiny_config: Callable[..., Config]) -> None:
+    with pytest.raises(UserError, match=r"needs 4 workers of 0\.5 CPUs and 1 GPU, and does not fit"):
         room(tiny_config(search_space=SPACE, train={"gpus_per_worker": 1, "num_workers": 4}))
 
 

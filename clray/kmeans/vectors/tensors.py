@@ -53,6 +53,10 @@ class TensorRows:
         """All vectors, float32 [n, dim], in the memory of the host."""
         return self._read(self.tensor).cpu().numpy()
 
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+        """As `numpy()`, for `numpy.asarray`."""
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
     def _read(self, rows: Tensor) -> Tensor:
         if self.is_unit:
             rows = F.normalize(rows.float(), dim=1)

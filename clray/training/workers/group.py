@@ -18,9 +18,9 @@ import torch.distributed as dist
 from pyarrow import fs
 
 from clray.config import Config
-from clray.config.sections import KMeansConfig
 from clray.data.samples import Dataset
 from clray.errors import TrainingError, UserError
+from clray.kmeans.in_training import TrainingKMeans
 from clray.kmeans.service import Attempt, KMeansClient
 from clray.training.checkpoint import (
     CHECKPOINT_FILE,
@@ -38,7 +38,7 @@ from clray.training.trainer import grow, run
 from clray.training.workers.heartbeat import Heartbeat, is_timeout
 from clray.training.workers.port import Cluster, Load, OnReport
 from clray.training.workers.reports import Address, reports_heard
-from clray.training.workers.resources import worker_group
+from clray.training.workers.resources import needs_shards, worker_group
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 class GroupSession:
     """A worker of a Ray Train worker group."""
 
-    def __init__(self, service: Any | None, config: KMeansConfig, run: str, start: Any | None = None) -> None:
+    def __init__(self, service: Any | None, config: Config, run: str, start: Any | None = None) -> None:
         """Args: `start` is a reference to a checkpoint file's bytes, for a group that has no checkpoint of its own."""
         context = ray.train.get_context()
         self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
@@ -54,10 +54,12 @@ class GroupSession:
         self.heartbeat = Heartbeat(self.rank, self.world_size)
         self.cluster: Cluster | None = None
         self.start = start
-        if service is not None:
+        if config.clusters.source == "kmeans" and not needs_shards(config):
+            self.cluster = TrainingKMeans(config.kmeans, self.device, rank=self.rank, world_size=self.world_size)
+        elif service is not None:
             attempt = [Attempt(run, uuid.uuid4().hex)]
             dist.broadcast_object_list(attempt, src=0)
-            self.cluster = KMeansClient(service, config, attempt[0], rank=self.rank, world_size=self.world_size)
+            self.cluster = KMeansClient(service, config.kmeans, attempt[0], rank=self.rank, world_size=self.world_size)
 
     def restore(self, load: Load) -> bool:
         newest = ray.train.get_checkpoint()
@@ -104,7 +106,7 @@ def _files(newest: Any) -> Iterator[Path]:
 def _train_worker(arguments: dict[str, Any]) -> None:
     config: Config = arguments["config"]
     torch.set_num_threads(max(1, int(config.train.cpus_per_worker)))
-    session = GroupSession(arguments["service"], config.kmeans, arguments["run"], *arguments["checkpoint"])
+    session = GroupSession(arguments["service"], config, arguments["run"], *arguments["checkpoint"])
     try:
         data, start, wanted = ray.get(arguments["data"][0]), ray.get(arguments["start"][0]), arguments["wanted"]
         if wanted is None:

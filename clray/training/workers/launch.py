@@ -8,6 +8,7 @@ import torch
 
 from clray.config import Config
 from clray.data.samples import Dataset
+from clray.kmeans.in_training import TrainingKMeans
 from clray.kmeans.refresh import LocalKMeans
 from clray.training.first_clusterings import Wanted
 from clray.training.start import Start
@@ -15,6 +16,7 @@ from clray.training.storage import Storage, storage_of
 from clray.training.trainer import grow, run
 from clray.training.workers.port import Cluster, OnReport, OnStep
 from clray.training.workers.process import LocalSession, default_device
+from clray.training.workers.resources import needs_shards
 
 
 def launch(
@@ -60,7 +62,9 @@ def launch(
         )
         return
     cluster: Cluster | None = None
-    if debug:
+    if config.clusters.source == "kmeans" and not needs_shards(config):
+        cluster = TrainingKMeans(config.kmeans, default_device())
+    elif debug:
         cluster = LocalKMeans(config.kmeans)
     elif service is not None:
         from clray.kmeans.service import Attempt, KMeansClient

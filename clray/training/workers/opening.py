@@ -9,7 +9,7 @@ from clray.kmeans.service import KMeansService
 from clray.kmeans.shards.actors import shard_group
 from clray.ray_runtime.cluster import require_labels, require_room, start_ray, warn_of_unused_gpus
 from clray.ray_runtime.room import NOTHING
-from clray.training.workers.resources import worker_group
+from clray.training.workers.resources import needs_shards, worker_group
 
 
 def start_service(config: KMeansConfig) -> Any:
@@ -28,7 +28,7 @@ def start_for_run(config: Config, data: Dataset, *, verbose: bool = False) -> An
     Raises:
         UserError: the cluster does not answer or is too small.
     """
-    has_shards = config.clusters.source == "kmeans"
+    has_shards = needs_shards(config)
     workers, shards = worker_group(config, data), shard_group(config.kmeans) if has_shards else NOTHING
     start_ray(needed_cpus=workers.cpus + shards.cpus, verbose=verbose)
     require_room(workers, "the run", beside=shards, labels=config.kmeans.node_labels)

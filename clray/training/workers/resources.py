@@ -15,4 +15,18 @@ def worker_group(config: Config, data: Dataset) -> Group:
 
 def needs_ray(config: Config) -> bool:
     """Whether a single run needs a Ray cluster: for k-means actors or for several workers."""
-    return config.clusters.source == "kmeans" or config.train.num_workers > 1
+    return needs_shards(config) or config.train.num_workers > 1
+
+
+def needs_shards(config: Config) -> bool:
+    """Whether the run asks k-means shards for its clusters; else they come from elsewhere, or from its own workers.
+
+    Workers search what lies on their own GPUs, unless shards were given GPUs or nodes of their own, or work while
+    training goes on.
+    """
+    if config.clusters.source != "kmeans":
+        return False
+    kmeans, trains_on_gpu = config.kmeans, config.train.gpus_per_worker > 0
+    on_device = kmeans.backend in ("torch", "flash-kmeans") or (kmeans.backend == "auto" and trains_on_gpu)
+    has_own_place = kmeans.gpus_per_shard > 0 or bool(kmeans.node_labels)
+    return not on_device or has_own_place or config.recluster.mode == "async"
