@@ -28,6 +28,8 @@ SMALL = {
     "head.embedding_dim": 4,
     "train.num_epochs": 1,
     "train.warmup_epochs": 0,
+    "train.num_workers": 1,
+    "recluster.warmup_epochs": 0,
     "train.global_batch_size": 2,
     "train.gpus_per_worker": 0,
     "evaluate.num_neighbors": 1,
@@ -43,11 +45,11 @@ SMALL = {
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_config_says_where_it_comes_from_and_plans_its_trials(path: Path) -> None:
     head = path.read_text(encoding="utf-8").split("seed:")[0]
-    for word in ("Source", "Data", "Command", "Published accuracies: not at hand", "Run here"):
+    for word in ("Source", "Data", "Command", "Settings", "Published accuracies: not at hand", "Run here"):
         assert word in head
     plan = plan_sweep(load_config(path))
     assert plan.num_trials >= 4
-    assert {point.config.train.optimizer for point in plan.points} == {"sgd"}
+    assert {point.config.train.optimizer for point in plan.points} == {"lars" if "dual" in path.stem else "sgd"}
 
 
 @pytest.mark.slow
