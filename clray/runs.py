@@ -327,8 +327,10 @@ def _prepare_sweep(
     folder = _choose_folder(config, source, name, resume, observer)
     data = _load(config, observer)
     from clray.sweeps.check import check_points
+    from clray.sweeps.coincidence import without_coincident
 
     clusters, notes = check_points(plan.samples, data)
-    for note in notes:
+    plan, left_out = without_coincident(plan, clusters)
+    for note in (*notes, *left_out):
         observer.note(note)
     return plan, folder, data, clusters
