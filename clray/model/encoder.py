@@ -13,7 +13,7 @@ from clray.config import Config
 from clray.config.sections import EncoderConfig
 from clray.config.sections.model import TIMM
 from clray.errors import UserError
-from clray.model.heads import build_head
+from clray.model.heads import Prototypes, build_head
 from clray.model.perceptron import UnitScale, build_mlp
 from clray.model.pixels import OnPixels
 from clray.model.timm_models import build_timm
@@ -115,7 +115,8 @@ class Outputs(NamedTuple):
     Attributes:
         h: representation, float32 [n, h_dim].
         z: unit-length embedding, float32 [n, z_dim]; of the representation itself where there is no projection head.
-        second: unit-length embedding of the second head, or logits of the classifier, or None.
+        second: unit-length embedding of the second head, logits of the classifier, similarities to the prototypes, or
+            None.
     """
 
     h: Tensor
@@ -149,6 +150,8 @@ class ContrastiveModel(nn.Module):
         self.second: nn.Module | None = None
         if self.classifies:
             self.second = nn.Linear(self.representation_dim, num_clusters)
+        elif config.objective.name == "swav":
+            self.second = Prototypes(self.embedding_dim, config.objective.num_prototypes)
         elif config.objective.dual_head:
             self.second = build_head(config.head, self.representation_dim)
 
@@ -168,9 +171,12 @@ class ContrastiveModel(nn.Module):
                 found = [self.encoder(each) for each in sizes]
             h = found[0] if small is None else torch.cat(found)
             z = self.head(h)
-            second = None if self.second is None else self.second(h)
+            # Prototypes compare embeddings, below and in float32.
+            second = None if self.second is None or isinstance(self.second, Prototypes) else self.second(h)
         h, z, second = h.float(), F.normalize(z.float(), dim=1), None if second is None else second.float()
-        if second is not None and not self.classifies:
+        if isinstance(self.second, Prototypes):
+            second = self.second(z)
+        elif second is not None and not self.classifies:
             second = F.normalize(second, dim=1)
         return Outputs(h, z, second)
 

@@ -1,6 +1,9 @@
 """Projection head: the representation h to the embedding z that the objective sees."""
 
-from torch import nn
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from clray.config.sections import HeadConfig
 
@@ -19,3 +22,14 @@ def build_head(config: HeadConfig, representation_dim: int) -> nn.Module:
         layers += [nn.BatchNorm1d(config.hidden_dim), nn.ReLU()] if has_norm else [nn.ReLU()]
         dim = config.hidden_dim
     return nn.Sequential(*layers, nn.Linear(dim, config.embedding_dim))
+
+
+class Prototypes(nn.Module):
+    """Cosine similarities of unit-length embeddings to prototypes, which are trained with the model."""
+
+    def __init__(self, dim: int, num_prototypes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(num_prototypes, dim))
+
+    def forward(self, z: Float[Tensor, "n dim"]) -> Float[Tensor, "n prototypes"]:
+        return z @ F.normalize(self.weight, dim=1).T

@@ -41,7 +41,7 @@ def role_of(params: Mapping[str, str], metrics: Mapping[str, float]) -> Role:
     """
     objective = params.get("objective.name", "cl-infonce")
     source = params.get("clusters.source", "kmeans")
-    if source == "instance" or objective == "infonce":
+    if objective == "infonce" or (source == "instance" and objective == "cl-infonce"):
         return Role.INFONCE
     is_classifier = objective in ("supervised", "cluster-prediction")
     if objective in ("supervised", "supcon") or source == "labels" or _are_labels(source, metrics):

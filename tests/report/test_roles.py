@@ -11,6 +11,7 @@ LABELS = {"clusters/conditional_entropy_bits": 2e-16, "clusters/label_conditiona
         ("cl-infonce", "kmeans", {}, Role.CANDIDATE),
         ("cl-infonce", "instance", {}, Role.INFONCE),
         ("infonce", "instance", {}, Role.INFONCE),
+        ("swav", "instance", {}, Role.CANDIDATE),
         ("supcon", "labels", {}, Role.SUPCON),
         ("cl-infonce", "labels", {}, Role.SUPCON),
         ("cluster-prediction", "labels", {}, Role.SUPERVISED),

@@ -165,6 +165,7 @@ OBJECTIVES = {
     "queue": {"objective": QUEUE},
     "pcl": {"objective": {"name": "pcl", "queue_size": 40}, "clusters": {"granularities": [4, 12]}},
     "cluster prediction": {"objective": {"name": "cluster-prediction"}, "recluster": {"warmup_epochs": 0}},
+    "swav": {"objective": {"name": "swav", "num_prototypes": 12}},
     "supervised": {"objective": {"name": "supervised"}},
     "synthetic": {"clusters": {"source": "synthetic", "num_merged": 4, "permuted_fraction": 0.2}},
 }

@@ -124,16 +124,16 @@ class HeadConfig(Section):
     """Dimension of z."""
 
 
-OBJECTIVES = ("cl-infonce", "infonce", "supcon", "pcl", "cluster-prediction", "supervised")
+OBJECTIVES = ("cl-infonce", "infonce", "supcon", "pcl", "swav", "cluster-prediction", "supervised")
 
 
 class ObjectiveConfig(Section):
     """What is minimised."""
 
     name: Text = "cl-infonce"
-    """`cl-infonce`, `infonce`, `supcon`, `pcl`, `cluster-prediction`, `supervised`, or with `allow_user_modules` the
-    user's own `module:Class`, a subclass of `clray.Objective`. `infonce`, `supcon` and `supervised` are settings of
-    others and choose `clusters.source`."""
+    """`cl-infonce`, `infonce`, `supcon`, `pcl`, `swav`, `cluster-prediction`, `supervised`, or with
+    `allow_user_modules` the user's own `module:Class`, a subclass of `clray.Objective`. `infonce`, `supcon` and
+    `supervised` are settings of others; they, and `swav`, choose `clusters.source`."""
     form: Literal["multi-positive", "pair-sampled"] = "multi-positive"
     """Of `cl-infonce`: all views of a batch with the anchor's cluster, as the authors' code trains, or pairs drawn from
     one cluster, as in the paper's equation."""
@@ -153,6 +153,12 @@ class ObjectiveConfig(Section):
     """Weight of the positives from other images, for `cl-infonce` in its `multi-positive` form; that of the anchor's
     own views is 1. With 1 all positives count alike, with 0 the loss is InfoNCE whatever the clusters. `infonce` and
     `supcon` take 1."""
+    num_prototypes: TwoOrMore = 300
+    """Of `swav`: trained centres that each batch is divided among evenly."""
+    sinkhorn_epsilon: PositiveFloat = 0.05
+    """Of `swav`: the smaller, the harder is the division."""
+    sinkhorn_iterations: PositiveInt = 3
+    """Of `swav`: the more, the more even is the division."""
     temperature: PositiveFloat = 0.2
     """Divides the cosine similarities."""
     base_temperature: PositiveFloat | None = None
@@ -185,5 +191,5 @@ class ObjectiveConfig(Section):
         return self.name in ("cluster-prediction", "supervised")
 
 
-OBJECTIVE_SOURCES = {"infonce": "instance", "supcon": "labels", "supervised": "labels"}
-"""The cluster source that an objective stands for."""
+OBJECTIVE_SOURCES = {"infonce": "instance", "swav": "instance", "supcon": "labels", "supervised": "labels"}
+"""The cluster source that an objective stands for; `swav` finds its clusters itself."""

@@ -5,6 +5,7 @@ from clray.errors import UserError
 from clray.model.encoder import ContrastiveModel
 from clray.training.objectives.batch_contrast import BatchContrast
 from clray.training.objectives.classification import Classification
+from clray.training.objectives.equipartition import Equipartition
 from clray.training.objectives.pair_contrast import PairContrast
 from clray.training.objectives.port import Objective
 from clray.training.objectives.prototype_contrast import PrototypeContrast
@@ -27,6 +28,8 @@ def objective_class(settings: ObjectiveConfig) -> type[Objective]:
         return _own_class(settings.name)
     if settings.is_classification:
         return Classification
+    if settings.name == "swav":
+        return Equipartition
     if settings.name == "pcl":
         return PrototypeContrast
     if settings.negatives == "queue":

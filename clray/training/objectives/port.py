@@ -22,7 +22,8 @@ class EmbeddedBatch:
     Attributes:
         z: unit-length embeddings of each view, float32 [views, batch, dim].
         h: representations, float32 [views, batch, h_dim].
-        second: of the second head, where there is one: unit-length embeddings, or logits of a classifier.
+        second: of the second head, where there is one: unit-length embeddings, logits of a classifier, or similarities
+            to prototypes.
         indices: dataset indices of the images, int64 [batch].
         cluster_ids: clusters of the images, int32 [granularities, batch]; until the first k-means each its own.
     """
