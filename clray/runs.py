@@ -125,7 +125,7 @@ def train(
     config = read_with_objects(source, overrides)
     observer = _observer(observer, progress)
     with observer.preparing("preparing data, MLflow store and Ray"):
-        _check_debug(config, debug)
+        _check_devices(config, debug)
         if config.train.num_workers > 1:
             require_modules(config)
         folder = _choose_folder(config, source, name, resume, observer)
@@ -135,6 +135,7 @@ def train(
         from clray.training.metrics import last_metrics, read_metrics
         from clray.training.precision import precision_of
         from clray.training.start import prepare
+        from clray.training.workers.gpus import num_visible_gpus, with_gpus
         from clray.training.workers.launch import launch
         from clray.training.workers.resources import needs_ray
 
@@ -142,13 +143,16 @@ def train(
         for note in start.notes:
             observer.note(note)
         settled = with_metric(config, data)
+        if config.train.num_workers == 1:
+            settled = with_gpus(settled, num_visible_gpus())
         claim_storage(config, folder, resume)
-        clustering = None
+        opened = None
         is_on_ray = needs_ray(config) and not debug
         if is_on_ray:
             from clray.training.workers.opening import start_for_run
 
-            clustering = start_for_run(config, data, verbose=verbose)
+            opened = start_for_run(settled, data, verbose=verbose)
+            settled = opened.config
     from clray.track.single import log_result
     from clray.training.health import warn_of_collapse
 
@@ -165,7 +169,7 @@ def train(
 
         with observer.training(settled, None):
             launch(
-                settled, data, folder, start, service=clustering,
+                settled, data, folder, start, service=None if opened is None else opened.service,
                 on_report=on_report, on_step=observer.step, debug=debug,
             )  # fmt: skip
         log_result(logger, folder, config, data)
@@ -256,9 +260,10 @@ def estimate_sweep(
         plan, _, data, _ = _prepare_sweep(config, source, None, False, observer)
         config = _with_metric(config, data, observer)
         from clray.sweeps.dry_run import estimate
-        from clray.sweeps.tuner import start_for_sweep
+        from clray.sweeps.tuner import gpus_for_trials, start_for_sweep
 
-        return plan, estimate(config, plan, data, start_for_sweep(config, plan.samples, data, verbose=verbose))
+        num_at_once = start_for_sweep(config, plan.samples, data, verbose=verbose)
+        return plan, estimate(config, plan, data, num_at_once, gpus_for_trials(config, plan.samples))
 
 
 def _observer(given: Observer | None, progress: bool) -> Observer:
@@ -273,11 +278,20 @@ def _observer(given: Observer | None, progress: bool) -> Observer:
     return ConsoleObserver(PlainConsole(stderr=True))
 
 
-def _check_debug(config: Config, debug: bool) -> None:
+def _check_devices(config: Config, debug: bool) -> None:
+    """Refuse what this process cannot give, before anything is read."""
     if debug and config.train.num_workers > 1:
         raise UserError(
             f"debug: one process holds one worker, and train.num_workers={config.train.num_workers}; set it to 1"
         )
+    if config.train.num_workers == 1 and config.train.gpus_per_worker != "auto":
+        from clray.training.workers.gpus import device_of
+
+        device_of(config.train)
+    if debug and config.clusters.source == "kmeans" and config.kmeans.gpus_per_shard > 0:
+        from clray.kmeans.shards.choice import require_gpu
+
+        require_gpu(config.kmeans.backend, config.kmeans.gpus_per_shard)
 
 
 def _choose_folder(config: Config, source: Source, name: str | None, resume: bool, observer: Observer) -> Path:

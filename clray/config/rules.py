@@ -80,6 +80,10 @@ def _is_pbt(config: "Config") -> bool:
     return config.sweep.scheduler == "pbt"
 
 
+def _is_part_of_gpu(gpus: Any) -> bool:
+    return bool(gpus != "auto" and 0 < gpus < 1)
+
+
 def _takes_vectors(config: "Config") -> bool:
     return config.data.name == "embeddings"
 
@@ -200,6 +204,13 @@ RULES: tuple[Rule, ...] = (
         lambda c: (
             f"train.global_batch_size must be a multiple of train.num_workers={c.train.num_workers}; "
             f"got {c.train.global_batch_size}"
+        ),
+    ),
+    (
+        lambda c: c.train.num_workers > 1 and _is_part_of_gpu(c.train.gpus_per_worker),
+        lambda c: (
+            f"train.gpus_per_worker={c.train.gpus_per_worker:g}: each of train.num_workers={c.train.num_workers} needs "
+            "a GPU of its own, as NCCL takes one process a GPU; set it to 1, or train.num_workers=1"
         ),
     ),
     (

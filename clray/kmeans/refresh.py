@@ -65,7 +65,8 @@ class LocalKMeans:
         initial: list[np.ndarray] | None,
     ) -> "Done":
         """Cluster now, float32 [n, dim]; the arguments are those of `clray.training.workers.port.Cluster`."""
-        bounds, maker = split_rows(len(vectors), self.config.num_shards), maker_here(self.config.backend)
+        bounds = split_rows(len(vectors), self.config.num_shards)
+        maker = maker_here(self.config.backend, gpus=self.config.gpus_per_shard)
         shards = LocalShards([maker.make(vectors[start:stop]) for start, stop in bounds])
         return Done(
             refresh_clusters(shards, num_clusters, self.config, nested=nested, seed=seed, initial=initial)

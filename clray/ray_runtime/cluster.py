@@ -40,8 +40,8 @@ def start_ray(*, needed_cpus: float = 1.0, dashboard: bool = False, verbose: boo
         return
     # Warnings of the raylet are printed whatever log_to_driver says (Ray 2.60).
     ray_worker._worker_logs_enabled = verbose
-    # Ray 2.60 warns in every process about a future default of this variable.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Else what asks for no GPU sees all of them.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     on_sigterm = signal.getsignal(signal.SIGTERM)
@@ -231,14 +231,20 @@ def require_room(
     )
 
 
-def warn_of_unused_gpus(gpus_per_worker: float) -> None:
-    """Where the cluster has GPUs and the workers ask for none, they would share one unknown to Ray, or use none."""
-    num_gpus = ray.cluster_resources().get("GPU", 0.0)
-    if num_gpus and not gpus_per_worker:
+def num_cluster_gpus() -> float:
+    """GPUs of the whole cluster, whoever uses them now."""
+    return float(ray.cluster_resources().get("GPU", 0.0))
+
+
+def warn_of_unused_gpus(workers: Group) -> None:
+    """Where the cluster has GPUs and no worker gets one."""
+    num_gpus = num_cluster_gpus()
+    if num_gpus and not workers.bundle.gpus:
         log.warning(
-            "the Ray cluster has %g GPUs and the workers ask for none; set train.gpus_per_worker=1, or a fraction for "
-            "small trials that share one",
+            "the Ray cluster has %g GPUs, and each run trains on the CPU by %d; set train.gpus_per_worker=1, or a "
+            "fraction for small trials that share one",
             num_gpus,
+            workers.size,
         )
 
 

@@ -24,7 +24,7 @@ from clray.seeding import derive_seed
 from clray.training.checkpoint import read_checkpoint
 from clray.training.export import load_model
 from clray.training.metrics import Metrics, read_metrics
-from clray.training.workers.process import default_device
+from clray.training.workers.gpus import device_beside
 
 PATH_FILE, BALANCE_FILE, CLUSTERS_FILE = "information_plane.png", "clusters_by_epoch.png", "clusters.png"
 PICTURE_FILES = (PATH_FILE, BALANCE_FILE, CLUSTERS_FILE)
@@ -57,7 +57,7 @@ def draw_run(folder: Path, config: Config, data: Dataset) -> list[Path]:
     ids, num_clusters = checkpoint["cluster_ids"][0].numpy(), checkpoint["num_clusters"][0]
     generator = np.random.default_rng(derive_seed(config.seed, "map"))
     rows = np.sort(generator.permutation(len(data.train))[:MAX_MAPPED])
-    device = default_device()
+    device = device_beside(config.train)
     batches = ordered_batches(data.train, rows, batch_size=EMBEDDING_BATCH_SIZE, config=config.data)
     h, _ = compute_features(load_model(checkpoint, config).to(device), batches, device)
     places = PCA(2, random_state=0).fit_transform(h)

@@ -54,8 +54,14 @@ class Estimate:
         return "; ".join([*self.shared, total])
 
 
-def estimate(config: Config, plan: SweepPlan, data: Dataset, num_at_once: int) -> Estimate:
-    """Time a step of each kind of trial: kinds differ in what changes the work of a step."""
+def estimate(
+    config: Config, plan: SweepPlan, data: Dataset, num_at_once: int, num_gpus: float = 0.0
+) -> Estimate:  # fmt: skip
+    """Time a step of each kind of trial: kinds differ in what changes the work of a step.
+
+    Args:
+        num_gpus: that the trials may take together.
+    """
     torch.set_num_threads(max(1, int(plan.samples[0].config.train.cpus_per_worker)))
     timed: dict[str, float] = {}
     steps, seconds = 0, 0.0
@@ -84,7 +90,7 @@ def estimate(config: Config, plan: SweepPlan, data: Dataset, num_at_once: int) -
         num_steps=round(scale * steps),
         step_seconds=seconds / steps,
         seconds=scale * seconds / min(num_at_once, plan.num_trials),
-        workers=tuple(worker_group(point.config, data) for point in plan.samples[:MAX_ROWS]),
+        workers=tuple(worker_group(point.config, data, num_gpus=num_gpus) for point in plan.samples[:MAX_ROWS]),
         shared=tuple(describe_trunks(plan.points, trunks)),
     )
 

@@ -28,6 +28,7 @@ from clray.training.metrics import Metrics, last_metrics, read_metrics
 from clray.training.start import Start, StartClusters, clusters_key, start_clusters
 from clray.training.storage import Storage, storage_of
 from clray.training.trunk import Trunk, is_fresh
+from clray.training.workers.gpus import with_gpus
 from clray.training.workers.group import error_line
 from clray.training.workers.launch import launch
 
@@ -47,6 +48,7 @@ def train_trial(
     clusters: list[Any],
     service: Any | None,
     trunks: dict[int, Trunk],
+    num_gpus: float = 0.0,
 ) -> None:
     """Train one point of the sweep, from where it was interrupted, and report each epoch to Tune.
 
@@ -58,12 +60,13 @@ def train_trial(
         clusters: the same for `StartClusters`.
         service: the k-means service, where clusters come from there.
         trunks: the epochs that trials share, by the number of each.
+        num_gpus: that the trials may take together.
     """
     index = parameters["point"]
     overrides = {key: value for key, value in parameters.items() if key != "point"}
     if config.sweep.scheduler == "pbt":
         overrides["train.checkpoint_every_epochs"] = 1  # each may be handed to another trial
-    config = override(config, overrides)
+    config = with_gpus(override(config, overrides), num_gpus)
     folder = folder / "trials" / f"{index:04d}"
     storage = storage_of(config, storage_name(folder))
     if storage is not None and not folder.exists():

@@ -16,7 +16,7 @@ from clray.config import Config, override
 from clray.data.samples import Dataset
 from clray.interrupts import uninterrupted
 from clray.kmeans.shards.actors import shard_group
-from clray.ray_runtime.cluster import require_room, room, start_ray, warn_of_unused_gpus
+from clray.ray_runtime.cluster import num_cluster_gpus, require_room, room, start_ray, warn_of_unused_gpus
 from clray.ray_runtime.room import NOTHING, Bundle, Group
 from clray.report.pictures import PICTURE_FILES
 from clray.sweeps.book import TrialBook
@@ -49,28 +49,37 @@ def start_for_sweep(config: Config, points: list[SweepPoint], data: Dataset, *, 
     Raises:
         UserError: the cluster does not answer, or a trial does not fit its nodes.
     """
-    largest, shards, labels = _largest(points, data), _shards(config, points), config.kmeans.node_labels
+    shards, labels = _shards(config, points), config.kmeans.node_labels
     # The cleaner that frees the placement groups of worker groups asks the dashboard's State API.
-    start_ray(needed_cpus=largest.cpus + shards.cpus, dashboard=_is_group(points), verbose=verbose)
+    start_ray(
+        needed_cpus=_largest(points, data, 0.0).cpus + shards.cpus, dashboard=_is_group(points), verbose=verbose
+    )  # fmt: skip
+    num_gpus = gpus_for_trials(config, points)
     # Tune reserves the largest for every trial; a worker group takes what its own trial asks for.
-    groups = {worker_group(point.config, data) for point in points} if _is_group(points) else {largest}
+    largest = _largest(points, data, num_gpus)
+    groups = _groups(points, data, num_gpus) if _is_group(points) else {largest}
     for group in groups:
         require_room(group, "a trial", beside=shards, labels=labels)
-    warn_of_unused_gpus(largest.bundle.gpus)
+    warn_of_unused_gpus(largest)
     # Where so many of the largest fit, so many of any fit.
     limit = max(1, int(room(largest, beside=shards, labels=labels)))
     return min(limit, config.sweep.max_concurrent_trials or limit)
 
 
-def trial_resources(points: list[SweepPoint], data: Dataset) -> dict[str, float]:
-    """What Tune reserves for each trial, by Ray's names.
+def gpus_for_trials(config: Config, points: list[SweepPoint]) -> float:
+    """GPUs of the cluster that the k-means shards leave; a trial whose `train.gpus_per_worker` is `auto` asks it."""
+    return num_cluster_gpus() - _shards(config, points).gpus
+
+
+def trial_resources(points: list[SweepPoint], data: Dataset, num_gpus: float) -> dict[str, float]:
+    """What Tune reserves for each trial, by Ray's names; `num_gpus` as `gpus_for_trials` gives it.
 
     It reserves no worker of a group: what these need bounds the number of trials at once. Such a trial takes a byte, as
     Tune wants something; the least part of a CPU would cost its node a whole worker.
     """
     if _is_group(points):
         return {"memory": 1.0}
-    needed = _largest(points, data).bundle
+    needed = _largest(points, data, num_gpus).bundle
     return {"CPU": needed.cpus, "GPU": needed.gpus}
 
 
@@ -78,9 +87,13 @@ def _is_group(points: list[SweepPoint]) -> bool:
     return any(point.config.train.num_workers > 1 for point in points)
 
 
-def _largest(points: list[SweepPoint], data: Dataset) -> Group:
+def _groups(points: list[SweepPoint], data: Dataset, num_gpus: float) -> set[Group]:
+    return {worker_group(point.config, data, num_gpus=num_gpus) for point in points}
+
+
+def _largest(points: list[SweepPoint], data: Dataset, num_gpus: float) -> Group:
     """As many workers, and of each resource as much for a worker, as any trial needs."""
-    groups = [worker_group(point.config, data) for point in points]
+    groups = _groups(points, data, num_gpus)
     most = Bundle(max(each.bundle.cpus for each in groups), max(each.bundle.gpus for each in groups))
     return Group(max(each.size for each in groups), most, "worker")
 
@@ -116,16 +129,17 @@ def run_sweep(
     for record in book.records:
         display.update(record)
     has_shards = any(needs_shards(point.config) for point in plan.samples)
+    num_gpus = gpus_for_trials(config, plan.samples)
     trainable = tune.with_parameters(
         train_trial, config=override(config, {"search_space": []}), folder=folder, data=[ray.put(data)],
-        clusters=[ray.put(clusters or {})],
+        clusters=[ray.put(clusters or {})], num_gpus=num_gpus,
         service=start_service(config.kmeans) if has_shards else None, trunks=book.trunks,
     )  # fmt: skip
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # accuracy is not measured at every epoch
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # its banner ignores verbose=0
     tuner = tune.Tuner(
-        tune.with_resources(trainable, trial_resources(plan.samples, data)),
+        tune.with_resources(trainable, trial_resources(plan.samples, data, num_gpus)),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=Judge(build_scheduler(config, plan), book),

@@ -21,8 +21,9 @@ from clray.training.encoder_start import fresh_model
 from clray.training.export import load_model
 from clray.training.metrics import Metrics
 from clray.training.representations import Features, features_on_first, two_views
+from clray.training.workers.gpus import device_beside
 from clray.training.workers.port import Session, from_first
-from clray.training.workers.process import LocalSession, default_device
+from clray.training.workers.process import LocalSession
 
 
 def evaluate(
@@ -112,7 +113,7 @@ def _labelled(h: np.ndarray, labels: np.ndarray) -> Labelled:
 def evaluate_checkpoint(checkpoint: Checkpoint, config: Config, data: Dataset) -> Metrics:
     """Accuracy of a checkpoint's encoder, and where the data are those it was trained on its cluster statistics."""
     model = load_model(checkpoint, config)
-    session = LocalSession(Path(), None, lambda _: None, default_device())
+    session = LocalSession(Path(), None, lambda _: None, device_beside(config.train))
     metrics = {
         "epoch": checkpoint["epoch"],
         **evaluate(config, model.to(session.device), data, session, with_test=True),
@@ -125,6 +126,6 @@ def evaluate_checkpoint(checkpoint: Checkpoint, config: Config, data: Dataset) -
 
 def evaluate_untrained(config: Config, data: Dataset) -> Metrics:
     """Accuracy of the encoder that a run with this config starts from."""
-    session = LocalSession(Path(), None, lambda _: None, default_device())
+    session = LocalSession(Path(), None, lambda _: None, device_beside(config.train))
     model = fresh_model(config, data.num_channels, config.clusters.num_clusters)
     return evaluate(config, model.to(session.device), data, session, with_test=True)

@@ -20,7 +20,7 @@ from clray.model.encoder import ContrastiveModel
 from clray.model.features import EMBEDDING_BATCH_SIZE, compute_features
 from clray.model.pixels import OnPixels, backbone_of
 from clray.training.checkpoint import Checkpoint
-from clray.training.workers.process import default_device
+from clray.training.workers.gpus import default_device
 
 
 def load_model(checkpoint: Checkpoint, config: Config) -> ContrastiveModel:

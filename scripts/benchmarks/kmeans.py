@@ -36,7 +36,8 @@ from clray.kmeans.shards.faiss_shard import FaissShard
 from clray.kmeans.vectors.source import open_vectors, split_rows
 from clray.ray_runtime.cluster import start_ray
 from clray.training.trainer import run
-from clray.training.workers.process import LocalSession, default_device
+from clray.training.workers.gpus import default_device
+from clray.training.workers.process import LocalSession
 
 NUM_CORES = os.cpu_count() or 1
 Timed = Callable[[], tuple[float, Any]]

@@ -32,6 +32,9 @@ def room(config: Config) -> int:
 @pytest.mark.parametrize(
     ("train", "kmeans", "expected"),
     [
+        ({}, {}, 2),
+        ({}, {"num_shards": 1, "gpus_per_shard": 1}, 1),
+        ({"num_workers": 2}, {}, 1),
         ({"gpus_per_worker": 1}, {}, 2),
         ({"gpus_per_worker": 0.25}, {}, 8),
         ({"gpus_per_worker": 0.25}, {"num_shards": 1, "gpus_per_shard": 1}, 4),
@@ -61,8 +64,8 @@ def test_gpus_that_nobody_asks_for_are_warned_of(
     tiny_config: Callable[..., Config], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        room(tiny_config(search_space=SPACE))
-        assert "has 2 GPUs and the workers ask for none; set train.gpus_per_worker=1" in caplog.text
+        room(tiny_config(search_space=SPACE, train={"gpus_per_worker": 0}))
+        assert "has 2 GPUs, and each run trains on the CPU by 1; set train.gpus_per_worker=1" in caplog.text
         caplog.clear()
         room(tiny_config(search_space=SPACE, train={"gpus_per_worker": 0.5}))
     assert caplog.text == ""

@@ -8,6 +8,7 @@ from pydantic_core import PydanticCustomError
 from clray.config.sections.data import metric_suffix
 from clray.config.sections.values import (
     LARGEST,
+    AutoOrNumber,
     Flag,
     Momentum,
     NonNegativeFloat,
@@ -63,8 +64,9 @@ class TrainConfig(Section):
     """Training processes of a run, which share each batch."""
     cpus_per_worker: PositiveFloat = 1.0
     """Cores that Ray reserves for a worker."""
-    gpus_per_worker: NonNegativeFloat = 0.0
-    """GPUs that Ray reserves for a worker; with 0 it trains on the CPU."""
+    gpus_per_worker: AutoOrNumber = "auto"
+    """GPUs of a worker: 1, a fraction for small trials that share one, or 0 to train on the CPU. `auto` is 1 where each
+    worker of the run finds one, else 0."""
     checkpoint_every_epochs: PositiveInt = 1
     """Epochs from one checkpoint to the next; the last epoch always leaves one."""
     checkpoint_every_steps: PositiveInt | None = None

@@ -1,7 +1,7 @@
 """The kinds of values that a config holds, checked strictly: `true` is no number, and a number is no text."""
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from PIL import ImageColor
 from pydantic import (
@@ -73,6 +73,14 @@ def _one_or_each(kind: Any) -> Callable[[Any], Any]:
     return check
 
 
+def _auto_or_number(value: Any) -> Any:
+    """In one message, where a union would give one for each of its members."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value != "auto" and not (is_number and 0 <= value <= LARGEST):
+        raise PydanticCustomError("not_auto_or_number", "must be auto, or a number that is at least 0")
+    return value
+
+
 Number = BeforeValidator(_number)
 
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED), Number]
@@ -81,6 +89,7 @@ NonNegativeInt = Annotated[int, Field(ge=0, le=LARGEST), Number]
 TwoOrMore = Annotated[int, Field(ge=2, le=LARGEST), Number]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False), Number]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False), Number]
+AutoOrNumber = Annotated[Literal["auto"] | NonNegativeFloat, BeforeValidator(_auto_or_number)]
 Fraction = Annotated[float, Field(gt=0, lt=1), Number]
 Share = Annotated[float, Field(ge=0, le=1), Number]
 """Of a whole, or a probability."""

@@ -21,6 +21,7 @@ from clray.errors import UserError
 from clray.kmeans.lloyd import add_sums, join_assignments, join_measured, rows_by_slice
 from clray.kmeans.options import AssignMethod
 from clray.kmeans.origin import Survey, join_surveys
+from clray.kmeans.shards.choice import require_gpu
 from clray.kmeans.shards.faiss_shard import FaissShard
 from clray.kmeans.shards.kept import KeptShards
 from clray.kmeans.shards.placement import crossing
@@ -86,6 +87,14 @@ class ShardActor:
 def shard_group(config: KMeansConfig) -> Group:
     """The k-means shard actors, which all trials of a sweep share."""
     return Group(config.num_shards, Bundle(config.cpus_per_shard, config.gpus_per_shard), "k-means shard")
+
+
+def require_gpus(config: KMeansConfig) -> None:
+    """Raise UserError where a shard asks for a GPU that nothing can use there; asks on a node that has one."""
+    if config.gpus_per_shard > 0:
+        there = {"num_cpus": 0, "num_gpus": config.gpus_per_shard, "label_selector": config.node_labels}
+        asking: Any = ray.remote(**there)(require_gpu)
+        fetch(asking.remote(config.backend, config.gpus_per_shard))
 
 
 def start_shard_actors(

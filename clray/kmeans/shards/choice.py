@@ -89,11 +89,7 @@ def maker_of_actor(
         return ShardMaker(backend, device=device, assign_method=assign_method, num_threads=num_threads)
     device, faiss_on_gpu = None if backend == "faiss" else _gpu(), num_gpus() > 0
     if device is None and (wants_torch or not faiss_on_gpu):
-        who = {"faiss": "FAISS sees no", "auto": "neither torch nor FAISS sees a"}.get(backend, "torch sees no")
-        raise UserError(
-            f"kmeans.gpus_per_shard={gpus:g}: {who} GPU in the process of the shard. Check the driver, and that the "
-            "packages are built for CUDA; or set kmeans.gpus_per_shard=0"
-        )
+        raise _no_gpu(backend, gpus)
     return ShardMaker(
         backend,
         device=device,
@@ -104,8 +100,32 @@ def maker_of_actor(
     )
 
 
-def maker_here(backend: KMeansBackend, *, assign_method: AssignMethod = "exact") -> ShardMaker:
-    """That of a process that clusters without Ray: on its first GPU where it has one, with all threads else."""
+def require_gpu(backend: KMeansBackend, gpus: float) -> None:
+    """Raise UserError where a shard asks for a GPU, and what is to use it sees none in this process."""
+    if gpus > 0:
+        maker_of_actor(backend, gpus=gpus, num_threads=1)
+
+
+def _no_gpu(backend: KMeansBackend, gpus: float) -> UserError:
+    who = {"faiss": "FAISS sees no", "auto": "neither torch nor FAISS sees a"}.get(backend, "torch sees no")
+    return UserError(
+        f"kmeans.gpus_per_shard={gpus:g}: {who} GPU in this process. Check the driver, and that the packages are built for "
+        "CUDA; or set kmeans.gpus_per_shard=0"
+    )
+
+
+def maker_here(
+    backend: KMeansBackend, *, gpus: float = 0.0, assign_method: AssignMethod = "exact"
+) -> ShardMaker:  # fmt: skip
+    """That of a process that clusters without Ray: on its first GPU where it has one, with all threads else.
+
+    Args:
+        gpus: that are asked for; with 0 it may be any.
+
+    Raises:
+        UserError: one is asked for, and there is none.
+    """
+    require_gpu(backend, gpus)
     wants_torch = backend in ("torch", "flash-kmeans")
     if backend == "faiss":
         device = None

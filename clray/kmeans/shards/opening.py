@@ -66,7 +66,7 @@ def local_shards(
             process_bytes=held,
             itemsize=part.itemsize,
         )
-    maker = maker_here(options.backend, assign_method=options.assign_method)
+    maker = maker_here(options.backend, gpus=options.gpus_per_shard, assign_method=options.assign_method)
     shard = maker.make(part, plan=plan)
     survey = shard.survey()
     _refuse_bad(vectors, survey.bad_rows, drop=options.drop_nonfinite)
@@ -86,7 +86,7 @@ def ray_shards(
     # Ray takes seconds to import, and a search in this process needs none.
     import ray
 
-    from clray.kmeans.shards.actors import RayShards, shard_group, start_shard_actors
+    from clray.kmeans.shards.actors import RayShards, require_gpus, shard_group, start_shard_actors
     from clray.ray_runtime.cluster import require_room, start_ray
 
     if vectors.num_bytes <= LOOKED_AT_FIRST_BYTES:
@@ -95,6 +95,7 @@ def ray_shards(
     needed = shard_group(options)
     start_ray(needed_cpus=math.ceil(needed.cpus), verbose=verbose)
     require_room(needed, "the clustering")
+    require_gpus(options)
     actors = start_shard_actors(options, assign_method=options.assign_method, memory_bytes=memory_bytes)
     try:
         parts = vectors.split(options.num_shards)

@@ -17,7 +17,7 @@ from clray.report.look.sprites import TILES_A_SIDE, draw_sprites, encoded, fitte
 from clray.report.text import as_html, shortened, visible
 from clray.training.export import load_model
 from clray.training.trained import HasFolder, TrainedEncoder, place_of
-from clray.training.workers.process import default_device
+from clray.training.workers.gpus import device_beside
 
 LONGEST_NAME, SIDE, QUALITY = 120, 96, 85
 SPRITE_BYTES = 5_000_000
@@ -72,7 +72,7 @@ def neighbours(
     row = None if Path(str(image)).is_file() else _row_of(opened, str(image))
     query = _decoded(opened, Path(str(image))) if row is None else _pixels(opened, row)
     embedded = embed_run(opened, len(opened.ids))
-    device = default_device()
+    device = device_beside(opened.config.train)
     model = load_model(opened.checkpoint, opened.config).to(device).eval()
     with torch.no_grad():
         h = model(query[None].to(device)).h.float().cpu().numpy()

@@ -23,7 +23,7 @@ from clray.seeding import derive_seed
 from clray.training.checkpoint import Checkpoint, read_checkpoint
 from clray.training.export import load_model
 from clray.training.metrics import Metrics, read_metrics
-from clray.training.workers.process import default_device
+from clray.training.workers.gpus import device_beside
 
 SWEEP_RESULTS = "results.json"
 INFORMATION = "clusters/mutual_information_bits"
@@ -106,7 +106,7 @@ def finished_run(folder: Path, config: Config, checkpoint: Checkpoint, data: Dat
 def embed_run(run: Finished, most: int) -> Embedded:
     """h and z of all training images, or of `most` of them: half drawn from all, half evenly from the clusters."""
     rows = choose_rows(run.ids, most, derive_seed(run.config.seed, "look"))
-    model, device = load_model(run.checkpoint, run.config), default_device()
+    model, device = load_model(run.checkpoint, run.config), device_beside(run.config.train)
     batches = ordered_batches(run.data.train, rows, batch_size=EMBEDDING_BATCH_SIZE, config=run.config.data)
     h, z = compute_features(model.to(device), batches, device)
     return Embedded(rows, h, as_unit(z))

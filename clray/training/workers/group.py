@@ -35,6 +35,7 @@ from clray.training.metrics import METRICS_FILE, Metrics, append_metrics, is_bes
 from clray.training.start import Start
 from clray.training.storage import Storage
 from clray.training.trainer import grow, run
+from clray.training.workers.gpus import device_of
 from clray.training.workers.heartbeat import Heartbeat, is_timeout
 from clray.training.workers.port import Cluster, Load, OnReport
 from clray.training.workers.reports import Address, reports_heard
@@ -50,7 +51,9 @@ class GroupSession:
         """Args: `start` is a reference to a checkpoint file's bytes, for a group that has no checkpoint of its own."""
         context = ray.train.get_context()
         self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
-        self.device = ray.train.torch.get_device()
+        self.device = device_of(config.train)
+        if self.device.type == "cuda":
+            self.device = ray.train.torch.get_device()  # where a worker sees the GPUs of others too
         self.heartbeat = Heartbeat(self.rank, self.world_size)
         self.cluster: Cluster | None = None
         self.start = start
@@ -206,7 +209,7 @@ def _trainer(
             "wanted": wanted,
             "run": str(folder),
         },
-        torch_config=ray.train.torch.TorchConfig(timeout_s=math.ceil(train.timeout_seconds)),
+        torch_config=ray.train.torch.TorchConfig(backend_of(each.gpus), timeout_s=math.ceil(train.timeout_seconds)),
         scaling_config=ray.train.ScalingConfig(
             num_workers=train.num_workers,
             use_gpu=each.gpus > 0,
@@ -224,6 +227,11 @@ def _trainer(
             callbacks=[_ReportCallback(folder, config.sweep.metric, storage, address)],  # type: ignore[list-item]
         ),
     )
+
+
+def backend_of(gpus: float) -> str:
+    """Of the process group: objects and what lies on the CPU go by gloo, also between workers on GPUs."""
+    return "cpu:gloo,cuda:nccl" if gpus > 0 else "gloo"
 
 
 def error_line(error: BaseException) -> str:

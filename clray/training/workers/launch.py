@@ -14,8 +14,9 @@ from clray.training.first_clusterings import Wanted
 from clray.training.start import Start
 from clray.training.storage import Storage, storage_of
 from clray.training.trainer import grow, run
+from clray.training.workers.gpus import device_of, own_share
 from clray.training.workers.port import Cluster, OnReport, OnStep
-from clray.training.workers.process import LocalSession, default_device
+from clray.training.workers.process import LocalSession
 from clray.training.workers.resources import needs_shards
 
 
@@ -86,8 +87,10 @@ def train_in_process(
 ) -> None:
     """Train in this process; continues from the checkpoint in `folder` where there is one."""
     torch.set_num_threads(max(1, int(config.train.cpus_per_worker)))
-    session = LocalSession(folder, cluster, on_report, default_device(), on_step, storage)
-    if wanted is None:
-        run(config, data, session, start)
-    else:
-        grow(config, data, session, wanted, start)
+    device = device_of(config.train)
+    session = LocalSession(folder, cluster, on_report, device, on_step, storage)
+    with own_share(config.train, device):
+        if wanted is None:
+            run(config, data, session, start)
+        else:
+            grow(config, data, session, wanted, start)

@@ -1,14 +1,24 @@
 """What a run needs of Ray: the cluster with room for it, and the k-means service."""
 
-from typing import Any
+from typing import Any, NamedTuple
+
+import torch
 
 from clray.config import Config
 from clray.config.sections import KMeansConfig
 from clray.data.samples import Dataset
 from clray.kmeans.service import KMeansService
-from clray.kmeans.shards.actors import shard_group
-from clray.ray_runtime.cluster import require_labels, require_room, start_ray, warn_of_unused_gpus
+from clray.kmeans.shards.actors import require_gpus, shard_group
+from clray.ray_runtime.cluster import (
+    num_cluster_gpus,
+    require_labels,
+    require_room,
+    start_ray,
+    warn_of_unused_gpus,
+)
+from clray.ray_runtime.held_gpu import HeldGpu, hold_gpu
 from clray.ray_runtime.room import NOTHING
+from clray.training.workers.gpus import with_gpus
 from clray.training.workers.resources import needs_shards, worker_group
 
 
@@ -19,18 +29,35 @@ def start_service(config: KMeansConfig) -> Any:
         UserError: no node carries the labels that the shards ask for.
     """
     require_labels(config.node_labels, "kmeans.node_labels")
+    require_gpus(config)
     return KMeansService.remote(config)  # type: ignore[attr-defined]  # what the decorator adds
 
 
-def start_for_run(config: Config, data: Dataset, *, verbose: bool = False) -> Any | None:
+class Opened(NamedTuple):
+    """Attributes: the config with its GPUs settled; the k-means service; the GPU of a run in this process."""
+
+    config: Config
+    service: Any | None
+    gpu: HeldGpu | None
+
+
+def start_for_run(config: Config, data: Dataset, *, verbose: bool = False) -> Opened:
     """Ray, with room for the run checked, and the k-means service where its clusters come from there.
+
+    Args:
+        config: of a run in this process with its GPUs settled.
 
     Raises:
         UserError: the cluster does not answer or is too small.
     """
-    has_shards = needs_shards(config)
-    workers, shards = worker_group(config, data), shard_group(config.kmeans) if has_shards else NOTHING
-    start_ray(needed_cpus=workers.cpus + shards.cpus, verbose=verbose)
+    shards = shard_group(config.kmeans) if needs_shards(config) else NOTHING
+    start_ray(needed_cpus=worker_group(config, data).cpus + shards.cpus, verbose=verbose)
+    config = with_gpus(config, num_cluster_gpus() - shards.gpus)
+    workers = worker_group(config, data)
     require_room(workers, "the run", beside=shards, labels=config.kmeans.node_labels)
-    warn_of_unused_gpus(config.train.gpus_per_worker)
-    return start_service(config.kmeans) if has_shards else None
+    warn_of_unused_gpus(workers)
+    gpu = None
+    if config.train.num_workers == 1 and workers.bundle.gpus > 0:
+        gpu = hold_gpu(workers.bundle.gpus)
+        torch.cuda.set_device(gpu.index)
+    return Opened(config, start_service(config.kmeans) if shards.size else None, gpu)

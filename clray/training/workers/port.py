@@ -135,6 +135,6 @@ def agree(flag: bool, session: Session) -> bool:
     """Whether the flag is set on every worker; every rank must call it."""
     if session.world_size == 1:
         return flag
-    flags = torch.tensor(int(flag), device=session.device)
+    flags = torch.tensor(int(flag))  # on the CPU, where it makes no GPU wait
     dist.all_reduce(flags, op=dist.ReduceOp.MIN)
     return bool(flags)

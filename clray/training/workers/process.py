@@ -53,8 +53,3 @@ class LocalSession:
     def _upload(self, name: str) -> None:
         if self.storage is not None:
             self.storage.upload(self.folder / name)
-
-
-def default_device() -> torch.device:
-    """The first GPU this process may use where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

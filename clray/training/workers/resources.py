@@ -4,13 +4,18 @@ from clray.config import Config
 from clray.data.images.ahead import decoders_of
 from clray.data.samples import Dataset
 from clray.ray_runtime.room import Bundle, Group
+from clray.training.workers.gpus import gpus_of
 
 
-def worker_group(config: Config, data: Dataset) -> Group:
-    """The workers of one run; where images are decoded while training, each has its decoders beside it."""
+def worker_group(config: Config, data: Dataset, *, num_gpus: float = 0.0) -> Group:
+    """The workers of one run; where images are decoded while training, each has its decoders beside it.
+
+    Args:
+        num_gpus: that they may take where `train.gpus_per_worker` is `auto`.
+    """
     train, is_decoding = config.train, not data.train.images.is_decoded
     cpus = train.cpus_per_worker + (decoders_of(config.data, train.cpus_per_worker) if is_decoding else 0)
-    return Group(train.num_workers, Bundle(cpus, train.gpus_per_worker), "worker")
+    return Group(train.num_workers, Bundle(cpus, gpus_of(train, num_gpus)), "worker")
 
 
 def needs_ray(config: Config) -> bool:

@@ -1,0 +1,126 @@
+"""A run trains on the GPU it asks for, or not at all; one that asks for none sees none."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import ray
+import torch
+
+import clray
+from clray.config import Config
+from clray.errors import UserError
+from clray.ray_runtime.held_gpu import hold_gpu
+from clray.training.workers.gpus import default_device, device_beside, device_of, own_share, with_gpus
+from clray.training.workers.group import backend_of
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.fixture
+def one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+
+
+@pytest.mark.parametrize(("num_workers", "num_gpus", "expected"), [(1, 0, 0), (1, 2, 1), (2, 2, 1), (4, 2, 0)])
+def test_auto_is_one_gpu_where_each_worker_finds_one(
+    tiny_config: Callable[..., Config], num_workers: int, num_gpus: float, expected: float
+) -> None:
+    config = tiny_config(train={"num_workers": num_workers})
+    assert config.train.gpus_per_worker == "auto"
+    assert with_gpus(config, num_gpus).train.gpus_per_worker == expected
+    asked = tiny_config(train={"num_workers": num_workers, "gpus_per_worker": 0})
+    assert with_gpus(asked, num_gpus).train.gpus_per_worker == 0
+
+
+def test_a_gpu_that_torch_does_not_see_is_refused(tiny_config: Callable[..., Config]) -> None:
+    assert device_of(tiny_config().train) == CPU
+    with pytest.raises(UserError, match=r"train\.gpus_per_worker=0\.5 asks for a GPU, and PyTorch .*or auto"):
+        device_of(tiny_config(train={"gpus_per_worker": 0.5}).train)
+
+
+@pytest.mark.usefixtures("one_gpu")
+def test_a_run_that_asks_for_no_gpu_uses_none(tiny_config: Callable[..., Config]) -> None:
+    none, auto = tiny_config(train={"gpus_per_worker": 0}).train, tiny_config().train
+    assert device_of(none) == device_beside(none) == CPU
+    assert device_of(auto) == device_beside(auto) == default_device() == GPU
+    assert device_of(tiny_config(train={"gpus_per_worker": 1}).train) == GPU
+
+
+@pytest.mark.parametrize(
+    ("overrides", "debug", "message"),
+    [
+        ({"train.gpus_per_worker": 1}, False, "asks for a GPU, and PyTorch"),
+        ({"kmeans.gpus_per_shard": 1}, True, r"gpus_per_shard=1: neither torch nor FAISS sees a GPU"),
+        ({"train.gpus_per_worker": 0.5, "train.num_workers": 2}, False, "needs a GPU of its own, as NCCL"),
+    ],
+)
+def test_a_single_run_is_refused_before_its_data_are_read(
+    overrides: dict, debug: bool, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*_: object) -> None:
+        raise AssertionError("the data were read")
+
+    monkeypatch.setattr(clray.runs, "_load", read)
+    with pytest.raises(UserError, match=message):
+        clray.train({"data": {"name": "digits"}, "augmentation": {"name": "digits"}}, overrides, debug=debug)
+
+
+@pytest.mark.parametrize("value", [-1, "yes", True, None, float("nan"), float("inf")])
+def test_other_values_are_refused_in_one_line(tiny_config: Callable[..., Config], value: object) -> None:
+    with pytest.raises(UserError, match="gpus_per_worker must be auto, or a number that is at least 0; got") as caught:
+        tiny_config(train={"gpus_per_worker": value})
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_clustering_on_gpus_that_are_not_there_is_refused() -> None:
+    with pytest.raises(UserError, match=r"kmeans\.gpus_per_shard=1: neither torch nor FAISS sees a GPU"):
+        clray.cluster(torch.randn(20, 4).numpy(), 2, use_ray=False, gpus_per_shard=1)
+
+
+def test_a_share_of_a_gpu_bounds_its_memory_and_is_given_back(
+    tiny_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares: list[object] = []
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share, _: shares.append(share))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: shares.append("emptied"))
+    quarter = tiny_config(train={"gpus_per_worker": 0.25}).train
+    with own_share(quarter, CPU):
+        pass
+    assert shares == []
+    with pytest.raises(RuntimeError), own_share(quarter, GPU):
+        raise RuntimeError
+    assert shares == [0.25, "emptied", 1.0]
+
+
+def test_objects_never_go_by_nccl() -> None:
+    assert backend_of(1.0) == "cpu:gloo,cuda:nccl"
+    assert backend_of(0.0) == "gloo"
+
+
+@pytest.mark.slow
+class TestOnACluster:
+    """To Ray's scheduling a GPU is a number."""
+
+    @pytest.fixture(autouse=True, scope="class")
+    def cluster(self) -> Iterator[None]:
+        ray.init("local", num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False)
+        yield
+        ray.shutdown()
+
+    def test_a_run_in_this_process_holds_the_gpu_that_ray_assigns(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        first, second = hold_gpu(0.5), hold_gpu(1.0)
+        assert {first.index, second.index} == {0, 1}
+        with pytest.raises(UserError, match="no GPU of this node is free for it"):
+            hold_gpu(1.0, wait_seconds=1.0)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+        assert hold_gpu(1.0, wait_seconds=1.0).index == 0, "a job with a GPU of its own"
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+        freed = second.index
+        del second
+        assert hold_gpu(1.0).index == freed
+
+    def test_shards_on_a_node_whose_gpus_faiss_does_not_see_are_refused(self) -> None:
+        with pytest.raises(UserError, match=r"gpus_per_shard=1: neither torch nor FAISS sees a GPU"):
+            clray.cluster(torch.randn(20, 4).numpy(), 2, gpus_per_shard=1, num_shards=1)
