@@ -59,7 +59,7 @@ def draw_run(folder: Path, config: Config, data: Dataset) -> list[Path]:
     rows = np.sort(generator.permutation(len(data.train))[:MAX_MAPPED])
     device = device_beside(config.train)
     batches = ordered_batches(data.train, rows, batch_size=EMBEDDING_BATCH_SIZE, config=config.data)
-    h, _ = compute_features(load_model(checkpoint, config).to(device), batches, device)
+    (h,) = compute_features(load_model(checkpoint, config).to(device), batches, device, "h")
     places = PCA(2, random_state=0).fit_transform(h)
     has_information = all(name in epoch for epoch in history for name in INFORMATION)
     return [

@@ -46,11 +46,16 @@ def evaluate(
     parts = {"teachers": data.teachers} | ({} if data.validation is None else {"eval": data.validation})
     if with_test or data.validation is None:
         parts["test"] = data.test
-    features = {name: features_on_first(config, model, images, session) for name, images in parts.items()}
+    features = {
+        # Of the teachers, where they are all that is trained on, z is measured too.
+        name: features_on_first(config, model, images, session, with_z=name == "teachers" and data.labelled_set is None)
+        for name, images in parts.items()
+    }
     seen = features["teachers"]
     if data.labelled_set is not None:
         every = max(1, len(data.train) // MAX_SAMPLES)
-        seen = features_on_first(config, model, data.train.select(np.arange(0, len(data.train), every)), session)
+        some = data.train.select(np.arange(0, len(data.train), every))
+        seen = features_on_first(config, model, some, session, with_z=True)
 
     def measure() -> Metrics:
         accuracies, rows = Metrics(), {name: each.h for name, each in features.items() if each is not None}

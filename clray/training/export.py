@@ -117,7 +117,7 @@ def embedded(
         raise UserError(f"data: the {what.format(images.images.channels)}, the encoder was trained on {num_channels}")
     device = default_device()
     batches = ordered_batches(images, np.arange(len(images)), batch_size=EMBEDDING_BATCH_SIZE, config=config)
-    return (compute_features(model.to(device), [batch], device)[0 if layer == "h" else 1] for batch in batches)
+    return (compute_features(model.to(device), [batch], device, layer)[0] for batch in batches)
 
 
 def embed(

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -168,7 +169,7 @@ class Reclusterer:
         # All embed alike, and as a run that is resumed here would, whose buffers are those of rank 0.
         share_buffers(state.objective.embedding_model(state.model), self.session.world_size)
         if self._head_is_random:
-            return _unit(self._features(own)[0])
+            return _unit(self._features(own, "h"))
         if state.bank is None:
             return self._embed(own)
         unseen = state.bank.unseen()
@@ -215,13 +216,13 @@ class Reclusterer:
 
     def _embed(self, indices: np.ndarray) -> np.ndarray:
         """z of these images without augmentation, float32 [n, dim]."""
-        return self._features(indices)[1]
+        return self._features(indices, "z")
 
-    def _features(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """h and z of these images without augmentation, float32 [n, dim]."""
+    def _features(self, indices: np.ndarray, wanted: Literal["h", "z"]) -> np.ndarray:
+        """h or z of these images without augmentation, float32 [n, dim]."""
         config, model = self.config, self.state.objective.embedding_model(self.state.model)
         batches = ordered_batches(self.data.train, indices, batch_size=EMBEDDING_BATCH_SIZE, config=config.data)
-        return compute_features(model, batches, self.session.device)
+        return compute_features(model, batches, self.session.device, wanted)[0]
 
     def _concentrations(self, z: np.ndarray, clusterings: list[Clustering]) -> list[np.ndarray]:
         """PCL's concentration of each cluster of each granularity, over the images of all workers."""

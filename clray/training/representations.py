@@ -12,41 +12,42 @@ from clray.data.samples import Dataset, Samples
 from clray.errors import TrainingError
 from clray.model.encoder import ContrastiveModel
 from clray.model.features import EMBEDDING_BATCH_SIZE, compute_features
-from clray.training.workers.port import Session, agree, gather_on_first
+from clray.training.workers.port import Session, agree
+from clray.training.workers.rows import rows_on_first
 
 
 class Features(NamedTuple):
-    """Of N images: representations h, float32 [N, h_dim], and embeddings z, float32 [N, z_dim]."""
+    """Of N images: representations h, float32 [N, h_dim], and embeddings z, float32 [N, z_dim], if wanted."""
 
     h: np.ndarray
     z: np.ndarray
 
 
 def features_on_first(
-    config: Config, model: ContrastiveModel, images: Samples, session: Session
+    config: Config, model: ContrastiveModel, images: Samples, session: Session, *, with_z: bool
 ) -> Features | None:  # fmt: skip
     """Those of all images in dataset order on rank 0, None on the others; each image is embedded by one worker.
+
+    Args:
+        with_z: else there are none, [N, 0].
 
     Raises:
         TrainingError: on all ranks, where one of them has met NaN or infinity.
     """
     shards = shard_indices(images, session.world_size)
-    own = shards[session.rank]
+    own, h, z = shards[session.rank], _no_rows(model.representation_dim), _no_rows(model.embedding_dim * with_z)
     if len(own):
         batches = ordered_batches(images, own, batch_size=EMBEDDING_BATCH_SIZE, config=config.data)
-        features = Features(*compute_features(model, batches, session.device))
-    else:
-        z_dim = config.head.embedding_dim
-        features = Features(np.empty((0, model.representation_dim), np.float32), np.empty((0, z_dim), np.float32))
-    if not agree(bool(np.isfinite(features.h).all()), session):
+        h, *others = compute_features(model, batches, session.device, "hz" if with_z else "h")
+        z = others[0] if others else np.empty((len(h), 0), np.float32)
+    if not agree(bool(np.isfinite(h).all()), session):
         raise TrainingError("the representation holds NaN or infinity; lower train.learning_rate")
-    parts = gather_on_first(features, session.world_size)
-    if parts is None:
-        return None
-    order = np.argsort(np.concatenate(shards), kind="stable")
-    h, z = (np.concatenate(each) for each in zip(*parts, strict=True))
-    is_ordered = np.array_equal(order, np.arange(len(order)))
-    return Features(h, z) if is_ordered else Features(h[order], z[order])
+    h_of_all, z_of_all = rows_on_first(h, shards, session.rank), rows_on_first(z, shards, session.rank)
+    return None if h_of_all is None or z_of_all is None else Features(h_of_all, z_of_all)
+
+
+def _no_rows(dim: int) -> np.ndarray:
+    return np.empty((0, dim), np.float32)
 
 
 def two_views(

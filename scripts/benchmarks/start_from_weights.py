@@ -82,7 +82,8 @@ def frozen(options: argparse.Namespace, data: Dataset, size: int, *, random: boo
     config = config_of(options, size, encoder=weights)
     model = fresh_model(config, data.num_channels, 2)
     rows = np.arange(len(data.train))
-    h, _ = compute_features(model, ordered_batches(data.train, rows, batch_size=256, config=config.data), _CPU)
+    batches = ordered_batches(data.train, rows, batch_size=256, config=config.data)
+    (h,) = compute_features(model, batches, _CPU, "h")
     h /= np.linalg.norm(h, axis=1, keepdims=True)
     found: dict[str, Any] = {"size": size, "random": random, "clusters": {}}
     for count in COUNTS:

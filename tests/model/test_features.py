@@ -17,3 +17,6 @@ def test_features_do_not_depend_on_the_batches_and_leave_the_mode_alone() -> Non
     for one, other in zip(whole, split, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
     assert model.training
+    for wanted, expected in zip("hz", whole, strict=True):
+        (alone,) = compute_features(model, [(images, rows)], torch.device("cpu"), wanted)
+        np.testing.assert_array_equal(alone, expected)

@@ -3,11 +3,13 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from clray.training.workers import rows as module
 from clray.training.workers.port import gather_on_first
 
 NUM_BYTES = 32 * 2**20
@@ -31,8 +33,23 @@ def worker(rank: int, world_size: int, folder: str) -> None:
     grown = memory("VmHWM") - before
     firsts = None if parts is None else [int(part["bank"][0]) for part in parts]
     torch.save((firsts, grown), f"{folder}/{rank}.pt")
+    holds_rows_in_order(rank, world_size)
     dist.barrier()
     dist.destroy_process_group()
+
+
+def holds_rows_in_order(rank: int, world_size: int) -> None:
+    """Of shards of other sizes, one of them empty, in chunks of two rows."""
+    module.CHUNK_BYTES = 2 * 4 * 3
+    order = np.random.default_rng(0).permutation(17)
+    shards = [np.sort(each) for each in np.split(order, [5, 5, 12])]
+    table = np.arange(17 * 3, dtype=np.float32).reshape(17, 3)
+    found = module.rows_on_first(table[shards[rank]], shards, rank)
+    assert world_size == len(shards)
+    if rank == 0:
+        np.testing.assert_array_equal(found, table)
+    else:
+        assert found is None
 
 
 @pytest.mark.slow
