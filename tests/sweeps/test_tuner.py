@@ -7,8 +7,11 @@ import pytest
 import ray
 
 from clray.config import Config
+from clray.config.sections import KMeansConfig
 from clray.data.load import load_dataset
 from clray.errors import UserError
+from clray.kmeans.shards.actors import require_gpus
+from clray.ray_runtime.held_gpu import hold_gpu
 from clray.sweeps.search_space import plan_sweep
 from clray.sweeps.tuner import start_for_sweep
 
@@ -69,3 +72,22 @@ def test_gpus_that_nobody_asks_for_are_warned_of(
         caplog.clear()
         room(tiny_config(search_space=SPACE, train={"gpus_per_worker": 0.5}))
     assert caplog.text == ""
+
+
+def test_a_run_in_this_process_holds_the_gpu_that_ray_assigns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    first, second = hold_gpu(0.5), hold_gpu(1.0)
+    assert {first.index, second.index} == {0, 1}
+    with pytest.raises(UserError, match="no GPU of this node is free for it"):
+        hold_gpu(1.0, wait_seconds=1.0)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    assert hold_gpu(1.0, wait_seconds=1.0).index == 0, "a job with a GPU of its own"
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    freed = second.index
+    del second
+    assert hold_gpu(1.0).index == freed
+
+
+def test_shards_on_a_node_with_gpus_that_nothing_can_use_are_refused() -> None:
+    with pytest.raises(UserError, match=r"gpus_per_shard=1: neither torch nor FAISS sees a GPU"):
+        require_gpus(KMeansConfig(gpus_per_shard=1))

@@ -1,15 +1,14 @@
 """A run trains on the GPU it asks for, or not at all; one that asks for none sees none."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
-import ray
 import torch
 
 import clray
+from clray import runs
 from clray.config import Config
 from clray.errors import UserError
-from clray.ray_runtime.held_gpu import hold_gpu
 from clray.training.workers.gpus import default_device, device_beside, device_of, own_share, with_gpus
 from clray.training.workers.group import backend_of
 
@@ -61,7 +60,7 @@ def test_a_single_run_is_refused_before_its_data_are_read(
     def read(*_: object) -> None:
         raise AssertionError("the data were read")
 
-    monkeypatch.setattr(clray.runs, "_load", read)
+    monkeypatch.setattr(runs, "_load", read)
     with pytest.raises(UserError, match=message):
         clray.train({"data": {"name": "digits"}, "augmentation": {"name": "digits"}}, overrides, debug=debug)
 
@@ -96,31 +95,3 @@ def test_a_share_of_a_gpu_bounds_its_memory_and_is_given_back(
 def test_objects_never_go_by_nccl() -> None:
     assert backend_of(1.0) == "cpu:gloo,cuda:nccl"
     assert backend_of(0.0) == "gloo"
-
-
-@pytest.mark.slow
-class TestOnACluster:
-    """To Ray's scheduling a GPU is a number."""
-
-    @pytest.fixture(autouse=True, scope="class")
-    def cluster(self) -> Iterator[None]:
-        ray.init("local", num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False)
-        yield
-        ray.shutdown()
-
-    def test_a_run_in_this_process_holds_the_gpu_that_ray_assigns(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-        first, second = hold_gpu(0.5), hold_gpu(1.0)
-        assert {first.index, second.index} == {0, 1}
-        with pytest.raises(UserError, match="no GPU of this node is free for it"):
-            hold_gpu(1.0, wait_seconds=1.0)
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
-        assert hold_gpu(1.0, wait_seconds=1.0).index == 0, "a job with a GPU of its own"
-        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-        freed = second.index
-        del second
-        assert hold_gpu(1.0).index == freed
-
-    def test_shards_on_a_node_whose_gpus_faiss_does_not_see_are_refused(self) -> None:
-        with pytest.raises(UserError, match=r"gpus_per_shard=1: neither torch nor FAISS sees a GPU"):
-            clray.cluster(torch.randn(20, 4).numpy(), 2, gpus_per_shard=1, num_shards=1)

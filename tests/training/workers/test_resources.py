@@ -118,7 +118,7 @@ def test_the_process_of_a_trial_takes_no_cpu_from_the_workers_it_waits_for(
     config = tiny_config(search_space=SPACE, clusters={"source": "instance"}, train=train)
     data = load_dataset(config.data)
     assert sweep_room(config, data) == 1
-    assert "CPU" not in tuner.trial_resources(plan_sweep(config).samples, data)
+    assert "CPU" not in tuner.trial_resources(plan_sweep(config).samples, data, 0.0)
 
 
 def test_one_gpu_and_a_half_is_refused(tiny_config: Callable[..., Config], nodes: Callable[..., None]) -> None:
