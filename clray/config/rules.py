@@ -207,6 +207,11 @@ RULES: tuple[Rule, ...] = (
         ),
     ),
     (
+        lambda c: c.train.deterministic and c.clusters.source == "kmeans" and c.recluster.mode == "async",
+        "train.deterministic=true: with recluster.mode=async the step at which new clusters arrive differs from run to "
+        "run; set recluster.mode=sync",
+    ),
+    (
         lambda c: c.train.num_workers > 1 and _is_part_of_gpu(c.train.gpus_per_worker),
         lambda c: (
             f"train.gpus_per_worker={c.train.gpus_per_worker:g}: each of train.num_workers={c.train.num_workers} needs "

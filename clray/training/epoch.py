@@ -1,7 +1,6 @@
 """The steps of one epoch of contrastive training; no Ray."""
 
 import math
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -15,21 +14,28 @@ from clray.data.augmentation import Augmentation, draw_small_views, draw_views, 
 from clray.data.images.port import Batch
 from clray.errors import TrainingError
 from clray.training.state import TrainState
+from clray.training.stopwatch import Stopwatch
 
 
 @dataclass
 class EpochMeter:
     """What one worker has measured since the epoch began."""
 
+    steps: Stopwatch
+    """Of the steps alone: neither waiting for data nor for clusters counts."""
+    waits: Stopwatch
+    """Of waiting for data; on a GPU, of having nothing to do meanwhile."""
     losses: list[Tensor] = field(default_factory=list)
     """One scalar per step, left on the device: asking for its value at every step would make a GPU wait."""
     positives: list[Tensor] = field(default_factory=list)
     spread: Tensor | None = None
     """1 - |mean z|^2 over the last batch: 0 where all embeddings are equal."""
     num_samples: int = 0
-    seconds: float = 0.0
-    """Of the steps alone: neither waiting for data nor for clusters counts."""
-    data_wait_seconds: float = 0.0
+
+    @classmethod
+    def on(cls, device: torch.device) -> "EpochMeter":
+        """Of an epoch that begins."""
+        return cls(Stopwatch(device), Stopwatch(device))
 
     def checked_losses(self, where: str, settings: str) -> list[float]:
         """The losses so far.
@@ -52,13 +58,14 @@ class EpochMeter:
     def state_dict(self) -> dict[str, Any]:
         means = {"losses": self.losses, "positives": self.positives}
         stacked = {name: torch.stack(values).cpu() if values else torch.empty(0) for name, values in means.items()}
-        times = {"seconds": self.seconds, "data_wait_seconds": self.data_wait_seconds}
+        times = {"seconds": self.steps.seconds, "data_wait_seconds": self.waits.seconds}
         return {**stacked, **times, "num_samples": self.num_samples}
 
     @classmethod
     def from_state(cls, state: dict[str, Any], device: torch.device) -> "EpochMeter":
         losses, positives = (list(state[name].to(device).unbind()) for name in ("losses", "positives"))
-        return cls(losses, positives, None, state["num_samples"], state["seconds"], state["data_wait_seconds"])
+        steps, waits = (Stopwatch(device, state[name]) for name in ("seconds", "data_wait_seconds"))
+        return cls(steps, waits, losses, positives, None, state["num_samples"])
 
 
 def mean_state(states: list[dict[str, Any]]) -> dict[str, Any]:
@@ -72,11 +79,10 @@ def waited_for(batches: Iterable[Batch], meter: EpochMeter) -> Iterator[Batch]:
     """The batches, with the time that each was waited for."""
     iterator = iter(batches)
     while True:
-        since = time.perf_counter()
-        batch = next(iterator, None)
+        with meter.waits.running():
+            batch = next(iterator, None)
         if batch is None:
             return
-        meter.data_wait_seconds += time.perf_counter() - since
         yield batch
 
 
@@ -99,7 +105,6 @@ def train_step(
         accumulate_batches: batches whose gradients are averaged before the optimizer steps; at the end of an epoch
             the last of them may be fewer.
     """
-    start = time.perf_counter()
     images, indices = (each.to(cluster_ids.device, non_blocking=True) for each in batch)
     images, num_views = to_float(images), state.objective.num_views
     views = draw_views(augmentation, images, num_views)
@@ -122,7 +127,6 @@ def train_step(
     meter.spread = 1 - value.embeddings.mean(dim=0).square().sum()
     # The second image of a pair stands where another objective has a second view.
     meter.num_samples += len(images) // (2 if state.objective.draws_pairs else 1)
-    meter.seconds += time.perf_counter() - start
     state.step_in_epoch += 1
 
 

@@ -14,6 +14,7 @@ from clray.data.loaders import num_steps, shard_indices
 from clray.data.samples import Dataset
 from clray.seeding import derive_seed
 from clray.training.accuracy import evaluate
+from clray.training.arithmetic import arithmetic_of_run, products_of_step
 from clray.training.bank import merge_banks
 from clray.training.batches import epoch_batches, order_follows_clusters
 from clray.training.check import pixel_size
@@ -77,7 +78,7 @@ class _Run:
         )
         self.reclusterer = Reclusterer(config, data, self.state, session, start.first)
         self.cluster_metrics = ClusterMetrics(data.train, session)
-        self.meter = EpochMeter()
+        self.meter = EpochMeter.on(session.device)
         self.precision: Precision = "auto"
         session.restore(self._load)
         self._settle_precision()
@@ -89,7 +90,8 @@ class _Run:
         """Train and report epochs until so many are done; returns the metrics of the last."""
         metrics, config = Metrics(), self.config
         while self.state.epoch < num_epochs:
-            metrics = self.train_epoch()
+            with arithmetic_of_run(config.train, self.session.device):
+                metrics = self.train_epoch()
             is_last, every = self.state.epoch == config.train.num_epochs, config.evaluate.every_epochs
             if is_last or (every is not None and self.state.epoch % every == 0):
                 metrics |= evaluate(config, self.state.model, self.data, self.session, with_test=is_last)
@@ -110,15 +112,16 @@ class _Run:
         for batch in waited_for(self._batches(), self.meter):
             self._refresh_clusters()
             self._begin_step()
-            train_step(
-                self.model,
-                state,
-                batch,
-                self.meter,
-                augmentation=self.augmentation,
-                cluster_ids=self.cluster_ids,
-                accumulate_batches=self.config.train.accumulate_batches,
-            )
+            with self.meter.steps.running(), products_of_step(self.config.train, self.session.device):
+                train_step(
+                    self.model,
+                    state,
+                    batch,
+                    self.meter,
+                    augmentation=self.augmentation,
+                    cluster_ids=self.cluster_ids,
+                    accumulate_batches=self.config.train.accumulate_batches,
+                )
             self._save_within_epoch()
         share_buffers(state.model, self.session.world_size)
         share_buffers(state.objective.embedding_model(state.model), self.session.world_size)
@@ -128,7 +131,7 @@ class _Run:
             "recluster/age_epochs": state.age_epochs,
             **self.cluster_metrics.of(state.assignments[0]),
         }
-        state.epoch, state.step_in_epoch, self.meter = state.epoch + 1, 0, EpochMeter()
+        state.epoch, state.step_in_epoch, self.meter = state.epoch + 1, 0, EpochMeter.on(self.session.device)
         return {"epoch": state.epoch, **metrics}
 
     def _freeze_or_thaw(self) -> None:
@@ -209,13 +212,14 @@ class _Run:
         assert meter.spread is not None, "an epoch has a step"
         own = np.array([np.mean(self._losses()), torch.stack(meter.positives).mean().item(), meter.spread.item()])
         loss, positives, spread = np.mean(gather(own, world_size), axis=0).tolist()
-        seconds = meter.seconds + meter.data_wait_seconds
+        waited = meter.waits.seconds
+        seconds = meter.steps.seconds + waited
         return {
             "train/loss": loss,
             "train/positives_per_anchor": positives,
             "train/embedding_spread": spread,
             "train/samples_per_second": meter.num_samples * world_size / seconds,
-            "train/data_wait_seconds": meter.data_wait_seconds,
+            "train/data_wait_seconds": waited,
             "train/seconds": seconds,
             IS_BFLOAT16: float(self.precision == "bfloat16"),
         }

@@ -40,6 +40,8 @@ OTHER_VALUES = {
     "recluster.embeddings": "pass",
     "recluster.mode": "async",
     "train.decay_biases": True,
+    "train.float32_matmul_precision": "highest",
+    "train.gpus_per_worker": 0.5,
     "train.learning_rate_warmup_fraction": 0.5,
     "train.optimizer": "sgd",
     "train.precision": "float32",

@@ -42,6 +42,8 @@ BROKEN: list[tuple[Mapping[str, Any], str]] = [
     ({**PBT, "search_space": {"seed": {"choice": [1, 2]}}}, "objective.temperature, train.learning_rate) is in the"),
     ({"tracking.register_as": "mine", "tracking.models": "none"}, "tracking.models=none keeps none; set it to best"),
     ({"train.num_workers": 3}, "a multiple of train.num_workers=3; got 128"),
+    ({"train.deterministic": True, "recluster.mode": "async"}, "set recluster.mode=sync"),
+    ({"train.gpus_per_worker": 0.5, "train.num_workers": 2}, "as NCCL takes one process a GPU"),
     ({"recluster.warmup_epochs": 10}, "recluster.warmup_epochs must be below train.num_epochs=10"),
 ]
 

@@ -37,6 +37,12 @@ class TrainConfig(Section):
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
     """Of the model's products. `auto` is bfloat16 on a GPU that has it, and on a CPU that has it where a timed step of
     this encoder and batch is faster so; else float32. Losses are float32 always."""
+    float32_matmul_precision: Literal["highest", "high"] = "high"
+    """On a GPU, of what a step still multiplies in float32: `high` rounds the factors to TF32, which is several times
+    faster; `highest` does not. Evaluation and k-means multiply at full precision."""
+    deterministic: Flag = False
+    """Give the same weights for the same seed on a GPU too, on the same kind and with the same versions, a little
+    slower; a CPU does anyway. An operation without a deterministic form ends the run."""
     optimizer: Literal["sgd", "adamw", "lars"] = "adamw"
     """`lars` is for large batches; it leaves biases and norms out of adaptation and decay."""
     learning_rate: PositiveFloat = 1e-3
