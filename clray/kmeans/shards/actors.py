@@ -92,7 +92,7 @@ def shard_group(config: KMeansConfig) -> Group:
 def require_gpus(config: KMeansConfig) -> None:
     """Raise UserError where a shard asks for a GPU that nothing can use there; asks on a node that has one."""
     if config.gpus_per_shard > 0:
-        there = {"num_cpus": 0, "num_gpus": config.gpus_per_shard, "label_selector": config.node_labels}
+        there: Any = {"num_cpus": 0, "num_gpus": config.gpus_per_shard, "label_selector": config.node_labels}
         asking: Any = ray.remote(**there)(require_gpu)
         fetch(asking.remote(config.backend, config.gpus_per_shard))
 

@@ -109,8 +109,8 @@ def require_gpu(backend: KMeansBackend, gpus: float) -> None:
 def _no_gpu(backend: KMeansBackend, gpus: float) -> UserError:
     who = {"faiss": "FAISS sees no", "auto": "neither torch nor FAISS sees a"}.get(backend, "torch sees no")
     return UserError(
-        f"kmeans.gpus_per_shard={gpus:g}: {who} GPU in this process. Check the driver, and that the packages are built for "
-        "CUDA; or set kmeans.gpus_per_shard=0"
+        f"kmeans.gpus_per_shard={gpus:g}: {who} GPU in this process. Check the driver, and that the packages are built "
+        "for CUDA; or set kmeans.gpus_per_shard=0"
     )
 
 

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ import ray.train.torch
 import torch
 import torch.distributed as dist
 from pyarrow import fs
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
 
 from clray.config import Config
 from clray.data.samples import Dataset
 from clray.errors import TrainingError, UserError
 from clray.kmeans.in_training import TrainingKMeans
 from clray.kmeans.service import Attempt, KMeansClient
+from clray.ray_runtime.board import leave_note, read_note
 from clray.training.checkpoint import (
     CHECKPOINT_FILE,
     GROUP_FOLDER,
@@ -36,12 +39,13 @@ from clray.training.start import Start
 from clray.training.storage import Storage
 from clray.training.trainer import grow, run
 from clray.training.workers.gpus import device_of
-from clray.training.workers.heartbeat import Heartbeat, is_timeout
+from clray.training.workers.heartbeat import Heartbeat, is_timeout, name_hung
 from clray.training.workers.port import Cluster, Load, OnReport
 from clray.training.workers.reports import Address, reports_heard
 from clray.training.workers.resources import needs_shards, worker_group
 
 log = logging.getLogger(__name__)
+LOST = (WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError)
 
 
 class GroupSession:
@@ -54,7 +58,7 @@ class GroupSession:
         self.device = device_of(config.train)
         if self.device.type == "cuda":
             self.device = ray.train.torch.get_device()  # where a worker sees the GPUs of others too
-        self.heartbeat = Heartbeat(self.rank, self.world_size)
+        self.heartbeat = Heartbeat(self.rank, self.world_size, partial(leave_note, step_note(run, self.rank)))
         self.cluster: Cluster | None = None
         self.start = start
         if config.clusters.source == "kmeans" and not needs_shards(config):
@@ -120,6 +124,8 @@ def _train_worker(arguments: dict[str, Any]) -> None:
         if not is_timeout(error):
             raise
         raise TrainingError(session.heartbeat.describe(config.train.timeout_seconds)) from None
+    finally:
+        session.heartbeat.close()
 
 
 class _ReportCallback(ray.train.UserCallback):
@@ -180,7 +186,10 @@ def train_in_group(
             kept = ray.put(data) if isinstance(data, Dataset) else data
             _trainer(config, kept, start, service, folder, storage, address, wanted).fit()
     except ray.train.TrainingFailedError as error:
-        raise TrainingError(error_line(error)) from None
+        steps = [read_note(step_note(str(folder), rank)) for rank in range(config.train.num_workers)]
+        raise TrainingError(
+            failure_line(error, [None if step is None else int(step) for step in steps], config.train.timeout_seconds)
+        ) from None
 
 
 def _trainer(
@@ -232,6 +241,28 @@ def _trainer(
 def backend_of(gpus: float) -> str:
     """Of the process group: objects and what lies on the CPU go by gloo, also between workers on GPUs."""
     return "cpu:gloo,cuda:nccl" if gpus > 0 else "gloo"
+
+
+def step_note(run: str, rank: int) -> str:
+    """The name of the note in which a worker leaves its step."""
+    return f"{run}/{rank}"
+
+
+def failure_line(error: BaseException, steps: list[int | None], timeout_seconds: float) -> str:
+    """Why a group failed, in a line; where its processes were ended without a word, also which worker hung.
+
+    Args:
+        steps: the last step of each worker; see `name_hung`.
+    """
+    line = error_line(error)
+    hung = name_hung(steps, timeout_seconds) if _is_lost(error) else None
+    return line if hung is None else f"{hung} ({line})"
+
+
+def _is_lost(error: BaseException) -> bool:
+    """Whether no worker told why it failed: its process was gone, as where NCCL's watchdog ended it."""
+    failures = getattr(error, "worker_failures", None) or {}
+    return bool(failures) and all(isinstance(each, LOST) for each in failures.values())
 
 
 def error_line(error: BaseException) -> str:
