@@ -42,6 +42,8 @@ def settled_precision(
 ) -> Precision:
     """`train.precision`, with `auto` settled: on a CPU with bfloat16 whichever is faster, elsewhere by the hardware.
 
+    With `train.deterministic` it is float32 on a CPU.
+
     Args:
         image_shape: channels, height and width of a view.
         batch_size: views that this process embeds in a step.
@@ -52,6 +54,8 @@ def settled_precision(
         return "float32"
     if device.type != "cpu":
         return "bfloat16"
+    if config.train.deterministic:
+        return "float32"  # times differ from run to run
     seconds = _remembered(config, model, (batch_size, *image_shape))
     return "bfloat16" if seconds["float32"] >= LEAST_GAIN * seconds["bfloat16"] else "float32"
 
