@@ -147,7 +147,7 @@ def train(
             settled = with_gpus(settled, num_visible_gpus())
         claim_storage(config, folder, resume)
         opened = None
-        is_on_ray = needs_ray(config) and not debug
+        is_on_ray = needs_ray(settled) and not debug
         if is_on_ray:
             from clray.training.workers.opening import start_for_run
 

@@ -49,14 +49,14 @@ def start_for_sweep(config: Config, points: list[SweepPoint], data: Dataset, *, 
     Raises:
         UserError: the cluster does not answer, or a trial does not fit its nodes.
     """
-    shards, labels = _shards(config, points), config.kmeans.node_labels
+    shards, labels = _shards(config, points, 0.0), config.kmeans.node_labels
     # The cleaner that frees the placement groups of worker groups asks the dashboard's State API.
     start_ray(
         needed_cpus=_largest(points, data, 0.0).cpus + shards.cpus, dashboard=_is_group(points), verbose=verbose
     )  # fmt: skip
     num_gpus = gpus_for_trials(config, points)
     # Tune reserves the largest for every trial; a worker group takes what its own trial asks for.
-    largest = _largest(points, data, num_gpus)
+    largest, shards = _largest(points, data, num_gpus), _shards(config, points, num_gpus)
     groups = _groups(points, data, num_gpus) if _is_group(points) else {largest}
     for group in groups:
         require_room(group, "a trial", beside=shards, labels=labels)
@@ -68,7 +68,7 @@ def start_for_sweep(config: Config, points: list[SweepPoint], data: Dataset, *, 
 
 def gpus_for_trials(config: Config, points: list[SweepPoint]) -> float:
     """GPUs of the cluster that the k-means shards leave; a trial whose `train.gpus_per_worker` is `auto` asks it."""
-    return num_cluster_gpus() - _shards(config, points).gpus
+    return num_cluster_gpus() - _shards(config, points, 0.0).gpus
 
 
 def trial_resources(points: list[SweepPoint], data: Dataset, num_gpus: float) -> dict[str, float]:
@@ -98,9 +98,10 @@ def _largest(points: list[SweepPoint], data: Dataset, num_gpus: float) -> Group:
     return Group(max(each.size for each in groups), most, "worker")
 
 
-def _shards(config: Config, points: list[SweepPoint]) -> Group:
-    """The k-means shards of the whole sweep."""
-    return shard_group(config.kmeans) if any(needs_shards(point.config) for point in points) else NOTHING
+def _shards(config: Config, points: list[SweepPoint], num_gpus: float) -> Group:
+    """The k-means shards of the whole sweep; none where all trials search on their own GPUs."""
+    needs = any(needs_shards(point.config, num_gpus=num_gpus) for point in points)
+    return shard_group(config.kmeans) if needs else NOTHING
 
 
 def run_sweep(
@@ -128,8 +129,8 @@ def run_sweep(
     reporter = _Reporter(book, folder, tracker, data, display, watch)
     for record in book.records:
         display.update(record)
-    has_shards = any(needs_shards(point.config) for point in plan.samples)
     num_gpus = gpus_for_trials(config, plan.samples)
+    has_shards = _shards(config, plan.samples, num_gpus).size > 0
     trainable = tune.with_parameters(
         train_trial, config=override(config, {"search_space": []}), folder=folder, data=[ray.put(data)],
         clusters=[ray.put(clusters or {})], num_gpus=num_gpus,

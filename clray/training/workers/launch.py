@@ -64,7 +64,7 @@ def launch(
         return
     cluster: Cluster | None = None
     if config.clusters.source == "kmeans" and not needs_shards(config):
-        cluster = TrainingKMeans(config.kmeans, default_device())
+        cluster = TrainingKMeans(config.kmeans, device_of(config.train))
     elif debug:
         cluster = LocalKMeans(config.kmeans)
     elif service is not None:

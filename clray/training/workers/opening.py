@@ -17,7 +17,7 @@ from clray.ray_runtime.cluster import (
     warn_of_unused_gpus,
 )
 from clray.ray_runtime.held_gpu import HeldGpu, hold_gpu
-from clray.ray_runtime.room import NOTHING
+from clray.ray_runtime.room import NOTHING, Group
 from clray.training.workers.gpus import with_gpus
 from clray.training.workers.resources import needs_shards, worker_group
 
@@ -31,6 +31,10 @@ def start_service(config: KMeansConfig) -> Any:
     require_labels(config.node_labels, "kmeans.node_labels")
     require_gpus(config)
     return KMeansService.remote(config)  # type: ignore[attr-defined]  # what the decorator adds
+
+
+def _shards(config: Config) -> Group:
+    return shard_group(config.kmeans) if needs_shards(config) else NOTHING
 
 
 class Opened(NamedTuple):
@@ -50,10 +54,11 @@ def start_for_run(config: Config, data: Dataset, *, verbose: bool = False) -> Op
     Raises:
         UserError: the cluster does not answer or is too small.
     """
-    shards = shard_group(config.kmeans) if needs_shards(config) else NOTHING
+    shards = _shards(config)
     start_ray(needed_cpus=worker_group(config, data).cpus + shards.cpus, verbose=verbose)
     config = with_gpus(config, num_cluster_gpus() - shards.gpus)
-    workers = worker_group(config, data)
+    # On GPUs the workers may do without them.
+    workers, shards = worker_group(config, data), _shards(config)
     require_room(workers, "the run", beside=shards, labels=config.kmeans.node_labels)
     warn_of_unused_gpus(workers)
     gpu = None

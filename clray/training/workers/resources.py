@@ -23,15 +23,18 @@ def needs_ray(config: Config) -> bool:
     return needs_shards(config) or config.train.num_workers > 1
 
 
-def needs_shards(config: Config) -> bool:
+def needs_shards(config: Config, *, num_gpus: float = 0.0) -> bool:
     """Whether the run asks k-means shards for its clusters; else they come from elsewhere, or from its own workers.
 
     Workers search what lies on their own GPUs, unless shards were given GPUs or nodes of their own, or work while
     training goes on.
+
+    Args:
+        num_gpus: as for `worker_group`.
     """
     if config.clusters.source != "kmeans":
         return False
-    kmeans, trains_on_gpu = config.kmeans, config.train.gpus_per_worker > 0
+    kmeans, trains_on_gpu = config.kmeans, gpus_of(config.train, num_gpus) > 0
     on_device = kmeans.backend in ("torch", "flash-kmeans") or (kmeans.backend == "auto" and trains_on_gpu)
     has_own_place = kmeans.gpus_per_shard > 0 or bool(kmeans.node_labels)
     return not on_device or has_own_place or config.recluster.mode == "async"
