@@ -13,6 +13,7 @@ from clray.cli import stops
 from clray.cli.checkpoint import embed, evaluate, export
 from clray.cli.cluster import assign, cluster
 from clray.cli.config import config
+from clray.cli.curate import curate
 from clray.cli.data import clusters_app, data_app
 from clray.cli.doctor import doctor
 from clray.cli.flags import with_flags
@@ -63,6 +64,7 @@ app.command()(train)
 app.command()(sweep)
 app.command()(cluster)
 app.command()(assign)
+app.command()(curate)
 app.command()(evaluate)
 app.command()(export)
 app.command()(embed)

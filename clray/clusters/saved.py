@@ -42,12 +42,16 @@ class SavedClustering:
         num_clusters: K of each granularity, in the order they were asked for.
         num_vectors: how many were clustered; None in folders of `clray clusters build`.
         checksums: CRC-32 of each array file, by its path in the folder; older folders have none.
+        is_nested: whether each granularity is a clustering of the centroids of the one before it.
+        source: what was clustered, as the user named it; None in folders of `clray clusters build`.
     """
 
     folder: Path
     num_clusters: tuple[int, ...]
     num_vectors: int | None
     checksums: dict[str, int]
+    is_nested: bool = False
+    source: str | None = None
 
     def ids(self, num_clusters: int) -> np.ndarray:
         """The cluster of each vector, int32 [N]; -1 for one that was left out.
@@ -81,6 +85,21 @@ class SavedClustering:
         if not np.isfinite(centroids).all():
             raise _damaged(path, "the centroids hold NaN or infinity")
         return centroids
+
+    def parents(self, num_clusters: int) -> np.ndarray:
+        """Of nested granularities, but the coarsest: the next coarser cluster of each cluster, int32 [K].
+
+        Raises:
+            UserError: no such granularity, or a damaged file.
+        """
+        path = self._place(num_clusters) / PARENTS_FILE
+        parents = self._load(path)
+        above = self.num_clusters[self.num_clusters.index(num_clusters) + 1]
+        if parents.shape != (num_clusters,) or parents.dtype.kind not in "iu":
+            raise _damaged(path, f"expected {num_clusters} whole numbers; got {parents.dtype} {list(parents.shape)}")
+        if not (parents.min() >= 0 and parents.max() < above):
+            raise _damaged(path, f"parents must be in 0..{above - 1}; got {parents.min()}..{parents.max()}")
+        return parents.astype(np.int32)
 
     def _place(self, num_clusters: int) -> Path:
         if num_clusters not in self.num_clusters:
@@ -117,7 +136,15 @@ def open_clustering(folder: Path) -> SavedClustering:
         checksums = {str(name): _whole(value, 0) for name, value in tree.get("checksums", {}).items()}
         if not counts or len(set(counts)) < len(counts):
             raise ValueError("each granularity must occur once")
-        return SavedClustering(folder, counts, None if num_vectors is None else _whole(num_vectors, 1), checksums)
+        source = tree.get("vectors")
+        return SavedClustering(
+            folder,
+            counts,
+            None if num_vectors is None else _whole(num_vectors, 1),
+            checksums,
+            is_nested=tree.get("nested") is True,
+            source=source if isinstance(source, str) else None,
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(path, f"{type(error).__name__}: {error}") from error
 

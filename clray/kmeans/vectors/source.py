@@ -190,6 +190,14 @@ class Vectors:
         file, own_row = self._file_of(row)
         return f"{file.path}: row {own_row}"
 
+    def places(self, rows: np.ndarray) -> tuple[list[str], list[int]]:
+        """The file of each row over all files, and the row in it."""
+        if self.array is not None:
+            return [self.source] * len(rows), rows.tolist()
+        starts = np.cumsum([0, *(file.num_rows for file in self.files)])
+        files = np.searchsorted(starts, rows, side="right") - 1
+        return [self.files[number].path for number in files], (rows - starts[files]).tolist()
+
     def row(self, row: int) -> np.ndarray:
         """One vector as it is stored, [dim]."""
         if self.array is not None:
