@@ -93,11 +93,10 @@ class FaissShard:
         inertia = [0.0] * len(centroids)
         for start, chunk in self._chunks(centroids[0].shape[1]):
             weights = np.ones(len(chunk)) if self.weights is None else self.weights[start : start + len(chunk)]
-            exact = chunk.astype(np.float64)
             norms = np.einsum("ij,ij->i", chunk, chunk)
             for i, search in enumerate(searches):
                 distances, ids = search(chunk, norms)
-                add_members(sums[i], exact, ids, weights)
+                add_members(sums[i], chunk, ids, weights)
                 counts[i] += np.bincount(ids, weights, minlength=len(counts[i]))
                 inertia[i] += float(distances @ weights)
         return [PartialSums(*parts) for parts in zip(sums, counts, inertia, strict=True)]
@@ -227,9 +226,10 @@ def add_members(
     ids: Int[np.ndarray, " m"],
     weights: Float[np.ndarray, " m"],
 ) -> None:
-    """Add each weighted vector to the row of its cluster, in place.
+    """Add each weighted vector to the row of its cluster, in place, in float64.
 
-    A sparse product: 14 ms where np.add.at takes 700 ms (100,000 x 128 into 1,000 clusters, one core).
+    A sparse product: 14 ms where np.add.at takes 700 ms (100,000 x 128 into 1,000 clusters, one core). The float64
+    weights make SciPy widen the vectors, in memory that it keeps; a copy made here costs twice the product.
     """
     rows: np.ndarray | slice = slice(None)
     num_rows = len(sums)
