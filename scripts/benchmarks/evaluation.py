@@ -15,6 +15,7 @@ from collections.abc import Callable
 import faiss
 import numpy as np
 import torch
+from machine import machine
 from sklearn.linear_model import LogisticRegressionCV
 from torch.nn import functional as F
 
@@ -111,6 +112,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     faiss.omp_set_num_threads(arguments.threads)
+    print(machine(), flush=True)
     train, validation, test = representations(arguments.samples, arguments.test, arguments.dim)
     report("probe", lambda: solve_probe(train, validation, test))
     report("sgd probe", lambda: sgd_probe(train, test))

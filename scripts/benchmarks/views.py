@@ -9,7 +9,6 @@ machine is busy for all; quoted are the medians and the median ratio. The last p
 """
 
 import argparse
-import subprocess
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -17,6 +16,7 @@ from statistics import median
 
 import numpy as np
 import torch
+from machine import machine
 from torch import Tensor, nn
 
 from clray.config import Config, parse_config
@@ -121,20 +121,13 @@ def compare_all(title: str, batch: int, repeats: int) -> None:
     compare(f"{title}, step of the digits demo", steps, repeats)
 
 
-def cpu_model() -> str:
-    lines = subprocess.run(["lscpu"], capture_output=True, text=True, check=True).stdout.splitlines()
-    found = [line.partition(":")[2].strip() for line in lines if line.startswith("Model name")]
-    has_bf16 = "avx512_bf16" in "\n".join(lines)
-    return f"{found[0] if found else 'unknown CPU'}, {'with' if has_bf16 else 'without'} avx512_bf16"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     options = parser.parse_args()
-    print(f"{cpu_model()}; torch {torch.__version__}")
+    print(machine())
     for threads in options.threads:
         torch.set_num_threads(threads)
         compare_all(f"{threads} threads", options.batch, options.repeats)
