@@ -6,8 +6,10 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from clray.kmeans.vectors.tensors import TensorRows
+from clray.training.transfer import to_device
 
 
 class EmbeddingBank:
@@ -20,34 +22,42 @@ class EmbeddingBank:
         self, shard: Int[np.ndarray, " n"], dim: int, device: torch.device, *, momentum: float
     ) -> None:  # fmt: skip
         """Args: this worker's dataset indices, ascending; momentum m keeps m of the old embedding."""
-        self.momentum = momentum
-        self.shard = torch.from_numpy(shard).to(device)
+        self.momentum, self.shard, self.device = momentum, shard, device
         # Then its place in the bank is a sample's index.
         self.is_leading = bool(shard[-1] == len(shard) - 1)
         # One row more than there are samples takes what is left out.
         self._vectors = torch.zeros(len(shard) + 1, dim, dtype=torch.float16, device=device)
-        self._seen = torch.zeros(len(shard) + 1, dtype=torch.bool, device=device)
-        self.vectors, self.seen = self._vectors[:-1], self._seen[:-1]
+        self.vectors = self._vectors[:-1]
+        # On the host, as are the indices of every batch, so that nobody waits for the device.
+        self.seen = np.zeros(len(shard), np.bool_)
 
     def update(self, indices: Int[Tensor, " batch"], z: Float[Tensor, "batch dim"]) -> None:
-        """Take the embeddings of a batch; those of samples that belong to other workers are left out."""
-        rows = indices
+        """Take the embeddings of a batch; those of samples that belong to other workers are left out.
+
+        Args:
+            indices: on the host.
+            z: on the device, of unit length.
+        """
+        places = indices.numpy()
         if not self.is_leading:
-            rows = torch.searchsorted(self.shard, indices).clamp(max=len(self.shard) - 1)
-            rows = torch.where(self.shard[rows] == indices, rows, len(self.shard))
+            places = np.minimum(np.searchsorted(self.shard, places), len(self.shard) - 1)
+            places = np.where(self.shard[places] == indices.numpy(), places, len(self.shard))
+        self.seen[places[places < len(self.shard)]] = True
+        rows = to_device(places, self.device)
         if self.momentum > 0:
-            weight = torch.where(self._seen[rows], self.momentum, 0.0)[:, None]
-            z = weight * self._vectors[rows].float() + (1 - weight) * z
+            old = self._vectors[rows].float()
+            # What was never seen is 0.
+            weight = self.momentum * (old != 0).any(dim=1, keepdim=True)
+            z = weight * old + (1 - weight) * z
         self._vectors[rows] = z.half()
-        self._seen.index_fill_(0, rows, True)
 
     def unseen(self) -> Int[np.ndarray, " m"]:
         """Dataset indices of this worker's samples that no batch has held yet."""
-        return self.shard[~self.seen].cpu().numpy()
+        return self.shard[~self.seen]
 
-    def unit_vectors(self) -> Float[np.ndarray, "n dim"]:
-        """The embeddings at unit length, float32, in dataset order."""
-        return self.unit_rows().numpy()
+    def unit_vectors(self) -> Float[Tensor, "n dim"]:
+        """A copy of the embeddings at unit length, float32, in dataset order, on the device."""
+        return F.normalize(self.vectors.float(), dim=1)
 
     def unit_rows(self) -> TensorRows:
         """The same where they lie, in float16, scaled as they are read; later updates show in them."""
@@ -55,13 +65,12 @@ class EmbeddingBank:
 
     def state_dict(self) -> dict[str, Any]:
         """On the CPU: a tensor that is sent from a GPU makes its receiver use the sender's."""
-        return {"vectors": self.vectors.cpu(), "seen": self.seen.cpu()}
+        return {"vectors": self.vectors.cpu(), "seen": torch.tensor(self.seen)}
 
     def load_rows(self, state: dict[str, Any]) -> None:
         """Take this worker's rows of a bank of the whole data set, as `merge_banks` makes it."""
-        shard = self.shard.cpu()
-        self.vectors.copy_(state["vectors"][shard])
-        self.seen.copy_(state["seen"][shard])
+        self.vectors.copy_(state["vectors"][torch.from_numpy(self.shard)])
+        self.seen = state["seen"].numpy()[self.shard]
 
 
 def merge_banks(parts: list[dict[str, Any]], shards: list[Int[np.ndarray, " n"]]) -> dict[str, Any]:

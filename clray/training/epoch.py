@@ -15,6 +15,7 @@ from clray.data.images.port import Batch
 from clray.errors import TrainingError
 from clray.training.state import TrainState
 from clray.training.stopwatch import Stopwatch
+from clray.training.transfer import to_device
 
 
 @dataclass
@@ -100,12 +101,12 @@ def train_step(
 
     Args:
         model: the state's, possibly wrapped for several workers.
-        batch: uint8 images and their dataset indices.
+        batch: uint8 images, on the host or on the device, and their dataset indices, on the host.
         cluster_ids: the clusters of each sample of the data set, int32 [granularities, N], on the device.
         accumulate_batches: batches whose gradients are averaged before the optimizer steps; at the end of an epoch
             the last of them may be fewer.
     """
-    images, indices = (each.to(cluster_ids.device, non_blocking=True) for each in batch)
+    images, indices = (to_device(each, cluster_ids.device) for each in batch)
     images, num_views = to_float(images), state.objective.num_views
     views = draw_views(augmentation, images, num_views)
     small = draw_small_views(augmentation, images, first=num_views)
@@ -121,7 +122,7 @@ def train_step(
         state.optimizer.zero_grad(set_to_none=True)
         state.schedule.step()
     if state.bank is not None:
-        state.bank.update(indices, value.embeddings)
+        state.bank.update(batch[1], value.embeddings)
     meter.losses.append(value.loss.detach())
     meter.positives.append(value.num_positives)
     meter.spread = 1 - value.embeddings.mean(dim=0).square().sum()

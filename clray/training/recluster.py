@@ -24,20 +24,22 @@ from clray.training.first_clusterings import FirstClustering, FirstClusterings, 
 from clray.training.metrics import Metrics
 from clray.training.optim import forget
 from clray.training.state import TrainState, share_buffers
+from clray.training.transfer import HostCopy, to_device
 from clray.training.workers.port import PendingClustering, Session, agree, gather
 
 
 @dataclass
 class _Request:
-    """A clustering that has been asked for."""
+    """A clustering that is due: its embeddings are on their way to the host, and then it is asked for."""
 
     step: int
     """Steps trained when its embeddings were taken."""
-    vectors: np.ndarray | TensorRows
-    pending: PendingClustering
+    vectors: HostCopy | TensorRows
+    """On their way to the host, or where they lie for k-means in training."""
+    initial: list[np.ndarray] | None
     seed: int
-    has_start: bool
-    asked_at: float
+    due_at: float
+    pending: PendingClustering | None = None
 
 
 class Reclusterer:
@@ -61,11 +63,12 @@ class Reclusterer:
         if self.config.clusters.source != "kmeans":
             return False
         start, changed = time.perf_counter(), False
-        if self.request is not None and agree(self.request.pending.ready(), self.session):
+        if self.request is not None and agree(self._advance(self.request), self.session):
             self._take_over(self.request)
             changed = True
         if self.request is None and self._is_due():
-            self.request = self._ask()
+            self.request = self._new_request()
+            self._advance(self.request)
             if self.config.recluster.mode == "sync" or self.state.clustered_step is None:
                 self._take_over(self.request)
                 changed = True
@@ -89,18 +92,33 @@ class Reclusterer:
         last_due = self.state.step - since % every
         return self.state.clustered_step is None or self.state.clustered_step < last_due
 
-    def _ask(self) -> _Request:
-        """Hand over this worker's embeddings, unless they have been clustered already."""
-        config, state, asked_at, seed = self.config, self.state, time.perf_counter(), self._seed
+    def _new_request(self) -> _Request:
+        """Take this worker's embeddings as they are now, or what is known of them where they were clustered already."""
+        config, state, due_at, seed = self.config, self.state, time.perf_counter(), self._seed
         is_first = state.clustered_step is None and state.step == config.recluster.warmup_epochs * state.steps_per_epoch
         if self.first is not None and is_first:
             own = shard_indices(self.data.train, self.session.world_size)[self.session.rank]
-            found, clusterings = self.first.of_worker(own)
-            return _Request(state.step, found, Done(clusterings), seed, False, asked_at - self.first.seconds)
-        vectors = self._vectors()
+            vectors, clusterings = self.first.of_worker(own)
+            return _Request(state.step, HostCopy(vectors), None, seed, due_at - self.first.seconds, Done(clusterings))
         initial = state.centroids if config.kmeans.warm_start else None
-        pending = self._cluster(vectors, config.clusters.counts, Wanted.of(config).is_nested, seed, initial)
-        return _Request(state.step, vectors, pending, seed, initial is not None, asked_at)
+        return _Request(state.step, self._vectors(), initial, seed, due_at)
+
+    def _advance(self, request: _Request) -> bool:
+        """Ask for the clusters once the embeddings are there; whether both are."""
+        if request.pending is None and (isinstance(request.vectors, TensorRows) or request.vectors.ready()):
+            request.pending = self._ask(request)
+        return request.pending is not None and request.pending.ready()
+
+    def _ask(self, request: _Request) -> PendingClustering:
+        """Hand this worker's embeddings over; waits for them."""
+        config = self.config
+        return self._cluster(
+            _at_hand(request.vectors),
+            config.clusters.counts,
+            Wanted.of(config).is_nested,
+            request.seed,
+            request.initial,
+        )
 
     def first_for(self, wanted: Sequence[Wanted]) -> FirstClusterings:
         """The first clustering of each of several runs that are this one until now; every rank must call it.
@@ -108,7 +126,7 @@ class Reclusterer:
         All that are not nested go through one pass. Each comes out as it would alone, to the bit, as starts are drawn
         for each K apart and sums are kept apart; `network_bytes` alone is that of the whole pass.
         """
-        start, own = time.perf_counter(), self._vectors()
+        start, own = time.perf_counter(), _at_hand(self._vectors())
         vectors = _of_all_workers(np.asarray(own), self.data.train, self.session)
         flat = sorted({each.counts[0] for each in wanted if not each.is_nested})
         groups = [(tuple(flat), False)] if flat else []
@@ -157,8 +175,8 @@ class Reclusterer:
     def _seed(self) -> int:
         return derive_seed(self.config.seed, "kmeans", epoch=self.state.step) % 2**32
 
-    def _vectors(self) -> np.ndarray | TensorRows:
-        """What is clustered of this worker's images, float32 [n, dim], or where it lies for k-means in training.
+    def _vectors(self) -> HostCopy | TensorRows:
+        """What is clustered of this worker's images, float32 [n, dim], on its way to where it is clustered.
 
         The embeddings of the bank, or with `recluster.embeddings: pass` those of the images without augmentation, as in
         the authors' protocol; of the momentum encoder where there is one. At the start of a run from weights they are
@@ -169,20 +187,21 @@ class Reclusterer:
         # All embed alike, and as a run that is resumed here would, whose buffers are those of rank 0.
         share_buffers(state.objective.embedding_model(state.model), self.session.world_size)
         if self._head_is_random:
-            return _unit(self._features(own, "h"))
+            return HostCopy(_unit(self._features(own, "h")))
         if state.bank is None:
-            return self._embed(own)
+            return HostCopy(self._embed(own))
         unseen = state.bank.unseen()
         if len(unseen):
-            indices = torch.from_numpy(unseen).to(self.session.device)
-            state.bank.update(indices, torch.from_numpy(self._embed(unseen)).to(self.session.device))
-        on_device = isinstance(self.session.cluster, TrainingKMeans)
-        return state.bank.unit_rows() if on_device else state.bank.unit_vectors()
+            state.bank.update(torch.from_numpy(unseen), to_device(self._embed(unseen), self.session.device))
+        if isinstance(self.session.cluster, TrainingKMeans):
+            return state.bank.unit_rows()
+        return HostCopy(state.bank.unit_vectors())
 
     def _take_over(self, request: _Request) -> None:
         """Wait for the clusters and put them into the state."""
         state = self.state
-        clusterings = request.pending.result()
+        pending = request.pending or self._ask(request)
+        clusterings = pending.result()
         assignments = tuple(
             ClusterAssignment(_of_all_workers(each.ids, self.data.train, self.session), each.num_clusters, "kmeans")
             for each in clusterings
@@ -202,10 +221,10 @@ class Reclusterer:
         state.clustered_step = request.step
         phis = None
         if state.objective.uses_concentrations:
-            phis = self._concentrations(np.asarray(request.vectors), clusterings)
-        redrawn = state.objective.take_clusters(centroids, phis, renamed=not request.has_start, seed=request.seed)
+            phis = self._concentrations(np.asarray(_at_hand(request.vectors)), clusterings)
+        redrawn = state.objective.take_clusters(centroids, phis, renamed=request.initial is None, seed=request.seed)
         forget(state.optimizer, redrawn)
-        self.metrics["recluster/seconds"] = time.perf_counter() - request.asked_at
+        self.metrics["recluster/seconds"] = time.perf_counter() - request.due_at
         self.request = None
 
     @property
@@ -237,6 +256,11 @@ class Reclusterer:
         return phis
 
 
+def _at_hand(vectors: HostCopy | TensorRows) -> np.ndarray | TensorRows:
+    """As k-means takes them; waits for those on their way."""
+    return vectors if isinstance(vectors, TensorRows) else vectors.result()
+
+
 def _unit(vectors: np.ndarray) -> np.ndarray:
     """Scaled to unit length, as embeddings are."""
     scaled: np.ndarray = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
@@ -255,4 +279,4 @@ def _of_all_workers(values: np.ndarray, data: Samples, session: Session) -> np.n
 
 def ids_on_device(assignments: tuple[ClusterAssignment, ...], device: torch.device) -> torch.Tensor:
     """The clusters of each sample, int32 [granularities, N]."""
-    return torch.from_numpy(np.stack([each.ids for each in assignments])).to(device)
+    return to_device(np.stack([each.ids for each in assignments]), device)

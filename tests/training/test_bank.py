@@ -15,7 +15,7 @@ def test_a_bank_holds_the_last_embedding_of_each_sample() -> None:
     held, z = bank(), F.normalize(torch.randn(7, 4), dim=1)
     held.update(torch.arange(7), torch.randn(7, 4))
     held.update(torch.arange(7).flip(0), z.flip(0))
-    np.testing.assert_allclose(held.unit_vectors(), z.numpy(), atol=2e-3)
+    np.testing.assert_allclose(held.unit_vectors().numpy(), z.numpy(), atol=2e-3)
 
 
 def test_momentum_keeps_a_share_of_the_old_but_not_of_nothing() -> None:

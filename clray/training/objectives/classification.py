@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from clray.config.sections import ObjectiveConfig
 from clray.model.encoder import ContrastiveModel
 from clray.training.objectives.port import EmbeddedBatch, Objective
+from clray.training.transfer import to_device
 
 
 class Classification(Objective):
@@ -45,5 +46,6 @@ class Classification(Objective):
         parameters = list(self.classifier.parameters())
         with torch.no_grad():
             for parameter in parameters:
-                parameter.copy_(torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator))
+                drawn = torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator)
+                parameter.copy_(to_device(drawn, parameter.device))
         return parameters

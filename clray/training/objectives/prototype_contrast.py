@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -12,6 +11,7 @@ from clray.model.encoder import ContrastiveModel
 from clray.objective.contrastive import ObjectiveValue, instance_contrast
 from clray.objective.prototypes import proto_nce
 from clray.training.objectives.queue_contrast import QueueContrast
+from clray.training.transfer import to_device
 
 
 class PrototypeContrast(QueueContrast):
@@ -43,8 +43,8 @@ class PrototypeContrast(QueueContrast):
         seed: int,
     ) -> list[nn.Parameter]:
         assert phis is not None, "reclustering for pcl computes concentrations"
-        self.prototypes = [F.normalize(torch.from_numpy(each).to(self.device), dim=1) for each in centroids]
-        self.phis = [torch.from_numpy(each).to(self.device) for each in phis]
+        self.prototypes = [F.normalize(to_device(each, self.device), dim=1) for each in centroids]
+        self.phis = [to_device(each, self.device) for each in phis]
         return []
 
     def state_dict(self) -> dict[str, Any]:

@@ -132,9 +132,12 @@ def from_first(compute: Callable[[], T], world_size: int) -> T:
 
 
 def agree(flag: bool, session: Session) -> bool:
-    """Whether the flag is set on every worker; every rank must call it."""
+    """Whether the flag is set on every worker; every rank must call it.
+
+    The flags stay on the host: on a GPU the answer would wait for all work that it was given.
+    """
     if session.world_size == 1:
         return flag
-    flags = torch.tensor(int(flag))  # on the CPU, where it makes no GPU wait
+    flags = torch.tensor(int(flag))
     dist.all_reduce(flags, op=dist.ReduceOp.MIN)
     return bool(flags)
