@@ -69,8 +69,8 @@ class RandomViews(nn.Module):
         """Args: first: number of the first of the views, by which settings that are lists choose."""
         settings = [self.config.of_view(number) for number in range(first, first + num_views)]
         cropped = self._crop(images, [self.crop_scale or (each.min_crop_scale, 1.0) for each in settings])
-        changed = [self._change(*each) for each in zip(cropped.unbind(dim=1), settings, strict=True)]
-        return torch.stack(changed)
+        views = self._change(cropped.transpose(0, 1).flatten(0, 1), settings)
+        return views.unflatten(0, (num_views, -1))
 
     def _crop(self, images: Tensor, scales: list[tuple[float, float]]) -> Tensor:
         num_images, _, height, width = images.shape
@@ -85,19 +85,24 @@ class RandomViews(nn.Module):
         points = points.unflatten(0, (num_images, len(scales)))
         return sample(images, points, shrink=longest_side(height, width, scales) / self.image_size)
 
-    def _change(self, views: Tensor, settings: ViewSettings) -> Tensor:
-        """Colour, blur and solarisation."""
-        num_views, device = len(views), views.device
-        if self.has_colour:
-            views = apply_colours(views, *colour_maps(*draw_colours(num_views, settings, device)))
-        if settings.blur_probability > 0:
-            low, high = BLUR_DEVIATIONS
-            deviations = low + (high - low) * torch.rand(num_views, device=device)
-            deviations = torch.where(_chance(num_views, settings.blur_probability, device), deviations, 0)
-            views = blur(views, deviations, max(3, self.image_size // 20 * 2 + 1))
-        if settings.solarize_probability > 0:
-            views = solarize(views, _chance(num_views, settings.solarize_probability, device))
-        return views
+    def _change(self, views: Tensor, settings: list[ViewSettings]) -> Tensor:
+        """Colour, blur and solarisation of all views, of which those with the same settings stand together."""
+        number, device = len(views) // len(settings), views.device
+        has_blur = any(each.blur_probability > 0 for each in settings)
+        has_solarized = any(each.solarize_probability > 0 for each in settings)
+        colours, deviations, solarized = [], [], []
+        for each in settings:
+            if self.has_colour:
+                colours.append(draw_colours(number, each, device))
+            if has_blur:
+                deviations.append(draw_deviations(number, each, device))
+            if has_solarized:
+                solarized.append(_chance(number, each.solarize_probability, device))
+        if colours:
+            views = apply_colours(views, *colour_maps(*map(torch.cat, zip(*colours, strict=True))))
+        if deviations:
+            views = blur(views, torch.cat(deviations), max(3, self.image_size // 20 * 2 + 1))
+        return solarize(views, torch.cat(solarized)) if solarized else views
 
 
 Augmentation = RandomViews | FeatureViews
@@ -111,6 +116,13 @@ def draw_colours(num_views: int, settings: ViewSettings, device: torch.device) -
     order = torch.rand(num_views, 4, device=device).argsort(dim=1)
     grey = _chance(num_views, settings.grayscale_probability, device)
     return brightness, contrast, saturation, changes[3] / 4, order, grey
+
+
+def draw_deviations(num_views: int, settings: ViewSettings, device: torch.device) -> Float[Tensor, " n"]:
+    """Random deviations of the blur, in pixels; 0 for a view that is not blurred."""
+    low, high = BLUR_DEVIATIONS
+    deviations = low + (high - low) * torch.rand(num_views, device=device)
+    return torch.where(_chance(num_views, settings.blur_probability, device), deviations, 0)
 
 
 def _chance(number: int, probability: float, device: torch.device) -> Tensor:
