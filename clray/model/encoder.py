@@ -109,6 +109,10 @@ def _backbone(config: EncoderConfig, num_channels: int) -> tuple[nn.Module, int]
     return _resnet(config.name, num_channels, config.small_image_stem)
 
 
+PRODUCT_TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+"""By `train.precision`."""
+
+
 class Outputs(NamedTuple):
     """What the model makes of a batch of images.
 
@@ -166,7 +170,9 @@ class ContrastiveModel(nn.Module):
         """Embed images, and behind them others of another size; in one call, as DDP expects of a step."""
         sizes = [images] if small is None else [images, small]
         sizes = [each.contiguous(memory_format=torch.channels_last) for each in sizes]
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=uses_bfloat16(self.precision, images.device)):
+        product = product_type(self.precision, images.device)
+        is_rounded = product != torch.float32
+        with torch.autocast(images.device.type, product if is_rounded else None, enabled=is_rounded):
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
                 found = [self.encoder(each) for each in sizes]
             h = found[0] if small is None else torch.cat(found)
@@ -203,7 +209,16 @@ class ContrastiveModel(nn.Module):
 
 def uses_bfloat16(precision: str, device: torch.device) -> bool:
     """Whether the model's products on this device are bfloat16; `auto` asks the hardware."""
-    return precision == "bfloat16" or (precision == "auto" and _has_bfloat16(device.type))
+    return product_type(precision, device) == torch.bfloat16
+
+
+def product_type(precision: str, device: torch.device) -> torch.dtype:
+    """In which the model multiplies on this device; `auto` asks the hardware, and every GPU has float16."""
+    if precision != "auto":
+        return PRODUCT_TYPES[precision]
+    if _has_bfloat16(device.type):
+        return torch.bfloat16
+    return torch.float16 if device.type == "cuda" else torch.float32
 
 
 @cache

@@ -38,6 +38,7 @@ class Checkpoint(TypedDict):
         centroids: of each granularity, float32 [K, dim]; None where the clusters have none.
         meter: what has been measured since the epoch began; see `EpochMeter`.
         bank: `vectors` float16 [N, dim] and `seen` bool [N]; None where the run keeps none.
+        scaler: of the gradients of float16; see `torch.amp.GradScaler`.
         recluster_metrics: of the last clustering, as far as no epoch has reported them.
         first: the first clusterings of runs that start here, until they are kept in a file of their own.
     """
@@ -60,6 +61,7 @@ class Checkpoint(TypedDict):
     bank: dict[str, Tensor] | None
     recluster_metrics: dict[str, float]
     first: NotRequired[dict[str, Any]]
+    scaler: NotRequired[dict[str, Any]]
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint, *, num_kept: int = 1) -> Path:

@@ -116,9 +116,10 @@ def train_step(
     is_last_part = state.step_in_epoch + 1 == group.stop
     with nullcontext() if is_last_part else _without_exchange(model):
         value = state.objective(model, views, indices, cluster_ids, **further)
-        (value.loss / len(group)).backward()
+        state.scaler.scale(value.loss / len(group)).backward()
     if is_last_part:
-        state.optimizer.step()
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
         state.optimizer.zero_grad(set_to_none=True)
         state.schedule.step()
     if state.bank is not None:

@@ -21,14 +21,16 @@ import torch
 from clray.config import Config
 from clray.data.remote.local import cache_root
 from clray.folder_lock import in_turn
-from clray.model.encoder import ContrastiveModel, uses_bfloat16
+from clray.model.encoder import ContrastiveModel, product_type, uses_bfloat16
 from clray.training.metrics import Metrics
 
 IS_BFLOAT16 = "train/bfloat16"
-"""The metric by which a run tells its precision: 1 for bfloat16, 0 for float32."""
+"""The metric by which a run tells its precision: 1 for bfloat16, 0 for others."""
+IS_FLOAT16 = "train/float16"
+"""The same of float16; runs in others have no such metric."""
 FOLDER = "precision"
 """Below the root of the cache; a file for each machine, encoder and batch."""
-Precision = Literal["auto", "bfloat16", "float32"]
+Precision = Literal["auto", "bfloat16", "float16", "float32"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 LEAST_GAIN = 1.05
 """So much faster bfloat16 has to be: below that, its rounding buys nothing that timing can tell from noise."""
@@ -51,7 +53,7 @@ def settled_precision(
     if config.train.precision != "auto":
         return config.train.precision
     if not uses_bfloat16("auto", device):
-        return "float32"
+        return "float16" if product_type("auto", device) == torch.float16 else "float32"
     if device.type != "cpu":
         return "bfloat16"
     if config.train.deterministic:
@@ -62,7 +64,7 @@ def settled_precision(
 
 def precision_of(metrics: Metrics) -> str:
     """What an epoch was trained in, by its metrics."""
-    return "bfloat16" if metrics[IS_BFLOAT16] else "float32"
+    return "bfloat16" if metrics[IS_BFLOAT16] else "float16" if metrics.get(IS_FLOAT16) else "float32"
 
 
 def _remembered(config: Config, model: ContrastiveModel, shape: tuple[int, ...]) -> Seconds:

@@ -4,7 +4,7 @@ Random generators are not stored: each step derives its own from (run seed, comp
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from clray.clusters.assignment import ClusterAssignment
 from clray.config import Config
 from clray.config.sections import TrainConfig
 from clray.errors import UserError
-from clray.model.encoder import ContrastiveModel
+from clray.model.encoder import ContrastiveModel, product_type
 from clray.redaction import hide_in_tree
 from clray.training.bank import EmbeddingBank
 from clray.training.checkpoint import Checkpoint
@@ -50,6 +50,8 @@ class TrainState:
     """The step whose embeddings gave the assignments; None before the first clustering."""
     order_ids: np.ndarray | None = None
     """Clusters at the start of the epoch, by which its order of images was drawn."""
+    scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler(enabled=False))
+    """Keeps gradients of float16 above what it can hold; does nothing for others."""
 
     @property
     def step(self) -> int:
@@ -74,6 +76,7 @@ class TrainState:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
+            **({"scaler": self.scaler.state_dict()} if self.scaler.is_enabled() else {}),
             "objective": self.objective.state_dict(),
             "cluster_ids": torch.from_numpy(np.stack([each.ids for each in self.assignments])),
             "num_clusters": [each.num_clusters for each in self.assignments],
@@ -95,6 +98,8 @@ class TrainState:
             )
         self.model.load_state_dict(checkpoint["model"])
         self._load_optimizer(checkpoint["optimizer"], checkpoint["schedule"])
+        if self.scaler.is_enabled() and "scaler" in checkpoint:
+            self.scaler.load_state_dict(checkpoint["scaler"])
         self.epoch, self.step_in_epoch = checkpoint["epoch"], checkpoint["step_in_epoch"]
         self.clustered_step = checkpoint["clustered_step"]
         order_ids = checkpoint["order_ids"]
@@ -150,7 +155,9 @@ def create_state(
     if config.clusters.source == "kmeans" and config.recluster.embeddings == "bank":
         bank = EmbeddingBank(shard, model.embedding_dim, device, momentum=config.recluster.bank_momentum)
     objective = build_objective(config.objective, model)
-    return TrainState(model, objective, optimizer, schedule, start.assignments, steps_per_epoch, bank)
+    is_float16 = product_type(config.train.precision, device) == torch.float16
+    scaler = torch.amp.GradScaler(device.type, enabled=is_float16)
+    return TrainState(model, objective, optimizer, schedule, start.assignments, steps_per_epoch, bank, scaler=scaler)
 
 
 def freeze_encoder(state: TrainState, frozen: bool) -> None:

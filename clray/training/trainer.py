@@ -24,7 +24,7 @@ from clray.training.encoder_start import with_pixels
 from clray.training.epoch import EpochMeter, mean_state, train_step, waited_for
 from clray.training.first_clusterings import Wanted, as_tree
 from clray.training.metrics import Metrics
-from clray.training.precision import IS_BFLOAT16, Precision, settled_precision
+from clray.training.precision import IS_BFLOAT16, IS_FLOAT16, Precision, settled_precision
 from clray.training.recluster import Reclusterer, ids_on_device
 from clray.training.start import Start, start_clusters
 from clray.training.state import create_state, freeze_encoder, share_buffers, wrap_for_workers
@@ -222,6 +222,7 @@ class _Run:
             "train/data_wait_seconds": waited,
             "train/seconds": seconds,
             IS_BFLOAT16: float(self.precision == "bfloat16"),
+            **({IS_FLOAT16: 1.0} if self.precision == "float16" else {}),
         }
 
     def _batches(self) -> Iterator[Batch]:

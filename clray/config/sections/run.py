@@ -34,9 +34,10 @@ class TrainConfig(Section):
     """`cluster`: images of one cluster come `members_per_cluster` at a time, so that fine clusters yield positives."""
     members_per_cluster: TwoOrMore = 4
     """Images of a cluster that `sampler: cluster` puts into a batch together."""
-    precision: Literal["auto", "bfloat16", "float32"] = "auto"
-    """Of the model's products. `auto` is bfloat16 on a GPU that has it, and on a CPU that has it where a timed step of
-    this encoder and batch is faster so; else float32. Losses are float32 always."""
+    precision: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """Of the model's products. `auto` is bfloat16 on a GPU that has it, float16 on others, bfloat16 on a CPU where a
+    timed step of this encoder and batch is faster so; else float32. With float16 gradients are scaled, and a step whose
+    gradients overflow is left out. Losses are float32 always."""
     float32_matmul_precision: Literal["highest", "high"] = "high"
     """On a GPU, of what a step still multiplies in float32: `high` rounds the factors to TF32, which is several times
     faster; `highest` does not. Evaluation and k-means multiply at full precision."""

@@ -56,7 +56,10 @@ def test_a_worker_as_large_as_two_nodes_is_refused(
 ) -> None:
     nodes({"CPU": 1.0, "GPU": 1.0}, {"CPU": 1.0, "GPU": 1.0})
     config = tiny_config(
-        search_space=SPACE, clusters={"source": "instance"}, train={"cpus_per_worker": 2, "gpus_per_worker": 2}
+        search_space=SPACE,
+        clusters={"source": "instance"},
+        kmeans={"backend": "faiss"},
+        train={"cpus_per_worker": 2, "gpus_per_worker": 2},
     )
     groups = tiny_config(search_space=SPACE, clusters={"source": "instance"}, train={"num_workers": 4})
     refusal = "1 worker of 2 CPUs and 2 GPUs, and does not fit .*: 2 nodes of 1 CPU and 1 GPU. Lower train.num_workers"
