@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from clray.data.remote.cache import present
 from clray.errors import UserError
 
-FLOAT_LISTS = "a list or fixed-size list of float16, float32 or float64"
+NUMBER_LISTS = "a list or fixed-size list of float16, float32, float64, int8 or uint8"
 
 
 class VectorFile(Protocol):
@@ -163,7 +163,7 @@ def open_npy(path: Path) -> NpyFile:
         raise UserError(f"{path}: not a .npy file, or one with a damaged header: {_first_line(error)}") from error
     if len(shape) != 2 or shape[0] < 0 or shape[1] < 1:
         raise UserError(f"{path}: expected vectors of shape [N, dim]; got {list(shape)}")
-    if not (is_bfloat16(dtype) or is_float(dtype)):
+    if not (is_bfloat16(dtype) or holds_vectors(dtype)):
         raise UserError(f"{path}: {wrong_dtype(dtype)}")
     if is_fortran and shape[0] > 1:
         raise UserError(
@@ -217,15 +217,16 @@ def vector_columns(schema: pa.Schema) -> list[str]:
 
 
 def _column_of_vectors(path: Path, schema: pa.Schema, column: str | None) -> str:
-    candidates = vector_columns(schema)
+    # Lists of bytes may be pixels: they are vectors where a column is named, or nothing else can be.
+    candidates = vector_columns(schema) or [field.name for field in schema if _holds_bytes(field.type)]
     if column is None and len(candidates) != 1:
         raise UserError(f"{path}: name the `column` of vectors; candidates: {_listed(candidates)}")
     name = column if column is not None else candidates[0]
     if schema.names.count(name) != 1:
         found = "no column" if name not in schema.names else "several columns"
         raise UserError(f"{path}: {found} {name!r}; columns that hold vectors: {_listed(candidates)}")
-    if not _holds_floats(schema.field(name).type):
-        raise UserError(f"{path}: column {name!r} is {schema.field(name).type}; expected {FLOAT_LISTS}")
+    if not (_holds_floats(schema.field(name).type) or _holds_bytes(schema.field(name).type)):
+        raise UserError(f"{path}: column {name!r} is {schema.field(name).type}; expected {NUMBER_LISTS}")
     return name
 
 
@@ -240,8 +241,13 @@ def check_is_file(path: Path) -> None:
 
 
 def is_float(dtype: np.dtype) -> bool:
-    """Whether vectors may be of this type: float16, float32 or float64, in either byte order."""
+    """Whether this is float16, float32 or float64, in either byte order."""
     return dtype.kind == "f" and dtype.itemsize <= 8
+
+
+def holds_vectors(dtype: np.dtype) -> bool:
+    """Whether vectors may be of this type: a float, or int8 or uint8, as quantised embeddings are."""
+    return is_float(dtype) or (dtype.kind in "iu" and dtype.itemsize == 1)
 
 
 def is_bfloat16(dtype: np.dtype) -> bool:
@@ -249,9 +255,10 @@ def is_bfloat16(dtype: np.dtype) -> bool:
     return dtype.kind == "V" and dtype.itemsize == 2 and dtype.names is None and dtype.subdtype is None
 
 
-def wrong_dtype(dtype: np.dtype) -> str:
+def wrong_dtype(dtype: np.dtype, *, floats_only: bool = False) -> str:
     """What is wrong with a type that is none of the accepted ones, and the way out."""
-    expected = f"expected float16, bfloat16, float32 or float64; got {dtype}"
+    bytes_too = "" if floats_only else ", or int8 or uint8"
+    expected = f"expected float16, bfloat16, float32 or float64{bytes_too}; got {dtype}"
     if dtype.kind in "iub":
         return f'{expected}. Convert with vectors.astype("float32")'
     return f"{expected}. Sparse matrices become arrays by .toarray()" if dtype.kind == "O" else expected
@@ -288,8 +295,15 @@ def _first_line(error: Exception) -> str:
 
 
 def _holds_floats(kind: pa.DataType) -> bool:
-    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    return is_list and bool(pa.types.is_floating(kind.value_type))
+    return _is_list(kind) and bool(pa.types.is_floating(kind.value_type))
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    return _is_list(kind) and bool(pa.types.is_int8(kind.value_type) or pa.types.is_uint8(kind.value_type))
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def _listed(names: list[str]) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 
 from clray.data.vector_files import (
     VectorFile,
+    holds_vectors,
     is_float,
     open_npy,
     open_parquet,
@@ -29,7 +30,7 @@ SUFFIXES = (".npy", ".parquet")
 
 @dataclass(frozen=True)
 class ArraySlice:
-    """A run of rows in memory, float16, float32 or float64 [n, dim], read relative to `origin`."""
+    """A run of rows in memory, a float or 8-bit integer type [n, dim], read relative to `origin`."""
 
     array: np.ndarray
     origin: np.ndarray | None = None
@@ -270,14 +271,17 @@ def as_vectors(values: Any) -> Vectors:
     Raises:
         UserError: another shape or type, or a masked array that leaves values out.
     """
-    array = to_array(values, "vectors")
+    array = to_array(values, "vectors", floats_only=False)
     if array.ndim != 2 or 0 in array.shape:
         raise UserError(f"vectors: expected vectors of shape [N, dim], neither of them 0; got {list(array.shape)}")
     return Vectors("array in memory", array=array)
 
 
-def to_array(values: Any, name: str) -> np.ndarray:
-    """Floats as an array, whoever made them; bfloat16 as float32.
+def to_array(values: Any, name: str, *, floats_only: bool = True) -> np.ndarray:
+    """Numbers as an array, whoever made them; bfloat16 as float32.
+
+    Args:
+        floats_only: refuse int8 and uint8.
 
     Raises:
         UserError: what is no array of floats, or a masked array that leaves values out.
@@ -296,8 +300,8 @@ def to_array(values: Any, name: str) -> np.ndarray:
         raise UserError(f"{name}: a {type(values).__name__} that is no array of numbers: {error}") from error
     if array.dtype == object and array.ndim == 0:
         raise UserError(f"{name}: expected an array of floats or the path of a file; got a {type(values).__name__}")
-    if not is_float(array.dtype):
-        raise UserError(f"{name}: {wrong_dtype(array.dtype)}")
+    if not (is_float(array.dtype) if floats_only else holds_vectors(array.dtype)):
+        raise UserError(f"{name}: {wrong_dtype(array.dtype, floats_only=floats_only)}")
     return array
 
 

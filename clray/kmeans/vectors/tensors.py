@@ -15,7 +15,7 @@ LOAD_ROWS = 65_536
 
 @dataclass(frozen=True, eq=False)
 class TensorRows:
-    """Vectors [n, dim] of any floating type on any device, read relative to `origin`.
+    """Vectors [n, dim], floats or 8-bit integers, on any device, read relative to `origin`.
 
     Attributes:
         origin: float32 or float64 [dim], on the same device.
