@@ -69,8 +69,9 @@ class RandomViews(nn.Module):
         """Args: first: number of the first of the views, by which settings that are lists choose."""
         settings = [self.config.of_view(number) for number in range(first, first + num_views)]
         cropped = self._crop(images, [self.crop_scale or (each.min_crop_scale, 1.0) for each in settings])
-        views = self._change(cropped.transpose(0, 1).flatten(0, 1), settings)
-        return views.unflatten(0, (num_views, -1))
+        changed = self._change(cropped.transpose(0, 1).flatten(0, 1), settings)
+        views: Tensor = changed.unflatten(0, (num_views, -1))
+        return views
 
     def _crop(self, images: Tensor, scales: list[tuple[float, float]]) -> Tensor:
         num_images, _, height, width = images.shape
