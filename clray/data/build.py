@@ -30,8 +30,9 @@ from clray.folder_lock import folder_locked, holds_nothing, require_unlocked
 MANIFEST_FILE, BAD_FILE = "build.json", "bad_images.csv"
 ROWS_PER_FILE, ROWS_PER_GROUP = 10_000, 1_000
 BAD_KEY = b"clray.bad_images"
-KEYS_OF_USE = {"memory_limit_mib", "store", "num_decoders", "shuffle_row_groups", "max_train_images", "max_test_images",
-                   "max_validation_images", "download", "on_bad_image"}  # fmt: skip
+KEYS_OF_USE = {"memory_limit_mib", "device_memory_fraction", "store", "num_decoders", "shuffle_row_groups",
+                   "max_train_images", "max_test_images", "max_validation_images", "download",
+                   "on_bad_image"}  # fmt: skip
 """Keys of the config that change how data are used, not what is built."""
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from clray.config.sections import DataConfig
+from clray.data.held import held_batches
 from clray.data.images.port import Batch
 from clray.data.samples import Samples
 
@@ -27,10 +28,14 @@ def training_batches(
 ) -> Iterator[Batch]:
     """`steps` batches of one worker, in this order."""
     chunks = [order[step * batch_size : (step + 1) * batch_size] for step in range(steps)]
-    return data.images.batches(chunks, config)
+    return _batches(data, chunks, config)
 
 
 def ordered_batches(data: Samples, indices: np.ndarray, *, batch_size: int, config: DataConfig) -> Iterator[Batch]:
     """The images at `indices`, each once, in that order."""
     chunks = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
-    return data.images.batches(chunks, config)
+    return _batches(data, chunks, config)
+
+
+def _batches(data: Samples, chunks: list[np.ndarray], config: DataConfig) -> Iterator[Batch]:
+    return data.images.batches(chunks, config) if data.held is None else held_batches(data.held, chunks)

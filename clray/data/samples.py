@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Int
+from torch import Tensor
 
 from clray.data.images.port import Images
 
@@ -22,6 +23,7 @@ class Samples:
         flags: of the columns with several labels an image, None for `labels`: int8 [N, labels], 1 where the image has
             the label, 0 where not, -1 where that is unknown.
         names: of the images, such as their files; empty where nobody asked for them.
+        held: the images as batches have them, where these lie on the device that trains on them.
     """
 
     images: Images
@@ -30,6 +32,7 @@ class Samples:
     names: Sequence[str] = ()
     targets: dict[str, Int[np.ndarray, " n"]] = field(default_factory=dict)
     flags: dict[str | None, Int[np.ndarray, "n labels"]] = field(default_factory=dict)
+    held: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

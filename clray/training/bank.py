@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from clray.data.transfer import to_device
 from clray.kmeans.vectors.tensors import TensorRows
-from clray.training.transfer import to_device
 
 
 class EmbeddingBank:

@@ -12,10 +12,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from clray.data.augmentation import Augmentation, draw_small_views, draw_views, to_float
 from clray.data.images.port import Batch
+from clray.data.transfer import to_device
 from clray.errors import TrainingError
 from clray.training.state import TrainState
 from clray.training.stopwatch import Stopwatch
-from clray.training.transfer import to_device
 
 
 @dataclass

@@ -13,6 +13,7 @@ from clray.clusters.statistics import agreement
 from clray.config import Config
 from clray.data.loaders import ordered_batches, shard_indices
 from clray.data.samples import Dataset, Samples
+from clray.data.transfer import HostCopy, to_device
 from clray.kmeans.in_training import TrainingKMeans
 from clray.kmeans.lloyd import Clustering
 from clray.kmeans.refresh import Done
@@ -24,7 +25,6 @@ from clray.training.first_clusterings import FirstClustering, FirstClusterings, 
 from clray.training.metrics import Metrics
 from clray.training.optim import forget
 from clray.training.state import TrainState, share_buffers
-from clray.training.transfer import HostCopy, to_device
 from clray.training.workers.port import PendingClustering, Session, agree, gather
 
 

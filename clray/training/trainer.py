@@ -1,6 +1,7 @@
 """One run: restore, then for each epoch train with fresh clusters, evaluate, report."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import nn
 
 from clray.config import Config, override, stored_config
 from clray.data.augmentation import build_augmentation
+from clray.data.held import brought_to, held_on
 from clray.data.images.port import Batch
 from clray.data.loaders import num_steps, shard_indices
 from clray.data.samples import Dataset
@@ -65,6 +67,7 @@ class _Run:
     def __init__(self, config: Config, data: Dataset, session: Session, start: Start) -> None:
         """Starts afresh, or where the session's checkpoint stands."""
         config = with_pixels(config)
+        data = replace(data, train=held_on(session.device, data.train, config.data))
         self.config, self.data, self.session = config, data, session
         self.shards = shard_indices(data.train, session.world_size)
         self.state = create_state(
@@ -227,7 +230,7 @@ class _Run:
 
     def _batches(self) -> Iterator[Batch]:
         session = self.session
-        return epoch_batches(
+        batches = epoch_batches(
             self.config,
             self.data.train,
             self.state,
@@ -235,3 +238,5 @@ class _Run:
             rank=session.rank,
             world_size=session.world_size,
         )
+        is_there = self.data.train.held is not None
+        return batches if is_there else brought_to(session.device, batches)

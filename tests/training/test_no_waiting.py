@@ -1,8 +1,10 @@
 """A step of training asks no tensor for its value, so that a GPU never waits for the host; here on CPU tensors."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from torch import Tensor
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from clray.config import Config
+from clray.data.held import held_within
 from clray.data.images.array import ArrayImages
 from clray.data.samples import Dataset, Samples
 from clray.kmeans.lloyd import Clustering
@@ -133,6 +136,8 @@ def test_a_step_waits_for_nothing(
 ) -> None:
     # What torch does with gradients is its own; the group in which others agree has no futures for it.
     monkeypatch.setattr(trainer, "wrap_for_workers", lambda model, *_: model)
+    # Batches are indexed where the images are held.
+    monkeypatch.setattr(trainer, "held_on", partial(held_within, math.inf))
     sections = RUNS[name]
     train = {"num_epochs": 4, "num_workers": num_workers, "global_batch_size": 16} | sections.get("train", {})
     recluster = OFTEN | sections.get("recluster", {})

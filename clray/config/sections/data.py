@@ -20,6 +20,7 @@ from clray.config.sections.values import (
     ScaleOfViews,
     Section,
     Seed,
+    Share,
     ShareOfViews,
     Text,
     TwoOrMore,
@@ -131,6 +132,9 @@ class DataConfig(Section):
     store: Literal["decode", "memmap"] = "decode"
     """What becomes of larger sets: `decode` decodes each image whenever it is trained on; `memmap` decodes all once, to
     `image_size`, into a file below `cache_path` that all runs of a machine share."""
+    device_memory_fraction: Share = 0.33
+    """Decoded training images lie on the GPU that trains on them where they take at most this share of its free memory;
+    others are copied a batch ahead. On a CPU nothing is copied."""
     num_decoders: NonNegativeInt | None = None
     """Threads of each worker that decode images while it trains; Ray is asked for a CPU for each. By default as many as
     `train.cpus_per_worker`, and 2 at least."""

@@ -6,9 +6,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clray.config.sections import ObjectiveConfig
+from clray.data.transfer import to_device
 from clray.model.encoder import ContrastiveModel
 from clray.training.objectives.port import EmbeddedBatch, Objective
-from clray.training.transfer import to_device
 
 
 class Classification(Objective):

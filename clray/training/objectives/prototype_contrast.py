@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clray.config.sections import ObjectiveConfig
+from clray.data.transfer import to_device
 from clray.model.encoder import ContrastiveModel
 from clray.objective.contrastive import ObjectiveValue, instance_contrast
 from clray.objective.prototypes import proto_nce
 from clray.training.objectives.queue_contrast import QueueContrast
-from clray.training.transfer import to_device
 
 
 class PrototypeContrast(QueueContrast):
