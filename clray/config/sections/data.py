@@ -38,10 +38,11 @@ class DataConfig(Section):
     """Which images, labels and attributes."""
 
     name: Literal[
-        "digits", "parquet", "csv", "tar", "embeddings", "cifar10", "cifar100", "fashion_mnist", "imagefolder",
-        "zappos50k", "cub200", "wider_attribute", "imagenet100",
+        "digits", "glyphs", "parquet", "csv", "tar", "embeddings", "cifar10", "cifar100", "fashion_mnist",
+        "imagefolder", "zappos50k", "cub200", "wider_attribute", "imagenet100",
     ] = "digits"  # fmt: skip
-    """`digits` is embedded (scikit-learn, 8x8). `parquet`, `csv` and `tar` (WebDataset) read the user's own images, and
+    """`digits` is embedded (scikit-learn, 8x8), and so are `glyphs`, characters with attributes that are drawn in
+    matplotlib's fonts (16x16). `parquet`, `csv` and `tar` (WebDataset) read the user's own images, and
     `embeddings` vectors of another model (`.npy` or Parquet) in their place; `cifar10`, `cifar100`, `fashion_mnist` and
     `imagefolder` come from torchvision; `zappos50k`, `cub200`, `wider_attribute` and `imagenet100` are read from the
     files as they are published."""

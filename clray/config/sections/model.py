@@ -154,7 +154,7 @@ class ObjectiveConfig(Section):
     own views is 1. With 1 all positives count alike, with 0 the loss is InfoNCE whatever the clusters. `infonce` and
     `supcon` take 1."""
     num_prototypes: TwoOrMore = 300
-    """Of `swav`: trained centres that each batch is divided among evenly."""
+    """Of `swav`: trained centres that each batch is divided among evenly; best fewer than a batch has images."""
     sinkhorn_epsilon: PositiveFloat = 0.05
     """Of `swav`: the smaller, the harder is the division."""
     sinkhorn_iterations: PositiveInt = 3

@@ -15,6 +15,7 @@ from clray.data.images.array import ArrayImages
 from clray.data.readers.embeddings import ENDINGS as VECTORS
 from clray.data.readers.embeddings import read_embeddings
 from clray.data.readers.folders import as_files, folders_of_parts, read_folder
+from clray.data.readers.glyphs import read_glyphs
 from clray.data.readers.lists import read_list
 from clray.data.readers.parquet_tables import read_parquet
 from clray.data.readers.parts import served_by, without_repeated
@@ -123,6 +124,7 @@ def _read_published(config: DataConfig) -> Parts:
 
 READERS: dict[str, Reader] = {
     "digits": _read_digits,
+    "glyphs": lambda _: {"train": read_glyphs()},
     "parquet": _in_shards(read_parquet, PARQUET),
     "embeddings": _in_shards(read_embeddings, VECTORS),
     "tar": _in_shards(read_tar, TAR),
