@@ -16,7 +16,6 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from clray.clusters.assignment import ClusterAssignment
 from clray.config import Config
-from clray.config.sections import TrainConfig
 from clray.errors import UserError
 from clray.model.encoder import ContrastiveModel, product_type
 from clray.redaction import hide_in_tree
@@ -166,10 +165,8 @@ def freeze_encoder(state: TrainState, frozen: bool) -> None:
         model.freeze_encoder(frozen)
 
 
-def wrap_for_workers(model: ContrastiveModel, config: TrainConfig, world_size: int, device: torch.device) -> nn.Module:
-    """The model itself for one worker, DDP over several; compiled where the config asks for it."""
-    if config.compile:
-        model.encoder.compile()
+def wrap_for_workers(model: ContrastiveModel, world_size: int, device: torch.device) -> nn.Module:
+    """The model itself for one worker, DDP over several."""
     if world_size == 1:
         return model
     return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)

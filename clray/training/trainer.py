@@ -22,6 +22,7 @@ from clray.training.batches import epoch_batches, order_follows_clusters
 from clray.training.check import pixel_size
 from clray.training.checkpoint import Checkpoint
 from clray.training.cluster_metrics import ClusterMetrics
+from clray.training.compiling import compile_encoder
 from clray.training.encoder_start import with_pixels
 from clray.training.epoch import EpochMeter, mean_state, train_step, waited_for
 from clray.training.first_clusterings import Wanted, as_tree
@@ -145,8 +146,9 @@ class _Run:
             self.model = self._wrapped()
 
     def _wrapped(self) -> nn.Module:
-        session = self.session
-        return wrap_for_workers(self.state.model, self.config.train, session.world_size, session.device)
+        state, session, train = self.state, self.session, self.config.train
+        compile_encoder(state.model, train, num_steps=train.num_epochs * state.steps_per_epoch, device=session.device)
+        return wrap_for_workers(state.model, session.world_size, session.device)
 
     def _settle_precision(self) -> None:
         """That of the checkpoint, so that a run keeps what it started with; else rank 0's choice, on all workers."""

@@ -8,6 +8,7 @@ from pydantic_core import PydanticCustomError
 from clray.config.sections.data import metric_suffix
 from clray.config.sections.values import (
     LARGEST,
+    AutoOrFlag,
     AutoOrNumber,
     Flag,
     Momentum,
@@ -65,8 +66,9 @@ class TrainConfig(Section):
     """Batches per optimizer step; each contrasts its own images only."""
     sync_batch_norm: Flag = False
     """Batch-norm statistics over all workers, on GPUs."""
-    compile: Flag = False
-    """`torch.compile` the encoder."""
+    compile: AutoOrFlag = False
+    """`torch.compile` the encoder. `auto` does so on a GPU in runs of 10,000 steps or more, and not on a CPU, where it
+    gains little. Without a compiler the run goes on uncompiled, with a warning."""
     num_workers: PositiveInt = 1
     """Training processes of a run, which share each batch."""
     cpus_per_worker: PositiveFloat = 1.0

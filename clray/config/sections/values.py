@@ -107,6 +107,16 @@ Colour = Annotated[str, AfterValidator(_text), AfterValidator(_colour)]
 Flag = Annotated[bool, Strict()]
 
 
+def _auto_or_flag(value: Any) -> Any:
+    """In one message, where a union would give one for each of its members."""
+    if value != "auto" and not isinstance(value, bool):
+        raise PydanticCustomError("not_auto_or_flag", "must be auto, true or false")
+    return value
+
+
+AutoOrFlag = Annotated[Literal["auto"] | Flag, BeforeValidator(_auto_or_flag)]
+
+
 def or_own(*names: str, also: str | None = None) -> WithJsonSchema:
     """For editors: one of these names, `module:name` of the user's own, or what the pattern `also` finds."""
     patterns = [".:."] if also is None else [".:.", also]
