@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 ON_SHARDS = ("num_shards", "memory_per_shard", "cpus_per_shard", "gpus_per_shard", "backend", "assign_method",
              "drop_nonfinite")  # fmt: skip
 """The settings that both commands take."""
+ITERATIONS = ("num_iterations", "num_redos", "tolerance", "init", "sample_fraction", "num_refresh_iterations",
+              "spherical", "balanced", "seed")  # fmt: skip
 ARGUMENTS = {"num_clusters": "--num-clusters", "column": "--column", "initial": "--initial", "output": "--output",
              "resume": "--resume"}  # fmt: skip
 VectorsPath = Annotated[Path, typer.Argument(metavar="VECTORS", help=".npy, .parquet, or a folder of either.")]
@@ -33,7 +35,18 @@ Local = Annotated[bool, typer.Option("--local", help="In this process, without R
 Table = Annotated[bool, typer.Option("--table", help="Also write assignments.parquet, with file and row.")]
 
 
-@takes(*ON_SHARDS, "num_iterations", "num_redos", "tolerance", "init", "spherical", "balanced", "seed")
+@takes(
+    *ON_SHARDS,
+    "sample_fraction",
+    "num_refresh_iterations",
+    "num_iterations",
+    "num_redos",
+    "tolerance",
+    "init",
+    "spherical",
+    "balanced",
+    "seed",
+)
 def cluster(
     vectors: VectorsPath,
     output: Output,
@@ -79,7 +92,8 @@ def _run(
     from clray.kmeans.engine import cluster as run
 
     centroids = None if initial is None else _read_centroids(initial)
-    with progress("iteration", settings["num_iterations"], quiet=as_json) as show:
+    most = settings["num_iterations" if settings["sample_fraction"] == 1 else "num_refresh_iterations"]
+    with progress("iteration", most, quiet=as_json) as show:
         return run(
             vectors, wanted, initial=centroids, on_iteration=lambda each: show(each.iteration, _describe(each)),
             **arguments, **settings,

@@ -31,6 +31,8 @@ from clray.kmeans.vectors.source import Vectors, check_num_clusters, read_vector
 FINGERPRINT = ("num_iterations", "num_redos", "seed", "spherical", "tolerance", "init", "balanced", "assign_method",
                "drop_nonfinite")  # fmt: skip
 """Options that decide the result: an interrupted clustering is resumed only with the same."""
+OF_SAMPLE = ("sample_fraction", "num_refresh_iterations")
+"""Those that decide it where the iterations begin on a sample."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,9 @@ class _Run:
         if self.folder is not None:
             write_state(self.folder, State(descents, self.origin), self.about)
         seconds = time.monotonic() - self.started
-        self.progress = progress_of(descents, sums, self.options.num_iterations, shards, seconds)
+        is_sampled = self.options.sample_fraction < 1
+        most = self.options.num_refresh_iterations if is_sampled else self.options.num_iterations
+        self.progress = progress_of(descents, sums, most, shards, seconds)
         if self.listener is not None:
             self.listener(self.progress)
 
@@ -203,5 +207,5 @@ def _describe(vectors: Vectors, num_clusters: tuple[int, ...], options: KMeansOp
         "num_vectors": len(vectors),
         "dim": vectors.dim,
         "num_clusters": list(num_clusters),
-        **options.model_dump(include=set(FINGERPRINT)),
+        **options.model_dump(include={*FINGERPRINT, *(OF_SAMPLE if options.sample_fraction < 1 else ())}),
     }

@@ -10,7 +10,7 @@ from enum import IntEnum
 import numpy as np
 import torch
 
-from clray.kmeans.lloyd import rows_by_slice
+from clray.kmeans.lloyd import LocalShards, rows_by_slice
 from clray.kmeans.messages import counts_of_all, receive, rows_on_leader, send, sum_on_leader
 from clray.kmeans.origin import Survey
 from clray.kmeans.shards.port import Measured, PartialSums, Shard
@@ -45,6 +45,10 @@ class GroupShards:
 
     def about(self, origin: np.ndarray | None) -> "GroupShards":
         return GroupShards(self.shard, self.counts, self.device, origin)
+
+    def holding(self, vectors: np.ndarray) -> LocalShards:
+        """On worker 0 alone."""
+        return LocalShards([self.shard.holding(vectors)])
 
     def survey(self, num_clusters: Sequence[int]) -> Survey:  # noqa: ARG002 - only a bound on memory asks
         self._send(Ask.SURVEY, [])

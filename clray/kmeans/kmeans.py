@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from clray.errors import UserError
 from clray.kmeans.balance import balance
 from clray.kmeans.lloyd import Clustering, Descent, OnIteration, Shards, lloyd
 from clray.kmeans.nested import coarsen
@@ -42,11 +43,16 @@ def kmeans(
     """
     first = tuple(num_clusters[:1] if nested else num_clusters)
     start = None if initial is None else [take_off(each, shards.origin) for each in initial]
+    given = None if start is None else start[: len(first)]
+    if given is None and descents is None and options.sample_fraction < 1:
+        given = centroids_of_sample(shards, first, options)
+    if options.sample_fraction < 1:
+        options = options.model_copy(update={"num_iterations": options.num_refresh_iterations, "num_redos": 1})
     clusterings = lloyd(
         shards,
         first,
         options,
-        initial=None if start is None else start[: len(first)],
+        initial=given,
         descents=descents,
         on_iteration=on_iteration,
     )
@@ -58,3 +64,22 @@ def kmeans(
         coarser, parents = coarsen(clusterings[0], tuple(num_clusters[1:]), options, initial=above)
         clusterings += coarser
     return [replace(each, centroids=put_back(each.centroids, shards.origin)) for each in clusterings], parents
+
+
+def centroids_of_sample(shards: Shards, num_clusters: Sequence[int], options: KMeansOptions) -> list[np.ndarray]:
+    """Centroids of a random sample of the vectors, float32 [K, dim] each, from which a few passes over all remain.
+
+    Raises:
+        UserError: a sample of fewer vectors than clusters.
+    """
+    size = round(options.sample_fraction * shards.num_vectors)
+    if size < max(num_clusters):
+        raise UserError(
+            f"sample_fraction={options.sample_fraction:g} of {shards.num_vectors} vectors are {size}; at least "
+            f"{max(num_clusters)} are needed, one a cluster"
+        )
+    # Of its own stream: the start draws its vectors from that of the seed.
+    generator = np.random.default_rng((options.seed, size, 1))
+    rows = np.sort(generator.choice(shards.num_vectors, size, replace=False))
+    found = lloyd(shards.holding(shards.take(rows)), num_clusters, options)
+    return [each.centroids for each in found]

@@ -37,6 +37,10 @@ class Shards(Protocol):
         """The same shards relative to this point."""
         ...
 
+    def holding(self, vectors: Float[np.ndarray, "n dim"]) -> "Shards":
+        """Shards of these vectors instead, as they are, searched by the same processes."""
+        ...
+
     def survey(self, num_clusters: Sequence[int]) -> Survey:
         """Look through all vectors, in their own coordinates, once before searches of so many clusters."""
         ...
@@ -230,6 +234,9 @@ class LocalShards:
         if origin is self.origin:  # what the shards keep in memory stays good
             return self
         return LocalShards([shard.about(origin) for shard in self.shards], origin)
+
+    def holding(self, vectors: np.ndarray) -> "LocalShards":
+        return LocalShards([self.shards[0].holding(vectors)])
 
     def survey(self, num_clusters: Sequence[int]) -> Survey:  # noqa: ARG002 - only a bound on memory asks
         return join_surveys([shard.survey() for shard in self.shards])

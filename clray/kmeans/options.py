@@ -19,7 +19,7 @@ InitMethod = Literal["random", "kmeans++", "afk-mc2"]
 AssignMethod = Literal["exact", "ivf", "hnsw"]
 
 WHOLE = ("seed", "num_shards", "num_iterations", "num_redos", "num_refresh_iterations")
-REAL = ("tolerance", "cpus_per_shard", "gpus_per_shard")
+REAL = ("sample_fraction", "tolerance", "cpus_per_shard", "gpus_per_shard")
 
 
 class KMeansOptions(KMeansConfig):
@@ -37,6 +37,9 @@ class KMeansOptions(KMeansConfig):
     """Give ids that make clusters of more even size; the centroids stay."""
     assign_method: AssignMethod = "exact"
     """How the nearest centroid is found; `ivf` and `hnsw` approximate, for very many clusters."""
+    sample_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the vectors, drawn at random and held in memory, that the iterations see; at most
+    `num_refresh_iterations` over all vectors follow. With 1 all iterations see all."""
     drop_nonfinite: bool = False
     """Leave out vectors with NaN, infinity or a squared norm beyond what float32 allows, instead of refusing them."""
     memory_per_shard: int | str | None = None

@@ -26,7 +26,7 @@ from clray.kmeans.shards.faiss_shard import FaissShard
 from clray.kmeans.shards.kept import KeptShards
 from clray.kmeans.shards.placement import crossing
 from clray.kmeans.shards.port import Measured, PartialSums
-from clray.kmeans.vectors.source import FileSlice
+from clray.kmeans.vectors.source import FileSlice, split_rows
 from clray.ray_runtime.room import Bundle, Group
 
 FAN_IN = 8
@@ -165,6 +165,12 @@ class RayShards:
         moved = copy.copy(self)
         moved.origin = origin
         return moved
+
+    def holding(self, vectors: np.ndarray) -> "RayShards":
+        bounds = split_rows(len(vectors), len(self.slices))
+        slices = [ray.put(vectors[start:stop]) for start, stop in bounds]
+        sizes, count = [stop - start for start, stop in bounds], len(bounds)
+        return RayShards(self.actors[:count], slices, sizes, nodes=self.nodes[:count], home=self.home)
 
     def survey(self, num_clusters: Sequence[int]) -> Survey:
         return join_surveys(self.survey_slices(num_clusters))

@@ -67,6 +67,12 @@ class FaissShard:
         moved.vectors = self.vectors.about(origin)
         return moved
 
+    def holding(self, vectors: Float[np.ndarray, "n dim"]) -> "FaissShard":
+        """A shard of these vectors instead, searched in the same way."""
+        other = copy.copy(self)
+        other.vectors, other.weights, other._plan, other._resident = ArraySlice(vectors), None, None, []
+        return other
+
     def survey(self) -> Survey:
         """Look through the vectors: rows that cannot be searched, and the sums of the others."""
         bad_rows, total, squares = [np.empty(0, np.int64)], np.zeros(self.vectors.dim), 0.0

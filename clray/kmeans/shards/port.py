@@ -52,6 +52,10 @@ class Shard(Protocol):
         """The same shard with its vectors relative to this point."""
         ...
 
+    def holding(self, vectors: np.ndarray) -> "Shard":
+        """A shard of these vectors instead, float32 and as they are, searched in the same way."""
+        ...
+
     def survey(self) -> Survey:
         """Look through the vectors: rows that cannot be searched, and the sums of the others."""
         ...

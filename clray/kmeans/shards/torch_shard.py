@@ -26,7 +26,7 @@ from clray.kmeans.shards.torch_kernels import (
     squared_distances,
     upload,
 )
-from clray.kmeans.vectors.tensors import TensorRows
+from clray.kmeans.vectors.tensors import TensorRows, tensor_of
 
 LOST_SHARE, LEAST_DISTANCE = 1e-4, 1e-30
 """As in `faiss_shard`: |c|^2 - 2xc in float32 tells little of a distance that is a smaller share of |x|^2."""
@@ -63,6 +63,10 @@ class TorchShard:
         moved = copy.copy(self)
         moved.vectors = self.vectors.about(origin)
         return moved
+
+    def holding(self, vectors: np.ndarray) -> "TorchShard":
+        """A shard of these vectors instead, on the same device."""
+        return TorchShard(tensor_of(vectors, self.vectors.device), self._choose_kernel)
 
     def survey(self) -> Survey:
         """Look through the vectors: rows that cannot be searched, and the sums of the others."""
