@@ -20,16 +20,16 @@ BLUR_DEVIATIONS = (0.1, 2.0)
 
 
 def build_augmentation(config: AugmentationConfig, image_size: int, num_channels: int) -> "Augmentation":
-    """A module from float images [B, C, H, W] in 0..1 and V to V views of each, [V, B, C, image_size, image_size].
+    """A module from float images [B, C, H, W] in 0..1 and V to V views of each, [V, B, C, size, size].
 
-    Vectors are [B, dim, 1, 1], and so are their views.
+    The size is `config.view_size`, or else the width of the images. Vectors are [B, dim, 1, 1], and so are their views.
     """
     if config.name == "features":
         return FeatureViews(config)
     small = None
     if config.small_views:
         small = RandomViews(config, config.small_size(image_size), num_channels, crop_scale=config.small_scale)
-    return RandomViews(config, image_size, num_channels, small=small)
+    return RandomViews(config, config.size(image_size), num_channels, small=small)
 
 
 class RandomViews(nn.Module):

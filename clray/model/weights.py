@@ -60,11 +60,13 @@ def resolved_encoder(config: Config) -> EncoderConfig:
     """
     encoder = config.encoder
     is_timm = encoder.name.startswith(TIMM)
-    if not is_timm and encoder.weights is None and encoder.mean is None:
+    view_size = config.augmentation.view_size
+    if not is_timm and encoder.weights is None and encoder.mean is None and view_size is None:
         return encoder
     if None not in (encoder.mean, encoder.std, encoder.image_size):
         return encoder
-    known = [PixelFacts(encoder.mean, encoder.std, encoder.image_size), PixelFacts(image_size=config.data.image_size)]
+    known = [PixelFacts(encoder.mean, encoder.std, encoder.image_size)]
+    known += [PixelFacts(image_size=view_size), PixelFacts(image_size=config.data.image_size)]
     if encoder.weights not in (None, PRETRAINED):
         file = find_weights(encoder.weights)
         _check_architecture(encoder, file.architecture)
@@ -75,7 +77,7 @@ def resolved_encoder(config: Config) -> EncoderConfig:
         known.append(PixelFacts(published["mean"], published["std"], published["image_size"] if is_sized else 0))
     elif encoder.name == "vit_s16":
         known.append(PixelFacts(image_size=224))
-    if encoder.name.startswith(("resnet", "vit_s16")):
+    if encoder.name.startswith(("resnet", "vit_s16")) and encoder.weights is not None:
         known.append(IMAGENET)
     known.append(PixelFacts((0.0,), (1.0,), 0))
     found = {

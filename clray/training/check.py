@@ -48,7 +48,7 @@ def _check_image_size(config: Config, data: Dataset) -> None:
     """A vision transformer has as many positions as its images have patches."""
     height, width = pixel_size(data.train)
     wanted = config.encoder.image_size or 224
-    is_scaled = config.encoder.weights is not None or config.encoder.mean is not None
+    is_scaled = config.encoder.weights is not None or config.encoder.mean is not None or config.augmentation.view_size
     if config.encoder.name == "vit_s16" and not is_scaled and (height, width) != (wanted, wanted):
         raise UserError(
             f"encoder.image_size={wanted}, but the images are {width}x{height} pixels; set data.image_size and "
@@ -67,10 +67,14 @@ def _check_views(config: Config, data: Dataset) -> None:
                 f"augmentation.{key} has {number} values, and objective.name={config.objective.name} has "
                 f"{large + small} views of an image; give one value a view at most"
             )
-    size = augmentation.small_size(width)
-    if augmentation.small_views and size > width:
-        raise UserError(f"augmentation.small_view_size={size}: the views are of {width} pixels; choose less")
-    is_scaled = config.encoder.weights is not None or config.encoder.mean is not None
+    size, small_size = augmentation.size(width), augmentation.small_size(width)
+    if size > width:
+        raise UserError(
+            f"augmentation.view_size={size}: the images are {width} pixels wide; raise data.image_size, or choose less"
+        )
+    if augmentation.small_views and small_size > size:
+        raise UserError(f"augmentation.small_view_size={small_size}: the views are of {size} pixels; choose less")
+    is_scaled = config.encoder.weights is not None or config.encoder.mean is not None or augmentation.view_size
     if augmentation.small_views and config.encoder.name == "vit_s16" and not is_scaled:
         raise UserError(
             f"augmentation.num_small_views={augmentation.small_views}: encoder.name=vit_s16 takes images of one size; "

@@ -19,6 +19,7 @@ OTHER_VALUES = {
     "augmentation.name": "digits",
     "augmentation.small_crop_scale": [0.1, 0.2],
     "augmentation.small_view_size": 14,
+    "augmentation.view_size": 16,
     "clusters.attribute_columns": ["color"],
     "clusters.attribute_order": ["color", "shape", "weight"],
     "clusters.column": "color",

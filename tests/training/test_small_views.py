@@ -304,9 +304,25 @@ def test_every_objective_trains_and_resumes_with_small_views(
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
+def test_a_run_on_crops_of_larger_images_embeds_images_at_the_size_of_its_views(
+    tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = tiny_config(augmentation={"name": "digits", "view_size": 6, "num_small_views": 1}, train={"num_epochs": 2})
+    data = load_dataset(config.data)
+    start = prepare(config, data)
+    assert math.isfinite(train(config, data, tmp_path)[-1]["train/loss"])
+    kept = read_checkpoint(tmp_path)["config"]["encoder"]
+    assert (kept["image_size"], kept["mean"], kept["std"]) == (6, [0.0], [1.0])
+    assert start.model is not None
+    encoder, images = start.model.eval().encoder, torch.rand(3, 1, 8, 8)
+    scaled = F.interpolate(images, (6, 6), mode="bilinear", antialias=True)
+    torch.testing.assert_close(encoder(images), encoder(scaled))
+
+
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
+        ({"augmentation": {"view_size": 9}}, "augmentation.view_size=9: the images are 8 pixels wide"),
         (
             {"objective": {"name": f"{PLACE}:StepOfItsOwn"}},
             "augmentation.num_small_views=2, but StepOfItsOwn.__call__ takes no small_views",

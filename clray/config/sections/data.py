@@ -226,6 +226,9 @@ class AugmentationConfig(Section):
     """Of `features`: deviation of the Gaussian noise, as a share of the root mean square of the vector's values."""
     dropout: Momentum = 0.2
     """Of `features`: share of a vector's values that are set to 0 at random."""
+    view_size: Annotated[int, Field(ge=4, le=16384), Number] | None = None
+    """Height and width of a view in pixels; by default that of the images. With less, crops are of the larger image
+    (`data.image_size: 128`, `view_size: 32`), and the encoder scales whatever it embeds to this size."""
     min_crop_scale: ScaleOfViews = 0.4
     """Smallest area of a random crop, as a share of the image; the largest is all of it."""
     jitter_strength: NonNegativeFloatOfViews = 0.4
@@ -250,11 +253,15 @@ class AugmentationConfig(Section):
     `min_crop_scale` to all of it (SwAV: `[0.05, 0.14]`)."""
 
     @model_validator(mode="after")
-    def _has_small_views_of_images(self) -> "AugmentationConfig":
+    def _has_views_of_images(self) -> "AugmentationConfig":
         if self.name == "features" and self.num_small_views:
             raise ValueError(
                 f"num_small_views: vectors have no small views; leave it out for augmentation.name=features, got "
                 f"{self.num_small_views}"
+            )
+        if self.name == "features" and self.view_size:
+            raise ValueError(
+                f"view_size: vectors have no pixels; leave it out for augmentation.name=features, got {self.view_size}"
             )
         if self.small_crop_scale is not None and self.small_crop_scale[0] > self.small_crop_scale[1]:
             raise ValueError(f"small_crop_scale must be [smallest, largest]; got {list(self.small_crop_scale)}")
@@ -276,9 +283,13 @@ class AugmentationConfig(Section):
         smallest, largest = self.small_crop_scale
         return smallest, largest
 
+    def size(self, image_size: int) -> int:
+        """Height and width of a view, of images of this width."""
+        return self.view_size or image_size
+
     def small_size(self, image_size: int) -> int:
-        """Height and width of a small view, of views of this many pixels."""
-        return self.small_view_size or max(4, 2 * round(image_size * SMALL_SHARE / 2))
+        """Height and width of a small view, of images of this width."""
+        return self.small_view_size or max(4, 2 * round(self.size(image_size) * SMALL_SHARE / 2))
 
     def of_view(self, number: int) -> ViewSettings:
         """What holds for a view, counted from 0."""
