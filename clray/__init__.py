@@ -17,6 +17,7 @@ from clray.errors import TrainingError, UserError
 
 if TYPE_CHECKING:
     from clray.kmeans.assign import Assigned, assign
+    from clray.kmeans.duplicates import Duplicates, duplicates
     from clray.kmeans.engine import ClusterResult, cluster
     from clray.kmeans.estimator import KMeans
     from clray.kmeans.lloyd import Clustering
@@ -32,6 +33,7 @@ __all__ = [
     "ClusterResult",
     "Clustering",
     "Config",
+    "Duplicates",
     "EmbeddedBatch",
     "Embeddings",
     "KMeans",
@@ -45,6 +47,7 @@ __all__ = [
     "UserError",
     "assign",
     "cluster",
+    "duplicates",
     "embed",
     "load_config",
     "load_encoder",
@@ -66,9 +69,11 @@ _LATE = {
     "Observer": "clray.progress",
     "Run": "clray.runs",
     "SweepResult": "clray.runs",
+    "Duplicates": "clray.kmeans.duplicates",
     "Embeddings": "clray.training.trained",
     "TrainedEncoder": "clray.training.trained",
     "cluster": "clray.kmeans.engine",
+    "duplicates": "clray.kmeans.duplicates",
     "embed": "clray.training.trained",
     "load_encoder": "clray.training.trained",
     "look": "clray.report.look.looking",

@@ -16,6 +16,7 @@ from clray.cli.config import config
 from clray.cli.curate import curate
 from clray.cli.data import clusters_app, data_app
 from clray.cli.doctor import doctor
+from clray.cli.duplicates import duplicates
 from clray.cli.flags import with_flags
 from clray.cli.init import init
 from clray.cli.look import look, neighbours
@@ -65,6 +66,7 @@ app.command()(sweep)
 app.command()(cluster)
 app.command()(assign)
 app.command()(curate)
+app.command()(duplicates)
 app.command()(evaluate)
 app.command()(export)
 app.command()(embed)
