@@ -30,6 +30,8 @@ class HostCopy:
             self._done = torch.cuda.Event()
             self._done.record()
             values = on_host
+        elif isinstance(values, Tensor) and values.device.type != "cpu":
+            values = values.cpu()
         self._values = values.numpy() if isinstance(values, Tensor) else values
 
     def ready(self) -> bool:
