@@ -16,7 +16,7 @@ from clray.kmeans.lloyd import Clustering, LocalShards
 from clray.kmeans.options import KMeansOptions
 from clray.kmeans.shards.faiss_shard import FaissShard
 from clray.training.trainer import run
-from clray.training.workers.gpus import device_of
+from clray.training.workers.gpus import device_beside
 from clray.training.workers.process import LocalSession
 
 NUM_TIMED = 4
@@ -41,7 +41,7 @@ def time_steps(config: Config, data: Dataset) -> float:
             raise _Enough
 
     with tempfile.TemporaryDirectory() as folder:
-        session = LocalSession(Path(folder), _Quick, lambda _: None, device_of(config.train), on_step)
+        session = LocalSession(Path(folder), _Quick, lambda _: None, device_beside(config.train), on_step)
         with suppress(_Enough):
             run(alone, data, session)
     return median(np.diff(starts)[1:]) if len(starts) > 2 else 0.0

@@ -136,16 +136,16 @@ def test_a_folder_that_one_host_does_not_share_is_refused(hosts: list[Host], tmp
 
 
 @pytest.mark.long
-def test_trials_share_a_gpu_and_shards_go_where_they_are_told(tmp_path: Path) -> None:
-    """The head counts one GPU and the other host none; to Ray's scheduling a GPU is a number."""
+def test_trials_go_where_they_fit_and_shards_where_they_are_told(tmp_path: Path) -> None:
+    """The other host has no CPU for a trial; shards ask for none."""
     config = write_config(
         tmp_path,
-        train={"num_epochs": NUM_EPOCHS, "cpus_per_worker": 0.1, "gpus_per_worker": 0.5},
-        kmeans={"node_labels": {"pool": "cpu"}},
+        train={"num_epochs": NUM_EPOCHS, "cpus_per_worker": 0.5},
+        kmeans={"node_labels": {"pool": "cpu"}, "cpus_per_shard": 0},
         search_space={"objective.temperature": {"grid_search": [0.1, 0.2, 0.3, 0.5]}},
     )
     with machines.network(2) as (head, other):
-        start_cluster([head, other], num_cpus=1, head=("--num-gpus=1",), others=("--labels=pool=cpu",))
+        start_cluster([head, other], num_cpus=1, others=("--num-cpus=0", "--labels=pool=cpu"))
         run = start_sweep(head, config, tmp_path / "out")
         wait_for_epochs(run, tmp_path / "out", 20)
         there = {host: [title for title in host.titles() if "ray::" in title] for host in (head, other)}
