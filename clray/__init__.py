@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from clray.progress import Observer
     from clray.report.look.looking import look
     from clray.report.look.neighbours import Neighbour, neighbours
-    from clray.runs import Run, SweepResult, sweep, train
+    from clray.runs import Run, SweepResult, advise, sweep, train
     from clray.training.objectives.port import EmbeddedBatch, Objective
     from clray.training.trained import Embeddings, TrainedEncoder, embed, load_encoder
 
@@ -45,6 +45,7 @@ __all__ = [
     "TrainedEncoder",
     "TrainingError",
     "UserError",
+    "advise",
     "assign",
     "cluster",
     "duplicates",
@@ -60,6 +61,7 @@ __all__ = [
 _LATE = {
     "Assigned": "clray.kmeans.assign",
     "KMeans": "clray.kmeans.estimator",
+    "advise": "clray.runs",
     "assign": "clray.kmeans.assign",
     "ClusterResult": "clray.kmeans.engine",
     "Clustering": "clray.kmeans.lloyd",

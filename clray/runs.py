@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from clray.config import Config, override
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from clray.data.samples import Dataset
     from clray.sweeps.dry_run import Estimate
+    from clray.sweeps.prescreen import Prescreen
     from clray.sweeps.search_space import SweepPlan
     from clray.sweeps.trials import TrialRecord
     from clray.training.start import StartClusters
@@ -210,9 +212,10 @@ def sweep(
     with observer.preparing("preparing data, MLflow store and Ray"):
         plan, folder, data, clusters = _prepare_sweep(config, source, name, resume, observer)
         settled = _with_metric(config, data, observer)
+        from clray.sweeps.prescreen import prescreen
         from clray.sweeps.summary import conclude
         from clray.sweeps.trials import rank_records
-        from clray.sweeps.tuner import run_sweep, start_for_sweep
+        from clray.sweeps.tuner import gpus_for_trials, run_sweep, start_for_sweep, start_shared_service
         from clray.sweeps.watching import Watch
         from clray.training.folder import claim_storage
 
@@ -222,11 +225,21 @@ def sweep(
     # The folder keeps the config as it was given, which is what a resumed sweep is compared with.
     given, config = config, settled
     running = override(config, {"sweep.fail_fast": True}) if fail_fast else config
+    seen, service = None, start_shared_service(config, plan)
     with recorded(given, folder, observer, resume=resume, is_on_ray=True) as tracker:
         timing["start_up_seconds"] = time.monotonic() - started
+        if config.sweep.prescreen:
+            with observer.preparing("training what trials share, to look at their clusters"):
+                seen = prescreen(
+                    config, plan, data, folder, clusters=clusters, service=service,
+                    num_gpus=gpus_for_trials(config, plan.samples), num_at_once=num_at_once,
+                )  # fmt: skip
+            observer.note(f"prescreen: {seen.sentence}")
         watch = Watch(folder.name, plan.num_trials, config.sweep.metric)
         with observer.training(config, plan.num_trials):
-            records, parent = run_sweep(running, plan, data, folder, num_at_once, tracker, observer, watch, clusters)
+            records, parent = run_sweep(
+                running, plan, data, folder, num_at_once, tracker, observer, watch, clusters, service=service, seen=seen
+            )
         timing["wall_seconds"] = time.monotonic() - started
         timing["trials_seconds"] = timing["wall_seconds"] - timing["start_up_seconds"]
         ranked = rank_records(records, config)
@@ -240,6 +253,41 @@ def sweep(
     return SweepResult(
         folder, config, ranked, best, tuple(found.answer), num_open, found.places, tracker.store.uri, page
     )
+
+
+def advise(
+    source: Source,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    verbose: bool = False,
+    observer: Observer | None = None,
+) -> "Prescreen":
+    """Which points of a search space have clusters that are worth training with, by their first clusters.
+
+    Trains the epochs that points share until their first clustering, keeps nothing and records nothing.
+
+    Example:
+        >>> clray.advise("tune_configs/quickstart.yaml").left_out
+
+    Raises:
+        UserError: as `sweep`; points that are not known before the sweep, as with `sweep.searcher=optuna`.
+    """
+    config = read_with_objects(source, {**(overrides or {}), "sweep.prescreen": True, "sweep.share_warmup": True})
+    require_modules(config)
+    observer = observer or Observer()
+    with observer.preparing("training what points share, to look at their clusters"):
+        plan, folder, data, clusters = _prepare_sweep(config, source, None, False, observer)
+        config = _with_metric(config, data, observer)
+        from clray.sweeps.prescreen import prescreen
+        from clray.sweeps.tuner import gpus_for_trials, start_for_sweep, start_shared_service
+
+        num_at_once = start_for_sweep(config, plan.samples, data, verbose=verbose)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f"{folder.name}.advise.", dir=folder.parent) as place:
+            return prescreen(
+                config, plan, data, Path(place), clusters=clusters, service=start_shared_service(config, plan),
+                num_gpus=gpus_for_trials(config, plan.samples), num_at_once=num_at_once,
+            )  # fmt: skip
 
 
 def estimate_sweep(

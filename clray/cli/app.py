@@ -10,6 +10,7 @@ import traceback
 import typer
 
 from clray.cli import stops
+from clray.cli.advise import advise
 from clray.cli.checkpoint import embed, evaluate, export
 from clray.cli.cluster import assign, cluster
 from clray.cli.config import config
@@ -62,6 +63,7 @@ def main() -> None:
 
 app.command()(init)
 app.command()(train)
+app.command()(advise)
 app.command()(sweep)
 app.command()(cluster)
 app.command()(assign)

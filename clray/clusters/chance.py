@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Int
 from scipy.special import gammaln
 
+NUM_PERMUTATIONS = 16
 LARGEST_PIECE = 1 << 21
 """Terms summed at once, which bounds the memory at some 100 MiB."""
 
@@ -41,6 +42,26 @@ def expected_information_bits(sizes: Int[np.ndarray, " k"], label_counts: Int[np
             expected += repeats * _partial_sum(int(a), b[part], times[part], low[part], high[part], total)
             start = stop
     return expected
+
+
+def information_deviation_bits(
+    cluster_ids: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"], *, seed: int = 0
+) -> float:
+    """Standard deviation of I(Z;T) in bits over permutations of the ids, from `NUM_PERMUTATIONS` of them.
+
+    The chi-squared approximation, sqrt(2 (K-1)(C-1)) / (2 N ln 2), is several times too large where clusters are small.
+
+    Args:
+        labels: at least 0.
+    """
+    generator, width = np.random.default_rng(seed), int(labels.max()) + 1
+    z = np.unique(cluster_ids, return_inverse=True)[1].astype(np.int64)
+    drawn = [
+        np.unique(generator.permutation(z) * width + labels, return_counts=True)[1] for _ in range(NUM_PERMUTATIONS)
+    ]
+    # H(Z) and H(T) are the same for all.
+    joint = [float(np.sum(counts * np.log2(counts)) / len(z)) for counts in drawn]
+    return float(np.std(joint, ddof=1))
 
 
 def _range(a: float, b: np.ndarray, total: int) -> tuple[np.ndarray, np.ndarray]:

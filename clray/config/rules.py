@@ -170,6 +170,24 @@ RULES: tuple[Rule, ...] = (
         lambda c: f"{_early_stop(c)} compares accuracies while trials run; set evaluate.every_epochs (it is not set)",
     ),
     (
+        lambda c: c.sweep.prescreen and c.sweep.is_sequential,
+        lambda c: (
+            f"sweep.prescreen looks at all points before they are trained, and sweep.searcher={c.sweep.searcher} "
+            "suggests them one by one; set sweep.searcher=grid or random"
+        ),
+    ),
+    (
+        lambda c: c.sweep.prescreen and (_is_pbt(c) or not c.sweep.share_warmup),
+        lambda c: (
+            "sweep.prescreen looks at the clusters that trials start from together, and "
+            f"{'sweep.scheduler=pbt' if _is_pbt(c) else 'sweep.share_warmup=false'} shares none; leave out either"
+        ),
+    ),
+    (
+        lambda c: c.sweep.prescreen_keep < 1 and not c.sweep.prescreen,
+        lambda c: f"sweep.prescreen_keep={c.sweep.prescreen_keep} belongs to sweep.prescreen; set sweep.prescreen=true",
+    ),
+    (
         lambda c: _is_pbt(c) and c.train.num_workers > 1,
         lambda c: f"sweep.scheduler=pbt needs train.num_workers=1 (it is {c.train.num_workers})",
     ),

@@ -62,6 +62,7 @@ class Answer:
         rivals: the other candidates that are not told apart from the best, best first.
         neighbours: of the same source and temperature, the next coarser and the next finer point.
         floor: accuracy of the untrained encoder.
+        skipped: points that the prescreen left out.
     """
 
     metric: str
@@ -76,6 +77,7 @@ class Answer:
     noise: Noise
     num_trials: int
     num_early: int
+    skipped: tuple[str, ...] = ()
 
     @property
     def is_beaten(self) -> bool:
@@ -117,6 +119,7 @@ def answer_of(sweep: Sweep, metric: str = ACCURACIES[0]) -> Answer | None:
         noise=noise,
         num_trials=len(sweep.trials),
         num_early=sum(not trial.is_finished for trial in sweep.trials),
+        skipped=tuple(dict.fromkeys(trial.point for trial in sweep.skipped)),
     )
 
 
@@ -141,6 +144,7 @@ def sentences(answer: Answer) -> list[str]:
             if answer.num_early
             else []
         ),
+        *_on_skipped(answer),
         *_on_noise(answer),
         *_on_choice(answer),
     ]
@@ -227,6 +231,12 @@ def _on_floor(answer: Answer) -> Iterable[str]:
     if answer.floor is not None:
         apart = "" if answer.floor.is_told_apart else ", which is not told apart from the best"
         yield f"An untrained encoder reaches {_percent(answer.floor.other, answer)}{apart}."
+
+
+def _on_skipped(answer: Answer) -> Iterable[str]:
+    if answer.skipped:
+        names = _listed(list(answer.skipped))
+        yield f"Not trained, as the prescreen found their clusters dominated or empty of information: {names}."
 
 
 def _on_noise(answer: Answer) -> Iterable[str]:

@@ -70,6 +70,10 @@ def _section(sweep: Sweep, metric: str, link: str = "") -> str:
         rows = [(trial.name, trial.reason or trial.state) for trial in ended[:MAX_ROWS]]
         others = _left_out(len(ended) - len(rows), "trials")
         early = f"<h3>Ended early</h3><div class='early'>{_table(('trial', 'why'), rows)}</div>{others}"
+    if sweep.skipped:
+        reasons = {trial.point: trial.reason or trial.state for trial in sweep.skipped}
+        rows, others = list(reasons.items())[:MAX_ROWS], _left_out(len(reasons) - MAX_ROWS, "points")
+        early += f"<h3>Not trained</h3><div class='early'>{_table(('point', 'why'), rows)}</div>{others}"
     table = _table(header_of(summaries), as_rows(shown, columns_of(summaries)), marked=marked) + _left_out(
         len(summaries) - len(shown), "points"
     )

@@ -14,7 +14,8 @@ class TrialResult:
         point: of the sweep, which its repeats share.
         metrics: the last of each, without those that are not finite.
         params: the resolved config by dotted key, as text.
-        state: `finished`, or `pruned` where the scheduler ended it early for `reason`.
+        state: `finished`, or `pruned` where the scheduler ended it early for `reason`, or `skipped` where the prescreen
+            did not let it train.
     """
 
     point: str
@@ -63,6 +64,7 @@ class Sweep:
         metric: by which its points are ranked.
         num_images, num_test_images, num_validation_images: where they are known.
         untrained: metrics of the encoder before any training, where they were measured.
+        skipped: trials that the prescreen left out, with the figures of their clusters.
     """
 
     name: str
@@ -72,3 +74,4 @@ class Sweep:
     num_test_images: int | None = None
     num_validation_images: int | None = None
     untrained: dict[str, float] = field(default_factory=dict)
+    skipped: list[TrialResult] = field(default_factory=list)

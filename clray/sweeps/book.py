@@ -1,14 +1,17 @@
 """The trials of a sweep, those to come and those that have ended, across interruptions."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from clray.clusters.worth import Look
 from clray.config import Config
 from clray.errors import UserError
 from clray.json_lines import append_line, read_lines
 from clray.sweeps.search_space import SweepPlan, SweepPoint, repeat_point
 from clray.sweeps.trials import TrialRecord, read_outcome, role_of_config, trial_folder
 from clray.sweeps.trunks import find_trunks
+from clray.training.trunk import is_fresh
 
 POINTS_FILE = "points.jsonl"
 
@@ -41,6 +44,16 @@ class TrialBook:
                     self._dealt.add(record.point.index)
                     return record
         return None
+
+    def leave_out(self, looks: Mapping[str, Look]) -> list[TrialRecord]:
+        """Skip these points, by name, where they have trained nothing; returns their trials."""
+        skipped = []
+        for record in self.records:
+            look = looks.get(record.point.repeated_name)
+            if look is not None and record.is_open and is_fresh(record.folder):
+                record.state, record.reason, record.metrics = "skipped", look.reason, dict(look.figures)
+                skipped.append(record)
+        return skipped
 
     @property
     def is_waiting(self) -> bool:

@@ -17,7 +17,8 @@ from clray.sweeps.trials import TrialRecord, rank_records
 
 MAX_ROWS = 24
 STATE_STYLES = {
-    "running": "cyan", "finished": "green", "pruned": "blue", "failed": "red", "stopped": "yellow", "pending": "dim",
+    "running": "cyan", "finished": "green", "pruned": "blue", "skipped": "blue", "failed": "red", "stopped": "yellow",
+    "pending": "dim",
 }  # fmt: skip
 RESULTS = {
     "linear": "eval/linear_accuracy",
@@ -28,7 +29,7 @@ RESULTS = {
     "H(Z|T)": "clusters/conditional_entropy_bits",
 }
 """What the table of labelled data tells of a trial, by heading."""
-OVER = ("finished", "pruned", "failed")
+OVER = ("finished", "pruned", "skipped", "failed")
 
 
 class LiveTable:
@@ -66,7 +67,7 @@ class LiveTable:
     def _render(self) -> Group:
         figures = figures_of(self.config.sweep.metric)
         table = _table(("trial", "state", "epochs"), ("loss", *figures))
-        order = {"running": 0, "failed": 1, "stopped": 1, "finished": 2, "pruned": 2}
+        order = {"running": 0, "failed": 1, "stopped": 1, "finished": 2, "pruned": 2, "skipped": 2}
         records = sorted(rank_records(list(self.records.values()), self.config), key=lambda r: order.get(r.state, 3))
         for record in records[:MAX_ROWS]:
             metrics = record.metrics

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clray.config import Config, dump_yaml, flatten, override
@@ -58,7 +58,10 @@ def conclude(
     """
     metric = config.sweep.metric
     scored = [record for record in ranked if metric in record.metrics]
-    sweep = as_sweep(scored, metric, folder, data)
+    sweep = replace(
+        as_sweep(scored, metric, folder, data),
+        skipped=_as_trials([record for record in ranked if record.state == "skipped"]),
+    )
     answer = answer_of(sweep, metric)
     said = (NO_TRIAL,) if answer is None else tuple(sentences(answer))
     # A trial that was ended early stands at an earlier epoch: it is told of, but not compared.
@@ -111,16 +114,19 @@ def write_results(
 
 def as_sweep(records: list[TrialRecord], metric: str, folder: Path, data: Dataset) -> Sweep:
     """The trials as a store would hold them."""
+    num_validation = None if data.validation is None else len(data.validation)
+    trials, untrained = _as_trials(records), read_untrained(folder)
+    return Sweep(folder.name, trials, metric, len(data.train), len(data.test), num_validation, untrained)
+
+
+def _as_trials(records: list[TrialRecord]) -> list[TrialResult]:
     trials = []
     for record in records:
         config = override(record.point.config, record.changed)
         params = {key: str(value) for key, value in flatten(config.model_dump(mode="json")).items()}
         point = record.point.repeated_name
         trials.append(TrialResult(point, config.seed, record.metrics, params, record.state, record.reason))
-    num_validation = None if data.validation is None else len(data.validation)
-    return Sweep(
-        folder.name, trials, metric, len(data.train), len(data.test), num_validation, read_untrained(folder)
-    )  # fmt: skip
+    return trials
 
 
 def _draw(sweep: Sweep, best: TrialRecord, config: Config, data: Dataset, folder: Path) -> dict[str, Path]:

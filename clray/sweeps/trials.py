@@ -16,13 +16,15 @@ from clray.track.runs import RunLogger
 from clray.training.metrics import Metrics
 
 OUTCOME_FILE = "outcome.json"
+OVER = ("finished", "pruned", "skipped")
+"""States of trials that are not run again."""
 log = logging.getLogger(__name__)
 
 
 class _Outcome(BaseModel):
     """What of an outcome file is read back."""
 
-    state: Literal["pending", "running", "finished", "pruned", "failed", "stopped"]
+    state: Literal["pending", "running", "finished", "pruned", "skipped", "failed", "stopped"]
     metrics: dict[str, int | float]
     reason: str | None
     changed: dict[str, Any]
@@ -34,9 +36,10 @@ class TrialRecord:
     """What is known of a trial.
 
     Attributes:
-        state: pending, running, finished, pruned (ended early by the scheduler), failed, or stopped (interrupted).
+        state: pending, running, finished, pruned (ended early by the scheduler), skipped (not worth training), failed,
+            or stopped (interrupted).
         error: why it failed, in a line.
-        reason: why it was pruned.
+        reason: why it was pruned or skipped.
         changed: keys that population-based training has changed, with their values now.
         told: what a searcher is told once the trial is over; empty where it failed.
     """
@@ -103,7 +106,7 @@ def read_outcome(record: TrialRecord) -> None:
     except (ValueError, OSError) as error:
         log.warning("%s is damaged, and the trial is run again: %s", path, str(error).splitlines()[0])
         return
-    if kept.state in ("finished", "pruned"):
+    if kept.state in OVER:
         record.state, record.reason = kept.state, kept.reason
         # The file may come from a storage: it changes the numbers that were searched, and nothing else.
         record.changed = {

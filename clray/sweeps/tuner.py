@@ -20,11 +20,12 @@ from clray.ray_runtime.cluster import num_cluster_gpus, require_room, room, star
 from clray.ray_runtime.room import NOTHING, Bundle, Group
 from clray.report.pictures import PICTURE_FILES
 from clray.sweeps.book import TrialBook
+from clray.sweeps.prescreen import Prescreen
 from clray.sweeps.schedulers import Judge, build_scheduler
 from clray.sweeps.search_space import SweepPlan, SweepPoint
 from clray.sweeps.searchers import BookSearcher, build_searcher
 from clray.sweeps.trainable import ERROR_FILE, train_trial
-from clray.sweeps.trials import TrialRecord, storage_name, write_outcome
+from clray.sweeps.trials import OVER, TrialRecord, storage_name, write_outcome
 from clray.sweeps.trunks import TRUNKS_FOLDER
 from clray.sweeps.watching import Watch
 from clray.track.runs import RunLogger, Tracker
@@ -104,6 +105,12 @@ def _shards(config: Config, points: list[SweepPoint], num_gpus: float) -> Group:
     return shard_group(config.kmeans) if needs else NOTHING
 
 
+def start_shared_service(config: Config, plan: SweepPlan) -> Any | None:
+    """The k-means service of all trials, where any asks for it."""
+    has_shards = _shards(config, plan.samples, gpus_for_trials(config, plan.samples)).size > 0
+    return start_service(config.kmeans) if has_shards else None
+
+
 def run_sweep(
     config: Config,
     plan: SweepPlan,
@@ -114,6 +121,9 @@ def run_sweep(
     display: Display,
     watch: Watch | None = None,
     clusters: StartClusters | None = None,
+    *,
+    service: Any | None = None,
+    seen: Prescreen | None = None,
 ) -> tuple[list[TrialRecord], RunLogger]:
     """Run every trial; a failing one does not end the sweep, unless `sweep.fail_fast`.
 
@@ -123,18 +133,21 @@ def run_sweep(
 
     Args:
         clusters: as `check_points` gives them.
+        service: the k-means service, where it runs already.
+        seen: the points that it leaves out are not trained.
     """
     book = TrialBook(config, plan, folder)
     searcher = BookSearcher(book, build_searcher(config, plan, folder))
     reporter = _Reporter(book, folder, tracker, data, display, watch)
+    for record in book.leave_out({} if seen is None else seen.left_out):
+        reporter.skip(record)
     for record in book.records:
         display.update(record)
     num_gpus = gpus_for_trials(config, plan.samples)
-    has_shards = _shards(config, plan.samples, num_gpus).size > 0
     trainable = tune.with_parameters(
         train_trial, config=override(config, {"search_space": []}), folder=folder, data=[ray.put(data)],
         clusters=[ray.put(clusters or {})], num_gpus=num_gpus,
-        service=start_service(config.kmeans) if has_shards else None, trunks=book.trunks,
+        service=start_shared_service(config, plan) if service is None else service, trunks=book.trunks,
     )  # fmt: skip
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # accuracy is not measured at every epoch
@@ -224,6 +237,12 @@ class _Reporter(Callback):
         record.error = _reason(record.folder)
         self._end(record, "failed", "FAILED")
 
+    def skip(self, record: TrialRecord) -> None:
+        """Record a trial that is not worth training, with the figures of its clusters."""
+        record.mlflow = start_trial_run(self.tracker, record, self.parent.run_id)
+        record.mlflow.log_summary(record.metrics)
+        self._end(record, "skipped", "FINISHED")
+
     def close(self) -> None:
         """End what is still open: trials that an interruption left behind."""
         for record in self.book.records:
@@ -237,7 +256,7 @@ class _Reporter(Callback):
         if record.mlflow is not None:
             self._log_end(record, record.mlflow)
             record.mlflow.finish(status)
-        if state in ("finished", "pruned"):
+        if state in OVER:
             write_outcome(record)  # last: with it, a resumed sweep leaves the trial alone
         keep_results(self.book.config, self.folder, self.folder.name)
         keep_results(self.book.config, record.folder, storage_name(record.folder))

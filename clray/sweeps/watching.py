@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # `clray status` does without torch, which takes 2 s to impor
 
 NAMESPACE = "clray"
 READ_TIMEOUT_SECONDS = 5.0
-STATES = ("pending", "running", "finished", "pruned", "failed", "stopped")
+STATES = ("pending", "running", "finished", "pruned", "skipped", "failed", "stopped")
 GAUGES = {
     "train/samples_per_second": ("clray_samples_per_second", "Images trained on per second, by trial."),
     "recluster/age_epochs": ("clray_cluster_age_epochs", "Epochs since the clusters in use were computed, by trial."),

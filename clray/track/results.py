@@ -60,12 +60,13 @@ def read_sweep(uri: str, sweep: str) -> Sweep:
     tags, prefix = parent.data.tags, "untrained/"
     return Sweep(
         tags.get(ID_TAG, parent.info.run_id),
-        results,
+        [each for each in results if each.state != "skipped"],
         tags.get("clray.metric", "eval/linear_accuracy"),
         _count(tags.get("clray.num_images")),
         _count(tags.get("clray.num_test_images")),
         _count(tags.get("clray.num_validation_images")),
         {name.removeprefix(prefix): value for name, value in parent.data.metrics.items() if name.startswith(prefix)},
+        [each for each in results if each.state == "skipped"],
     )
 
 

@@ -27,7 +27,7 @@ class Wanted:
     Attributes:
         counts: K of each granularity.
         is_nested: whether the centroids of the first granularity are clustered into the next.
-        kmeans: the section of the config, as JSON.
+        kmeans: the section of the config, as JSON, and `recluster.mode`, which decides where on a GPU it is computed.
     """
 
     counts: tuple[int, ...]
@@ -37,7 +37,7 @@ class Wanted:
     @classmethod
     def of(cls, config: Config) -> "Wanted":
         nested = config.clusters.granularities is not None and config.objective.name != "pcl"
-        return cls(config.clusters.counts, nested, config.kmeans.model_dump_json())
+        return cls(config.clusters.counts, nested, f"{config.kmeans.model_dump_json()} {config.recluster.mode}")
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class Trunk:
             self._reads(growing)
         growing.mkdir(parents=True, exist_ok=True)
         own = trunk_config(config)
-        kmeans = own.kmeans.model_dump_json()
+        kmeans = Wanted.of(own).kmeans
         train(own, growing, tuple(each for each in self.wanted if each.kmeans == kmeans))
         checkpoint = read_checkpoint(growing)
         write_first(growing, checkpoint.pop("first"))

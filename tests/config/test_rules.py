@@ -44,6 +44,9 @@ BROKEN: list[tuple[Mapping[str, Any], str]] = [
     ({"train.num_workers": 3}, "a multiple of train.num_workers=3; got 128"),
     ({"train.deterministic": True, "recluster.mode": "async"}, "set recluster.mode=sync"),
     ({"train.gpus_per_worker": 0.5, "train.num_workers": 2}, "as NCCL takes one process a GPU"),
+    ({"sweep.prescreen": True, "sweep.searcher": "optuna"}, "and sweep.searcher=optuna suggests them one by one"),
+    ({"sweep.prescreen": True, "sweep.share_warmup": False}, "and sweep.share_warmup=false shares none"),
+    ({"sweep.prescreen_keep": 0.5}, "sweep.prescreen_keep=0.5 belongs to sweep.prescreen"),
     ({"recluster.warmup_epochs": 10}, "recluster.warmup_epochs must be below train.num_epochs=10"),
 ]
 

@@ -17,6 +17,7 @@ import yaml
 from mlflow import MlflowClient
 
 import clray as clray_library
+from clray.track.results import read_sweep
 from clray.training.checkpoint import read_checkpoint
 from clray.training.metrics import read_metrics
 from tests.conftest import TINY
@@ -77,6 +78,33 @@ def test_trials_that_share_their_warm_up_are_what_each_is_alone(tmp_path: Path) 
         found, expected = read_checkpoint(record.folder), read_checkpoint(alone.folder)
         torch.testing.assert_close(found["model"], expected["model"], rtol=0, atol=0)
     assert not (result.folder / "trunks").exists()
+
+
+def test_points_that_the_prescreen_leaves_out_are_told_everywhere_and_not_trained(tmp_path: Path) -> None:
+    tree = {name: {**values} for name, values in TINY.items()} | {"output": str(tmp_path / "out")}
+    tree |= {"search_space": {"clusters.num_clusters": {"grid_search": [4, 9]}}}
+    tree |= {"sweep": {"prescreen": True, "prescreen_keep": 0.5}}
+    advice = clray_library.advise(tree)
+    ((name, look),) = advice.left_out.items()
+    result = clray_library.sweep(tree, name="s")
+    assert {record.point.name: record.state for record in result.records} == {
+        name: "skipped", **{each.name: "finished" for each in advice.looks if each.reason is None}
+    }  # fmt: skip
+    skipped = next(record for record in result.records if record.state == "skipped")
+    assert skipped.reason == look.reason
+    assert [path.name for path in skipped.folder.iterdir()] == ["outcome.json"]
+    assert any(sentence.startswith("Not trained") and name in sentence for sentence in result.answer)
+    assert look.reason is not None
+    assert "<h3>Not trained</h3>" in result.places["report"].read_text()
+    client = MlflowClient(result.tracking_uri)
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    (run,) = client.search_runs(experiments, "tags.`clray.state` = 'skipped'")
+    assert run.data.tags["clray.reason"] == look.reason
+    ami = run.data.metrics["clusters/ami"]
+    assert ami == look.figures["clusters/ami"]
+    assert [each.point for each in read_sweep(result.tracking_uri, "s").skipped] == [name]
+    again = clray_library.sweep(tree, name="s", resume=True)
+    assert [record.state for record in again.records] == [record.state for record in result.records]
 
 
 def test_a_sweep_whose_output_folder_is_lost_goes_on_from_the_storage(clray: Clray, tmp_path: Path) -> None:

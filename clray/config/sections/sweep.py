@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from clray.config.sections.values import Flag, NonNegativeInt, PositiveInt, Section, Text, TwoOrMore, or_own
+from clray.config.sections.values import Flag, NonNegativeInt, PositiveInt, Section, Share, Text, TwoOrMore, or_own
 
 SEARCHERS = ("grid", "random", "optuna")
 AUTO = "auto"
@@ -63,6 +63,13 @@ class SweepConfig(Section):
     share_warmup: Flag = True
     """Train the epochs before the first clustering once for all trials that agree in everything that acts before it;
     the others start from there, with the same weights as if each had trained them."""
+    prescreen: Flag = False
+    """Look at the clusters of all points once the shared epochs are trained, and leave out points whose clusters tell
+    no more than chance, or are dominated: another point's have at least the I(Z;T) above chance at no more H(Z|T), or
+    without labels more stability and silhouette. Points are compared that differ in their clusters alone."""
+    prescreen_keep: Annotated[Share, Field(gt=0)] = 1.0
+    """With `prescreen`: of points that are compared train at most this share, those of the highest AMI, or without
+    labels of the highest stability."""
     metric: Text = AUTO
     """Ranks the trials, colours the picture, and tells which epoch of a run is the best. `auto` is the accuracy of the
     linear probe (`eval/linear_accuracy`), or without labels `eval/rankme`. Further measures, of which more is better:
