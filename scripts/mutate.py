@@ -186,10 +186,10 @@ MUTANTS = (
     ),
     Mutant(
         "k-means: an empty cluster stays empty",
-        "clray/kmeans/lloyd.py",
-        "means[empty] = means[donor] * (1 + signs)",
-        "means[empty] = means[empty]",
-        ("tests/kmeans/test_lloyd.py",),
+        "clray/kmeans/empty.py",
+        "means[number] = means[donor] * apart",
+        "means[number] = means[number]",
+        ("tests/kmeans/test_empty.py", "tests/kmeans/test_lloyd.py"),
     ),
     Mutant(
         "k-means shard: weights are not counted",
