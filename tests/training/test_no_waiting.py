@@ -120,6 +120,15 @@ RUNS: dict[str, dict[str, Any]] = {
     "supervised": {"objective": {"name": "supervised"}, **LABELS},
     "all augmentations": {"augmentation": {"blur_probability": 0.5, "solarize_probability": 0.2}, **INSTANCES},
     "digits": {"augmentation": {"name": "digits"}, **INSTANCES},
+    "small views, instance head": {
+        "augmentation": {"name": "swav", "min_crop_scale": [0.3, 0.5], "blur_probability": [1.0, 0.1]},
+        "objective": {"dual_head": True, "dual_head_clusters": "instance-head"},
+        **LABELS,
+    },
+    "small views, queue": {
+        "augmentation": {"num_small_views": 2},
+        "objective": {"negatives": "queue", "queue_size": 24},
+    },
     "frozen encoder": {"encoder": {"name": "small_cnn", "width": 4, "frozen_epochs": 1}, **LABELS},
 }
 
