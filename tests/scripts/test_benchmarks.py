@@ -77,12 +77,14 @@ def test_a_comparison_runs(run_here: RunHere, name: str, arguments: list[object]
 
 def test_what_is_measured_on_gpus_runs_on_a_cpu_and_says_so(run_here: RunHere, images: Path, tmp_path: Path) -> None:
     page = tmp_path / "gpu.md"
-    run_here("gpu", images, images, "-o", page, "--only", "correctness", "steps", "k_means", "refresh", "losses")
+    run_here(
+        "gpu", images, images, "-o", page, "--only", "correctness", "refusals", "steps", "k_means", "refresh", "losses"
+    )
     text = page.read_text(encoding="utf-8")
     assert "a run on a CPU" in text
     assert "torch " in text
     assert "FAILED" not in text
-    for section in ("## Correctness", "## Steps", "## K-means", "## Refresh", "## Loss"):
+    for section in ("## Correctness", "## Refusals", "## Steps", "## K-means", "## Refresh", "## Loss"):
         assert section in text
 
 
