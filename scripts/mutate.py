@@ -47,7 +47,7 @@ MUTANTS = (
     Mutant(
         "trainer: the optimizer never steps",
         "clray/training/epoch.py",
-        "        state.optimizer.step()\n",
+        "        state.scaler.step(state.optimizer)\n",
         "",
         (LEARNS,),
     ),
