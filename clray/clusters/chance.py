@@ -99,14 +99,15 @@ def adjusted_rand_index(
     Args:
         counts: of the cells of the contingency table that are not empty.
     """
-    together, same_cluster, same_label = (_pairs(each) for each in (counts, sizes, label_counts))
-    pairs = _pairs(sizes.sum(keepdims=True))
+    together, same_cluster, same_label = (count_pairs(each) for each in (counts, sizes, label_counts))
+    pairs = count_pairs(sizes.sum(keepdims=True))
     if together == same_cluster == same_label:
         return 1.0
     expected = same_cluster * same_label / pairs
     return (together - expected) / ((same_cluster + same_label) / 2 - expected)
 
 
-def _pairs(counts: np.ndarray) -> float:
+def count_pairs(counts: np.ndarray) -> float:
+    """Pairs of samples within groups of these sizes."""
     values = counts.astype(np.float64)
     return float((values * (values - 1) / 2).sum())

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int
 from scipy.sparse import coo_array
 
-from clray.clusters.chance import adjusted_rand_index, expected_information_bits
+from clray.clusters.chance import adjusted_rand_index, count_pairs, expected_information_bits
 from clray.clusters.matching import matched_fraction
 
 
@@ -50,6 +50,10 @@ class ClusterStatistics(Balance):
     """As nmi, with the chance taken off above and below: 1 for the labels, 0 at random."""
     ari: float
     """Adjusted Rand index: agreement over pairs of samples, 1 for the labels, 0 at random."""
+    pair_precision: float | None
+    """Share of the pairs of samples of one cluster that are of one label; None where no cluster has two."""
+    chance_pair_precision: float | None
+    """The same of all pairs, which is what random clusters reach; None beside it."""
     purity: float
     """Share of samples whose label is the most frequent one of their cluster."""
     hungarian_accuracy: float | None
@@ -145,9 +149,29 @@ def cluster_statistics(
         nmi=mutual / ((h_z + h_t) / 2) if h_z + h_t > 0 else 1.0,
         ami=_adjusted(mutual, h_z, h_t, chance),
         ari=adjusted_rand_index(counts, sizes, label_counts),
+        pair_precision=_share(count_pairs(counts), count_pairs(sizes)),
+        chance_pair_precision=count_pairs(label_counts) / count_pairs(np.array([n])) if sizes.max() > 1 else None,
         purity=float(largest.sum() / n),
         hungarian_accuracy=matched_fraction(table),
     )
+
+
+def pair_precision(cluster_ids: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"]) -> float | None:
+    """Share of the pairs of samples of one cluster that are of one label; None where there is no such pair.
+
+    Args:
+        labels: negative where there is none; such samples are left out.
+    """
+    labelled = labels >= 0
+    if not labelled.any():
+        return None
+    (z, sizes), (t, label_counts) = _count(cluster_ids[labelled]), _count(labels[labelled])
+    table = coo_array((np.ones(len(z), np.int64), (z, t)), shape=(len(sizes), len(label_counts))).tocsr()
+    return _share(count_pairs(table.data), count_pairs(sizes))
+
+
+def _share(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
 
 
 def agreement(first: Int[np.ndarray, " n"], second: Int[np.ndarray, " n"]) -> float:

@@ -63,7 +63,8 @@ def _belongs_to_plain_objectives(key: str) -> Rule:
     )
 
 
-def _weighs_positives(config: "Config") -> bool:
+def weighs_positives(config: "Config") -> bool:
+    """Whether the loss is a mean over several positives of an anchor."""
     return config.objective.name in PLAIN_OBJECTIVES and config.objective.form == "multi-positive"
 
 
@@ -133,10 +134,17 @@ RULES: tuple[Rule, ...] = (
     ),
     *map(_belongs_to_plain_objectives, CHOICES),
     (
-        lambda c: c.objective.cluster_weight != 1 and not _weighs_positives(c),
+        lambda c: c.objective.cluster_weight != 1 and not weighs_positives(c),
         lambda c: (
             f"{_setting(c, 'objective.cluster_weight')} weighs the positives of cl-infonce in its multi-positive form, "
             f"and the config has objective.name={c.objective.name} and objective.form={c.objective.form}; set it to 1"
+        ),
+    ),
+    (
+        lambda c: c.clusters.confidence != 1 and c.objective.name not in PLAIN_OBJECTIVES and not c.objective.is_own,
+        lambda c: (
+            f"{_setting(c, 'clusters.confidence')} leaves images without a cluster, and objective.name="
+            f"{c.objective.name} needs one of every image; set it to 1"
         ),
     ),
     (

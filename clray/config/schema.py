@@ -80,7 +80,7 @@ class Config(Section):
             return tree
         return {
             **tree,
-            "clusters": {**clusters, "source": source, "granularities": None},
+            "clusters": {**clusters, "source": source, "granularities": None, "confidence": 1.0},
             "objective": {**tree["objective"], "cluster_weight": 1.0},
         }
 

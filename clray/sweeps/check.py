@@ -5,6 +5,7 @@ from clray.data.samples import Dataset
 from clray.errors import UserError
 from clray.sweeps.search_space import SweepPoint
 from clray.training.check import check_against_data, check_classes
+from clray.training.positives import positives_notes
 from clray.training.start import StartClusters, check_code, cluster_notes, clusters_key, start_clusters
 
 
@@ -21,6 +22,7 @@ def check_points(points: list[SweepPoint], data: Dataset) -> tuple[StartClusters
             _check_point(point.config, data, known, notes)
         except UserError as error:
             raise UserError(f"trial {point.name}: {error}") from None
+    notes["positives"] = positives_notes([point.config for point in points], len(data.train))
     return known, list(dict.fromkeys(note for each in notes.values() for note in each))
 
 

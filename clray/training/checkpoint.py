@@ -17,6 +17,8 @@ from clray.errors import UserError
 
 CHECKPOINT_FILE = "checkpoint.pt"
 BEST_FILE = "best.pt"
+ADDED_LATER: dict[str, Any] = {"confident": None}
+"""Keys that older files do not have, and what stands for them."""
 GROUP_FOLDER = "workers"
 """Where a worker group keeps its checkpoints, in the folder of the run."""
 log = logging.getLogger(__name__)
@@ -35,6 +37,7 @@ class Checkpoint(TypedDict):
         cluster_ids: int32 [granularities, N]; int64 in older files.
         num_clusters: of each granularity.
         cluster_source: where the clusters come from.
+        confident: the members that count, bool [granularities, N]; None where all do, and not in older files.
         centroids: of each granularity, float32 [K, dim]; None where the clusters have none.
         meter: what has been measured since the epoch began; see `EpochMeter`.
         bank: `vectors` float16 [N, dim] and `seen` bool [N]; None where the run keeps none.
@@ -56,6 +59,7 @@ class Checkpoint(TypedDict):
     cluster_ids: Tensor
     num_clusters: list[int]
     cluster_source: str
+    confident: Tensor | None
     centroids: list[Tensor] | None
     meter: dict[str, Any]
     bank: dict[str, Tensor] | None
@@ -169,6 +173,7 @@ def _read(path: Path) -> Checkpoint:
         raise UserError(f"{path}: not a complete checkpoint: {_first_line(error)}") from error
     if not isinstance(checkpoint, dict) or "cluster_ids" not in checkpoint:
         raise UserError(f"{path}: not a clray checkpoint")
+    checkpoint = ADDED_LATER | checkpoint
     wrong = _first_wrong(checkpoint)
     if wrong is not None:
         raise UserError(f"{path}: a damaged checkpoint: {wrong}")
@@ -187,6 +192,9 @@ def _first_wrong(tree: dict[str, Any]) -> str | None:
         return "'cluster_ids' and 'num_clusters' do not agree"
     if centroids is not None and len(centroids) != len(counts):
         return "'centroids' and 'num_clusters' do not agree"
+    confident = tree["confident"]
+    if confident is not None and confident.shape != ids.shape:
+        return "'confident' and 'cluster_ids' are of different data"
     for key, value in (("order_ids", tree["order_ids"]), ("bank", tree["bank"] and tree["bank"]["seen"])):
         if value is not None and len(value) != ids.shape[1]:
             return f"'{key}' and 'cluster_ids' are of different data"
@@ -258,6 +266,7 @@ CHECKS: dict[str, Callable[[Any], bool]] = {
     "cluster_ids": lambda value: _is_ids(value, 2),
     "num_clusters": lambda value: isinstance(value, list) and all(_is_count(each, 1) for each in value),
     "cluster_source": lambda value: isinstance(value, str),
+    "confident": lambda value: value is None or (isinstance(value, Tensor) and value.dtype == torch.bool),
     "centroids": lambda value: (
         value is None or (isinstance(value, list) and all(_is_tensor(each, 2, is_float=True) for each in value))
     ),

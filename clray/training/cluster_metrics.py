@@ -3,7 +3,7 @@
 import numpy as np
 
 from clray.clusters.assignment import ClusterAssignment
-from clray.clusters.statistics import cluster_metrics, label_metrics
+from clray.clusters.statistics import cluster_metrics, label_metrics, pair_precision
 from clray.config.sections.data import metric_suffix
 from clray.data.samples import Samples
 from clray.training.metrics import Metrics
@@ -26,16 +26,34 @@ class ClusterMetrics:
         self.samples = samples
         self.session = session
         self.assignment: ClusterAssignment | None = None
+        self.confident: np.ndarray | None = None
+        self.counted: Metrics = {}
         self.metrics: Metrics = {}
 
-    def of(self, assignment: ClusterAssignment) -> Metrics:
-        """Equal on all workers; every rank must call it."""
-        if assignment is not self.assignment:
-            own = self._count(assignment) if self.session.rank == 0 else {}
-            # Every rank takes over a new assignment at the same step, so that all meet here.
+    def of(self, assignment: ClusterAssignment, confident: np.ndarray | None = None) -> Metrics:
+        """Equal on all workers; every rank must call it.
+
+        Args:
+            confident: the members that count, bool [granularities, N]; None where all do.
+        """
+        if assignment is not self.assignment or confident is not self.confident:
+            own = self._of_both(assignment, confident) if self.session.rank == 0 else {}
+            # Every rank takes over a new assignment and new members at the same step, so that all meet here.
             self.metrics = gather_objects(own, self.session.world_size)[0]
-            self.assignment = assignment
+            self.assignment, self.confident = assignment, confident
         return self.metrics
+
+    def _of_both(self, assignment: ClusterAssignment, confident: np.ndarray | None) -> Metrics:
+        if assignment is not self.assignment:
+            self.counted = self._count(assignment)
+        if confident is None:
+            return self.counted
+        return {**self.counted, **self._of_members(assignment, confident[0])}
+
+    def _of_members(self, assignment: ClusterAssignment, confident: np.ndarray) -> Metrics:
+        found = {"clusters/confident_fraction": float(confident.mean())}
+        precision = pair_precision(assignment.ids[confident], self.samples.labels[confident])
+        return found if precision is None else {**found, "clusters/confident_pair_precision": precision}
 
     def _count(self, assignment: ClusterAssignment) -> Metrics:
         return {

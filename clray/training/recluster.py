@@ -22,8 +22,10 @@ from clray.model.features import EMBEDDING_BATCH_SIZE, compute_features
 from clray.objective.prototypes import concentrations
 from clray.seeding import derive_seed
 from clray.training.first_clusterings import FirstClustering, FirstClusterings, Wanted
+from clray.training.members import Vectors, choose_members, needs_margins, own_margins
 from clray.training.metrics import Metrics
 from clray.training.optim import forget
+from clray.training.representations import view_pairs
 from clray.training.state import TrainState, share_buffers
 from clray.training.workers.port import PendingClustering, Session, agree, gather
 
@@ -40,6 +42,8 @@ class _Request:
     seed: int
     due_at: float
     pending: PendingClustering | None = None
+    judged: Vectors = ()
+    """By which members are chosen that count, where it is not the vectors."""
 
 
 class Reclusterer:
@@ -99,9 +103,12 @@ class Reclusterer:
         if self.first is not None and is_first:
             own = shard_indices(self.data.train, self.session.world_size)[self.session.rank]
             vectors, clusterings = self.first.of_worker(own)
-            return _Request(state.step, HostCopy(vectors), None, seed, due_at - self.first.seconds, Done(clusterings))
+            begun = due_at - self.first.seconds
+            return _Request(
+                state.step, HostCopy(vectors), None, seed, begun, Done(clusterings), judged=self._two_views()
+            )  # fmt: skip
         initial = state.centroids if config.kmeans.warm_start else None
-        return _Request(state.step, self._vectors(), initial, seed, due_at)
+        return _Request(state.step, self._vectors(), initial, seed, due_at, judged=self._two_views())
 
     def _advance(self, request: _Request) -> bool:
         """Ask for the clusters once the embeddings are there; whether both are."""
@@ -219,6 +226,7 @@ class Reclusterer:
         # Those of representations are no start for embeddings.
         state.assignments, state.centroids = assignments, None if self._head_is_random else centroids
         state.clustered_step = request.step
+        choose_members(self.config, state, self._scores(request, clusterings))
         phis = None
         if state.objective.uses_concentrations:
             phis = self._concentrations(np.asarray(_at_hand(request.vectors)), clusterings)
@@ -232,6 +240,28 @@ class Reclusterer:
         """Whether the encoder knows something and the head nothing; other objectives need clusters of embeddings."""
         config, state = self.config, self.state
         return state.step == 0 and config.encoder.weights is not None and config.objective.name == "cl-infonce"
+
+    def _two_views(self) -> Vectors:
+        """What is clustered, of two random views of this worker's images; none where nothing is judged by them."""
+        config, state, session = self.config, self.state, self.session
+        if config.clusters.confidence_by != "views" or not needs_margins(config):
+            return ()
+        model = state.objective.embedding_model(state.model)
+        share_buffers(model, session.world_size)
+        own = shard_indices(self.data.train, session.world_size)[session.rank]
+        seed = derive_seed(config.seed, "members", epoch=state.step, rank=session.rank)
+        pairs = view_pairs(config, model, self.data, own, session.device, seed=seed)
+        return tuple(_unit(each.h) if self._head_is_random else each.z for each in pairs)
+
+    def _scores(self, request: _Request, clusterings: list[Clustering]) -> list[np.ndarray] | None:
+        """By which members are chosen that count, of all images under each granularity; None for a draw."""
+        if not needs_margins(self.config):
+            return None
+        judged = request.judged or (np.asarray(_at_hand(request.vectors)),)
+        return [
+            _of_all_workers(each, self.data.train, self.session)
+            for each in own_margins(judged, clusterings, self.session.device)
+        ]
 
     def _embed(self, indices: np.ndarray) -> np.ndarray:
         """z of these images without augmentation, float32 [n, dim]."""
@@ -275,8 +305,3 @@ def _of_all_workers(values: np.ndarray, data: Samples, session: Session) -> np.n
     ):  # fmt: skip
         result[shard] = part
     return result
-
-
-def ids_on_device(assignments: tuple[ClusterAssignment, ...], device: torch.device) -> torch.Tensor:
-    """The clusters of each sample, int32 [granularities, N]."""
-    return to_device(np.stack([each.ids for each in assignments]), device)

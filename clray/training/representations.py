@@ -1,5 +1,7 @@
 """Representations of images over the workers: all of a data set on rank 0, and of random views of some."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -57,17 +59,40 @@ def two_views(
     own = shard_indices(data.train, session.world_size)[session.rank]
     # Of images that are read in order the first are cheap, of others those that stand for all.
     stride = 1 if data.train.images.is_sequential else max(1, len(own) // most)
-    size = data.train.images.size
-    assert size is not None, "load_dataset requires image_size for data decoded while training"
-    augmentation = build_augmentation(config.augmentation, size[1], data.num_channels)
-    batches = ordered_batches(
-        data.train, own[::stride][:most], batch_size=EMBEDDING_BATCH_SIZE, config=config.data
-    )  # fmt: skip
-    with torch.random.fork_rng([session.device] if session.device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        pairs = [(draw_views(augmentation, images.to(session.device), 2), rows) for images, rows in batches]
+    with _seeded(seed, session.device):
+        pairs = list(_view_batches(config, data, own[::stride][:most], session.device, EMBEDDING_BATCH_SIZE))
     first, second = (
         Features(*compute_features(model, [(views[number], rows) for views, rows in pairs], session.device))
         for number in range(2)
     )
     return first, second
+
+
+def view_pairs(
+    config: Config, model: ContrastiveModel, data: Dataset, indices: np.ndarray, device: torch.device, *, seed: int
+) -> tuple[Features, Features]:
+    """Of two random views of each of these training images, batch by batch; leaves torch's generator as it was."""
+    with _seeded(seed, device):
+        batches = _view_batches(config, data, indices, device, EMBEDDING_BATCH_SIZE // 2)
+        # The two views of an image follow each other.
+        h, z = compute_features(model, ((views.transpose(0, 1).flatten(0, 1), rows) for views, rows in batches), device)
+    return Features(h[0::2], z[0::2]), Features(h[1::2], z[1::2])
+
+
+def _view_batches(
+    config: Config, data: Dataset, indices: np.ndarray, device: torch.device, batch_size: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Two views of each image, float [2, batch, channels, height, width], and the images' indices."""
+    size = data.train.images.size
+    assert size is not None, "load_dataset requires image_size for data decoded while training"
+    augmentation = build_augmentation(config.augmentation, size[1], data.num_channels)
+    for images, rows in ordered_batches(data.train, indices, batch_size=batch_size, config=config.data):
+        yield draw_views(augmentation, images.to(device), 2), rows
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """With torch's generators at this seed, and afterwards as they were."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

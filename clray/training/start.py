@@ -13,6 +13,7 @@ from clray.training.check import check_against_data, check_classes, pixel_size
 from clray.training.encoder_start import check_encoder, is_plain, matched_model, start_notes, with_pixels
 from clray.training.first_clusterings import FirstClustering
 from clray.training.objectives.rehearsal import rehearse
+from clray.training.positives import positives_notes
 
 StartClusters = dict[str, tuple[ClusterAssignment, ...]]
 """What trials start with, by `clusters_key`."""
@@ -44,7 +45,7 @@ def prepare(config: Config, data: Dataset) -> Start:
     check_against_data(config, data)
     assignments = start_clusters(config, data)
     check_classes(config, assignments)
-    notes = cluster_notes(config, data)
+    notes = (*cluster_notes(config, data), *positives_notes([config], len(data.train)))
     if config.train.num_workers > 1:
         return Start(assignments, None, (*notes, *check_code(config, data, assignments)))
     model, match = matched_model(config, data.num_channels, num_classes(config, assignments))
@@ -85,7 +86,9 @@ def clusters_key(config: Config) -> str:
     if clusters.source == "kmeans":  # each image its own, whatever follows
         return "instance"
     is_random = clusters.source == "synthetic" or ":" in clusters.source
-    return f"{clusters.model_dump_json()} {config.seed if is_random else ''}"
+    # Which members count is decided later, and not here.
+    known = clusters.model_dump_json(exclude={"confidence", "confidence_by"})
+    return f"{known} {config.seed if is_random else ''}"
 
 
 def num_classes(config: Config, assignments: tuple[ClusterAssignment, ...]) -> int:

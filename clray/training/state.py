@@ -40,6 +40,8 @@ class TrainState:
     """One per granularity."""
     steps_per_epoch: int
     bank: EmbeddingBank | None = None
+    confident: np.ndarray | None = None
+    """The members of the clusters that count as such, bool [granularities, N]; None where all do."""
     centroids: list[np.ndarray] | None = None
     epoch: int = 0
     """The epoch in training, from 0."""
@@ -80,6 +82,7 @@ class TrainState:
             "cluster_ids": torch.from_numpy(np.stack([each.ids for each in self.assignments])),
             "num_clusters": [each.num_clusters for each in self.assignments],
             "cluster_source": self.assignments[0].source,
+            "confident": None if self.confident is None else torch.from_numpy(self.confident),
             "centroids": None if self.centroids is None else [torch.tensor(each) for each in self.centroids],
         }
 
@@ -110,6 +113,8 @@ class TrainState:
             ClusterAssignment(each, num_clusters, checkpoint["cluster_source"])
             for each, num_clusters in zip(ids, checkpoint["num_clusters"], strict=True)
         )
+        confident = checkpoint["confident"]
+        self.confident = None if confident is None else confident.numpy()
         saved = checkpoint["centroids"]
         self.centroids = None if saved is None else [each.numpy() for each in saved]
 

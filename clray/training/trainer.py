@@ -14,6 +14,7 @@ from clray.data.held import brought_to, held_on
 from clray.data.images.port import Batch
 from clray.data.loaders import num_steps, shard_indices
 from clray.data.samples import Dataset
+from clray.data.transfer import to_device
 from clray.seeding import derive_seed
 from clray.training.accuracy import evaluate
 from clray.training.arithmetic import arithmetic_of_run, products_of_step
@@ -26,9 +27,10 @@ from clray.training.compiling import compile_encoder
 from clray.training.encoder_start import with_pixels
 from clray.training.epoch import EpochMeter, mean_state, train_step, waited_for
 from clray.training.first_clusterings import Wanted, as_tree
+from clray.training.members import choose_members, draws_every_epoch, training_ids
 from clray.training.metrics import Metrics
 from clray.training.precision import IS_BFLOAT16, IS_FLOAT16, Precision, settled_precision
-from clray.training.recluster import Reclusterer, ids_on_device
+from clray.training.recluster import Reclusterer
 from clray.training.start import Start, start_clusters
 from clray.training.state import create_state, freeze_encoder, share_buffers, wrap_for_workers
 from clray.training.workers.port import Session, from_first, gather, gather_on_first
@@ -88,7 +90,7 @@ class _Run:
         self._settle_precision()
         self.model = self._wrapped()
         self.augmentation = build_augmentation(config.augmentation, pixel_size(data.train)[1], data.num_channels)
-        self.cluster_ids = ids_on_device(self.state.assignments, session.device)
+        self.cluster_ids = self._ids()
 
     def train_until(self, num_epochs: int) -> Metrics:
         """Train and report epochs until so many are done; returns the metrics of the last."""
@@ -111,7 +113,10 @@ class _Run:
         # Before the order of the epoch is drawn, as it may follow the clusters.
         self._refresh_clusters()
         if state.step_in_epoch == 0:
-            state.order_ids = state.assignments[0].ids if order_follows_clusters(self.config, state) else None
+            self._draw_members()
+            state.order_ids = (
+                training_ids(self.config, state)[0] if order_follows_clusters(self.config, state) else None
+            )
         self.model.train()
         for batch in waited_for(self._batches(), self.meter):
             self._refresh_clusters()
@@ -133,7 +138,7 @@ class _Run:
             **self._training_metrics(),
             **self.reclusterer.drain_metrics(),
             "recluster/age_epochs": state.age_epochs,
-            **self.cluster_metrics.of(state.assignments[0]),
+            **self.cluster_metrics.of(state.assignments[0], state.confident),
         }
         state.epoch, state.step_in_epoch, self.meter = state.epoch + 1, 0, EpochMeter.on(self.session.device)
         return {"epoch": state.epoch, **metrics}
@@ -192,7 +197,16 @@ class _Run:
 
     def _refresh_clusters(self) -> None:
         if self.reclusterer.at_step():
-            self.cluster_ids = ids_on_device(self.state.assignments, self.session.device)
+            self.cluster_ids = self._ids()
+
+    def _draw_members(self) -> None:
+        if draws_every_epoch(self.config):
+            choose_members(self.config, self.state, None)
+            self.cluster_ids = self._ids()
+
+    def _ids(self) -> torch.Tensor:
+        """The clusters that a step sees, int32 [granularities, N], on the device."""
+        return to_device(training_ids(self.config, self.state), self.session.device)
 
     def _begin_step(self) -> None:
         state, session = self.state, self.session

@@ -23,6 +23,7 @@ OTHER_VALUES = {
     "clusters.attribute_columns": ["color"],
     "clusters.attribute_order": ["color", "shape", "weight"],
     "clusters.column": "color",
+    "clusters.confidence_by": "random",
     "clusters.granularities": [8, 4],
     "clusters.path": "/clusters",
     "clusters.source": "labels",

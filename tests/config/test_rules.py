@@ -28,6 +28,7 @@ BROKEN: list[tuple[Mapping[str, Any], str]] = [
     ({"objective.dual_head": True, "objective.name": "pcl"}, "objective.dual_head=true belongs to cl-infonce"),
     ({"objective.negatives": "queue", "objective.name": "supervised"}, "objective.negatives=queue belongs to"),
     ({"objective.cluster_weight": 0.5, "objective.name": "pcl"}, "objective.cluster_weight=0.5 weighs the positives"),
+    ({"clusters.confidence": 0.5, "objective.name": "pcl"}, "clusters.confidence=0.5 leaves images without a cluster"),
     ({"objective.dual_head": True, "objective.negatives": "queue"}, "dual_head=true and objective.negatives=queue can"),
     ({"objective.form": "pair-sampled", "clusters.granularities": [9, 3]}, "draws pairs of one granularity"),
     (
@@ -65,7 +66,7 @@ def test_a_broken_rule_names_what_cannot_go_together(settings: Mapping[str, Any]
 @pytest.mark.parametrize("name", ["infonce", "supcon", "supervised"])
 def test_baselines_are_what_their_names_say(name: str) -> None:
     """Beside points of a sweep that weigh their positives."""
-    chosen = {"objective.name": name, "objective.cluster_weight": 0.3}
+    chosen = {"objective.name": name, "objective.cluster_weight": 0.3, "clusters.confidence": 0.3}
     assert parse_config(with_overrides({}, chosen)) == parse_config(with_overrides({}, {"objective.name": name}))
 
 

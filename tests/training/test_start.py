@@ -27,6 +27,8 @@ from tests.training.test_checkpoint import CHECKPOINT
 from tests.training.test_trainer import CPU, cluster_here, train, without_times
 
 MakeConfig = Callable[..., Config]
+MANY = {"num_clusters": 62}
+"""So many that an anchor has few positives, which is nothing to be told of."""
 PIXELS = {"mean": [0.3], "std": [0.2], "image_size": 12}
 
 
@@ -123,12 +125,12 @@ def test_what_a_run_starts_from_is_what_is_evaluated_untrained(
 def test_the_user_hears_what_matched_and_what_the_first_clusters_are(
     tiny_config: MakeConfig, data: Dataset, weights: Path
 ) -> None:
-    matched, pixels = prepare(tiny_config(encoder={"weights": str(weights), **PIXELS}), data).notes
+    matched, pixels = prepare(tiny_config(clusters=MANY, encoder={"weights": str(weights), **PIXELS}), data).notes
     assert f"15 of 15 tensors of the encoder come from {weights}" in matched
     assert pixels == "images enter the encoder scaled to 12 pixels, with mean 0.3 and deviation 0.2"
-    (note,) = prepare(tiny_config(recluster={"warmup_epochs": 0}), data).notes
+    (note,) = prepare(tiny_config(clusters=MANY, recluster={"warmup_epochs": 0}), data).notes
     assert "first clusters follow colours" in note
-    assert prepare(tiny_config(), data).notes == ()
+    assert prepare(tiny_config(clusters=MANY), data).notes == ()
 
 
 def test_with_weights_the_first_epoch_trains_on_clusters_of_the_start(
@@ -157,7 +159,7 @@ def test_a_size_that_the_model_does_not_take_is_refused_before_the_run(
     tiny_config: MakeConfig, data: Dataset, size: int
 ) -> None:
     pytest.importorskip("timm")
-    config = tiny_config(encoder={"name": "timm/test_vit", "image_size": size})
+    config = tiny_config(clusters=MANY, encoder={"name": "timm/test_vit", "image_size": size})
     if size == 16:
         assert prepare(config, data).notes == ()
     else:

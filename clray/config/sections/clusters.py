@@ -39,6 +39,14 @@ class ClustersConfig(Section):
     granularities: tuple[NonNegativeInt, ...] | None = None
     """Several granularities in place of one, whose losses are averaged: values of K for `kmeans` and `clustering`,
     levels for `hierarchy`. Statistics are those of the first."""
+    confidence: Share = 1.0
+    """Share of the members of each cluster that count as such; the others are their own cluster, as in InfoNCE. With 1
+    all count, with 0 none, and the loss is InfoNCE to the bit. For objectives of the `cl-infonce` kind; `infonce`,
+    `supcon` and `supervised` take 1."""
+    confidence_by: Literal["margin", "views", "random"] = "margin"
+    """Which members count: those that lie nearest to their own centroid by `margin`, 1 - (distance to it)/(distance to
+    the next), the same for the worse of two random `views` of each image, which costs a pass over the images at each
+    clustering, or a share at `random`, drawn anew in every epoch. The first two need `kmeans`."""
     path: Text | None = None
     """Folder of a clustering by `clray cluster`, whose row i is training image i, for `source: clustering`."""
     column: Text | None = None
@@ -101,6 +109,11 @@ class ClustersConfig(Section):
         for source, key in (("column", "column"), ("clustering", "path"), ("hierarchy", "tree")):
             if self.source == source and getattr(self, key) is None:
                 raise ValueError(f"{key} is required for clusters.source={source}; set clusters.{key}")
+        if 0 < self.confidence < 1 and self.confidence_by != "random" and self.source not in ("kmeans", "instance"):
+            raise ValueError(
+                f"confidence_by={self.confidence_by} needs distances to centroids, which clusters.source={self.source} "
+                "does not have; set clusters.confidence_by=random"
+            )
         if self.granularities is not None:
             self._check_granularities(self.granularities)
         return self

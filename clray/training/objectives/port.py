@@ -25,7 +25,8 @@ class EmbeddedBatch:
         second: of the second head, where there is one: unit-length embeddings, logits of a classifier, or similarities
             to prototypes.
         indices: dataset indices of the images, int64 [batch].
-        cluster_ids: clusters of the images, int32 [granularities, batch]; until the first k-means each its own.
+        cluster_ids: clusters of the images, int32 [granularities, batch]; until the first k-means each its own. With
+            `clusters.confidence` below 1 an image that does not count has an id that no other has, K or more.
     """
 
     z: Float[Tensor, "views batch dim"]

@@ -42,15 +42,25 @@ def rehearse(
         with _own_code(f"{name}: {kind.__name__}(settings, model)"):
             objective = kind(config.objective, model)
         small_shape = _small_shape(config, kind, images_shape, name)
-        _step(objective, model, images_shape, small_shape, torch.from_numpy(cluster_ids), name)
+        _step(
+            objective, model, images_shape, small_shape, _as_in_training(config, torch.from_numpy(cluster_ids)), name
+        )  # fmt: skip
         if config.clusters.source == "kmeans":
             ids = _take_clusters(objective, model, config.clusters.counts, cluster_ids.shape[1], name)
-            _step(objective, model, images_shape, small_shape, ids, name)
+            _step(objective, model, images_shape, small_shape, _as_in_training(config, ids), name)
         _save_and_load(objective, name)
         with _own_code(f"{name}: embedding_model(model)"):
             found = objective.embedding_model(model)
         if not isinstance(found, nn.Module):
             raise UserError(f"{name}: embedding_model must return a module; got {type(found).__name__}")
+
+
+def _as_in_training(config: Config, ids: Tensor) -> Tensor:
+    """The ids, of which every other is one of its own where `clusters.confidence` asks for that."""
+    if config.clusters.confidence == 1:
+        return ids
+    places = torch.arange(ids.shape[1], dtype=ids.dtype)
+    return torch.where(places % 2 == 0, ids, ids.max() + 1 + places)
 
 
 def _small_shape(
