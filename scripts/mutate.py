@@ -75,7 +75,7 @@ MUTANTS = (
     Mutant(
         "trainer: clusters are never taken over",
         "clray/training/recluster.py",
-        "            self.request = self._ask()\n",
+        "            self.request = self._new_request()\n",
         "            return False\n",
         (REPORTS,),
     ),
@@ -236,7 +236,7 @@ MUTANTS = (
     Mutant(
         "bank: momentum keeps nothing",
         "clray/training/bank.py",
-        "weight * self.vectors[rows].float() + (1 - weight) * z",
+        "weight * old + (1 - weight) * z",
         "z",
         ("tests/training/test_bank.py",),
     ),
