@@ -96,8 +96,8 @@ MUTANTS = (
     Mutant(
         "LARS: every weight moves by its plain gradient",
         "clray/training/lars.py",
-        'group["trust"] * size / norm',
-        "torch.ones_like(size)",
+        "trust * sizes / norms",
+        "torch.ones_like(sizes)",
         ("tests/training/test_lars.py",),
     ),
     Mutant(
@@ -117,8 +117,8 @@ MUTANTS = (
     Mutant(
         "objective: the queue stays empty",
         "clray/training/objectives/queue_contrast.py",
-        "[: self.size]\n        self.key_indices",
-        "[:0]\n        self.key_indices",
+        "        self.queue.push(keys, key_indices)\n",
+        "        self.queue.push(keys[:0], key_indices[:0])\n",
         ("tests/training/test_objectives.py",),
     ),
     Mutant(
