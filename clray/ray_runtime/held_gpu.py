@@ -30,7 +30,7 @@ class HeldGpu:
 def hold_gpu(num_gpus: float, *, wait_seconds: float = WAIT_SECONDS) -> HeldGpu:
     """Have Ray assign a GPU of this process's node.
 
-    A job that was submitted with `--entrypoint-num-gpus` has one already, the only one that it sees.
+    A job of `ray job submit --entrypoint-num-gpus` has one already, the only one that it sees.
 
     Args:
         num_gpus: one, or the share of one that is used.

@@ -11,7 +11,11 @@ from clray.cli.flags import flags_named, with_flags
 from clray.errors import UserError
 from tests.conftest import REPOSITORY
 
-OF_OTHER_PROGRAMS = {"ray start": {"--head", "--labels", "--dashboard-host"}, "mlflow": {"--experiment-id", "--run-id"}}
+OF_OTHER_PROGRAMS = {
+    "ray start": {"--head", "--labels", "--dashboard-host"},
+    "ray job submit": {"--entrypoint-num-gpus"},
+    "mlflow": {"--experiment-id", "--run-id"},
+}
 """Options that the library may name, by the program whose they are."""
 WORDS_OF_A_COMMAND = {"--backend-store-uri"}
 """Of a command that the library puts together word by word: mlflow ui."""
