@@ -103,8 +103,8 @@ MUTANTS = (
     Mutant(
         "objective: the second head is left out of the loss",
         "clray/training/objectives/batch_contrast.py",
-        "value.loss + self._contrast(batch.second",
-        "value.loss + 0 * self._contrast(batch.second",
+        "clusters.loss + instance.loss",
+        "clusters.loss + 0 * instance.loss",
         ("tests/training/test_objectives.py",),
     ),
     Mutant(
@@ -131,8 +131,8 @@ MUTANTS = (
     Mutant(
         "objective: base_temperature does nothing",
         "clray/objective/contrastive.py",
-        "value.loss * (temperature / base_temperature)",
-        "value.loss",
+        "value.loss * (temperature / base_temperature), value.num_positives)\n\n\ndef cross_view",
+        "value.loss, value.num_positives)\n\n\ndef cross_view",
         ("tests/objective/test_contrastive.py",),
     ),
     Mutant(
