@@ -15,7 +15,8 @@ from clray.evaluate.measures import class_measures, flag_measures
 GRID = torch.logspace(1, -6, 15)
 """Strengths of the L2 penalty, in units of the loss per sample: half a decade apart."""
 PIECE = 3
-"""So many are solved at once, the strong ones first; weaker ones only where the best so far is the weakest."""
+"""So many are solved at once, the strong ones first; weaker ones only where the best so far, by accuracy or by loss, is
+the weakest."""
 HELD_OUT = 0.2
 """Share of the training samples that choose the strength where there are no validation samples."""
 MOMENT_ROWS = 1 << 14
@@ -90,7 +91,10 @@ class LinearProbe:
             weights = minimize(x, targets, strengths, start)
             found += zip(self._scores(weights), strengths.tolist(), weights, strict=True)
             best = max(range(len(found)), key=lambda number: found[number][0])
-            if best < len(found) - 1:
+            # Strong penalties give all but equal classifiers, the best of which by accuracy is chance: their loss tells
+            # that weaker ones are better.
+            least_loss = max(range(len(found)), key=lambda number: found[number][0][1])
+            if max(best, least_loss) < len(found) - 1:
                 break
             start = weights[-1:].expand(len(strengths), -1, -1)
         _, l2, chosen = found[best]

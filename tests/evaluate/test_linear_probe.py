@@ -10,6 +10,7 @@ from sklearn.preprocessing import StandardScaler
 
 from clray.evaluate.labelled import Labelled, choose_labelled
 from clray.evaluate.linear_probe import GRID, LinearProbe
+from clray.evaluate.logistic import minimize
 
 CPU = torch.device("cpu")
 
@@ -144,3 +145,18 @@ def test_a_class_that_only_the_test_samples_have_is_no_error() -> None:
     few = Labelled(train.h[train.labels < 2], train.labels[train.labels < 2])
     found = probe(few, validation, 10).measure({"test": test})["test"]
     assert found["linear_accuracy"] < 0.3
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_noise_among_strong_penalties_does_not_end_the_search(seed: int) -> None:
+    """Few validation samples, and a rare signal that only weak penalties let through."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 10, 460)
+    h = (rng.normal(size=(10, 40))[labels] * 0.35 + rng.normal(size=(460, 40))) * np.geomspace(1, 0.1, 40)
+    train, validation = (Labelled(h[part].astype(np.float32), labels[part]) for part in np.split(np.arange(460), [400]))
+    whole = probe(train, validation, 10)
+    x, targets = whole.x, whole._targets(whole.labels)
+    every = minimize(x, targets, GRID, None)
+    best = max(score for score, _ in whole._scores(every))
+    found = whole.measure({"validation": validation})["validation"]["linear_accuracy"]
+    assert found == pytest.approx(best, abs=1.5 / 60)
