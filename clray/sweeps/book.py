@@ -22,6 +22,7 @@ class TrialBook:
     def __init__(self, config: Config, plan: SweepPlan, folder: Path) -> None:
         self.config, self.plan, self.folder = config, plan, folder
         self.records: list[TrialRecord] = []
+        self._by_number: dict[int, TrialRecord] = {}
         self._dealt: set[int] = set()
         roles = [role_of_config(point.config, {}) for point in plan.samples]
         self._has_candidates = not all(role.is_reference for role in roles)
@@ -36,7 +37,7 @@ class TrialBook:
 
         Of trials that share a trunk the first is dealt alone, until it has trained that.
         """
-        growing = {self.trunks[index] for index in self._dealt & self.trunks.keys() if self.records[index].is_open}
+        growing = {self.trunks[index] for index in self._dealt & self.trunks.keys() if self.record(index).is_open}
         for record in self.records:
             if record.is_open and record.point.index not in self._dealt:
                 trunk = self.trunks.get(record.point.index)
@@ -44,6 +45,15 @@ class TrialBook:
                     self._dealt.add(record.point.index)
                     return record
         return None
+
+    def record(self, number: int) -> TrialRecord:
+        """The trial of this number; where a plan leaves points out, it is not its place among the records."""
+        return self._by_number[number]
+
+    @property
+    def first_number(self) -> int:
+        """Of the first trial that is not skipped; 0 where there is none yet."""
+        return next((record.point.index for record in self.records if record.state != "skipped"), 0)
 
     def leave_out(self, looks: Mapping[str, Look]) -> list[TrialRecord]:
         """Skip these points, by name, where they have trained nothing; returns their trials."""
@@ -80,6 +90,7 @@ class TrialBook:
         for record in added:
             read_outcome(record)
         self.records += added
+        self._by_number |= {record.point.index: record for record in added}
         return added
 
     def _suggested_before(self) -> list[dict[str, Any]]:

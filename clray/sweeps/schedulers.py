@@ -100,8 +100,7 @@ class Judge(TrialScheduler):
         return max(found, key=lambda each: each[0])[1] if found else None
 
     def _record(self, trial: Trial) -> TrialRecord:
-        number: int = trial.config["point"]
-        return self.book.records[number]
+        return self.book.record(trial.config["point"])
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         return self.inner.set_search_properties(metric, mode, **spec)

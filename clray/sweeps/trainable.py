@@ -49,6 +49,7 @@ def train_trial(
     service: Any | None,
     trunks: dict[int, Trunk],
     num_gpus: float = 0.0,
+    first: int = 0,
 ) -> None:
     """Train one point of the sweep, from where it was interrupted, and report each epoch to Tune.
 
@@ -61,6 +62,7 @@ def train_trial(
         service: the k-means service, where clusters come from there.
         trunks: the epochs that trials share, by the number of each.
         num_gpus: that the trials may take together.
+        first: the number of the trial that measures the untrained encoder.
     """
     index = parameters["point"]
     overrides = {key: value for key, value in parameters.items() if key != "point"}
@@ -78,7 +80,7 @@ def train_trial(
     (folder / ERROR_FILE).unlink(missing_ok=True)
     try:
         is_common = not any(key.startswith(("encoder.", "data.", "evaluate.")) for key in overrides)
-        if index == 0 and is_common and config.train.num_workers == 1:
+        if index == first and is_common and config.train.num_workers == 1:
             _measure_untrained(config, folder, ray.get(data[0]))
         trunk, start = trunks.get(index), _start(config, clusters)
         if trunk is not None and is_fresh(folder):

@@ -146,7 +146,7 @@ def run_sweep(
     num_gpus = gpus_for_trials(config, plan.samples)
     trainable = tune.with_parameters(
         train_trial, config=override(config, {"search_space": []}), folder=folder, data=[ray.put(data)],
-        clusters=[ray.put(clusters or {})], num_gpus=num_gpus,
+        clusters=[ray.put(clusters or {})], num_gpus=num_gpus, first=book.first_number,
         service=start_shared_service(config, plan) if service is None else service, trunks=book.trunks,
     )  # fmt: skip
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
@@ -279,8 +279,7 @@ class _Reporter(Callback):
             self.watch.update(self.book.records, record)
 
     def _record(self, trial: Trial) -> TrialRecord:
-        number: int = trial.config["point"]
-        return self.book.records[number]
+        return self.book.record(trial.config["point"])
 
 
 def start_trial_run(tracker: Tracker, record: TrialRecord, sweep: str) -> RunLogger:

@@ -1,13 +1,17 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from ray.tune.schedulers import TrialScheduler
 
 from clray.config import Config
 from clray.errors import UserError
 from clray.sweeps.book import POINTS_FILE, TrialBook
+from clray.sweeps.schedulers import Judge, build_scheduler
 from clray.sweeps.search_space import plan_sweep
 from clray.sweeps.trials import OUTCOME_FILE, write_outcome
 
@@ -117,3 +121,20 @@ def test_a_damaged_list_of_points_is_named(tiny_config: MakeConfig, tmp_path: Pa
     (tmp_path / POINTS_FILE).write_bytes(b'{"objective.temperature": 0.2}\n{"obj\xff\n{"objective.temperature": 0.3}\n')
     with pytest.raises(UserError, match=r"points\.jsonl, line 2: .* damaged"):
         TrialBook(config, plan_sweep(config), tmp_path)
+
+
+def test_trials_are_found_by_their_numbers_where_points_are_left_out(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    config = tiny_config(search_space=SPACE, evaluate={"every_epochs": 1}, sweep={"share_warmup": False})
+    whole = plan_sweep(config)
+    plan = replace(whole, points=whole.points[1:], num_trials=2)
+    book = TrialBook(config, plan, tmp_path)
+    assert book.first_number == 1
+    judge = Judge(build_scheduler(config, plan), book)
+    for record in book.records:
+        assert book.next_open() is record
+        number = record.point.index
+        assert book.record(number) is record
+        trial = SimpleNamespace(config={"point": number}, trial_id=str(number), status="RUNNING")
+        assert judge.on_trial_result(None, trial, {"epoch": 1}) == TrialScheduler.CONTINUE
+    book.records[0].state = "skipped"
+    assert book.first_number == 2
