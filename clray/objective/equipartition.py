@@ -49,7 +49,32 @@ def swapped_prediction(
     """
     require_temperature(temperature)
     similarities = similarities.float()
-    codes = [balanced_codes(view, epsilon=epsilon, num_iterations=num_iterations) for view in similarities]
+    codes = _codes(similarities, epsilon, num_iterations)
     predicted = (similarities / temperature).log_softmax(dim=2)
     pairs = list(permutations(range(len(similarities)), 2))
     return -torch.stack([(codes[w] * predicted[v]).sum(dim=1).mean() for v, w in pairs]).mean()
+
+
+def prediction_by_small_views(
+    small: Float[Tensor, "small_views batch prototypes"],
+    similarities: Float[Tensor, "views batch prototypes"],
+    *,
+    temperature: float,
+    epsilon: float,
+    num_iterations: int,
+) -> Float[Tensor, ""]:
+    """Mean over images, small views s and views w of  -sum_k q_wk log softmax(s / t)_k, q the codes of the views alone.
+
+    Args:
+        small: similarities of the small views. The others are those of `swapped_prediction`.
+
+    Source: Caron et al., arXiv 2006.09882, equation 5.
+    """
+    require_temperature(temperature)
+    codes = torch.stack(_codes(similarities.float(), epsilon, num_iterations)).mean(dim=0)
+    return -(codes * (small.float() / temperature).log_softmax(dim=2)).sum(dim=2).mean()
+
+
+def _codes(similarities: Tensor, epsilon: float, num_iterations: int) -> list[Tensor]:
+    """Of each view."""
+    return [balanced_codes(view, epsilon=epsilon, num_iterations=num_iterations) for view in similarities]

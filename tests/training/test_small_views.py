@@ -23,9 +23,11 @@ from clray.data.load import load_dataset
 from clray.data.samples import Dataset
 from clray.errors import UserError
 from clray.model.encoder import Outputs
+from clray.objective.equipartition import balanced_codes
 from clray.training.checkpoint import read_checkpoint
 from clray.training.objectives.batch_contrast import BatchContrast
 from clray.training.objectives.classification import Classification
+from clray.training.objectives.equipartition import Equipartition
 from clray.training.objectives.pair_contrast import PairContrast
 from clray.training.objectives.port import Objective
 from clray.training.objectives.prototype_contrast import PrototypeContrast
@@ -228,6 +230,20 @@ def test_small_views_are_classified_too() -> None:
     logits = [*embedded(model, seen, "second"), *embedded(model, small, "second")]
     losses = [-view[i].log_softmax(0)[IDS[0, INDICES[i]]] for view in logits for i in range(4)]
     assert_same(model, value.loss, torch.stack(losses).mean())
+
+
+def test_small_views_predict_the_codes_of_the_views() -> None:
+    model, seen, small = Pooled(num_classes=3), views(0), small_views(0)
+    value = Equipartition(settings(name="swav", num_prototypes=3), model)(model, seen, INDICES, IDS, small)
+    of_views, of_small = (model(each.flatten(0, 1)).second.unflatten(0, (-1, 4)) for each in (seen, small))
+    codes = [balanced_codes(view, epsilon=0.05, num_iterations=3) for view in of_views]
+
+    def prediction(view: Tensor, code: Tensor) -> Tensor:
+        return -(code * (view / T).log_softmax(dim=1)).sum(dim=1).mean()
+
+    by_views = [prediction(of_views[0], codes[1]), prediction(of_views[1], codes[0])]
+    by_small = [torch.stack([prediction(view, code) for code in codes]).mean() for view in of_small]
+    assert_same(model, value.loss, torch.stack([*by_views, *by_small]).mean())
 
 
 class Attract(clray.Objective):
