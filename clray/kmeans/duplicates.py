@@ -87,7 +87,7 @@ def duplicates(
     if folder is None and resume:
         raise UserError("resume: name the output folder of the interrupted search")
     asked = {"result": str(Path(result).resolve()), "vectors": opened.source, "stamp": opened.stamp(), "cosine": cosine,
-             "num_clusters": count, "groups": len(groups)}  # fmt: skip
+             "num_clusters": count, "groups": [int(each[0]) for each in groups]}  # fmt: skip
     with nullcontext() if folder is None else folder_locked(folder):
         parts = _kept_parts(folder, asked, resume=resume)
         left = [number for number in range(len(groups)) if number not in parts]

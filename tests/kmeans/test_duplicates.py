@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import clray
+from clray.clusters.saved import open_clustering
 from clray.errors import UserError
 from clray.kmeans import duplicates as module
 from clray.kmeans.duplicates import duplicates
@@ -81,6 +82,26 @@ def test_small_memory_gives_the_same_and_an_interrupted_search_goes_on(
         np.testing.assert_array_equal(getattr(found, name), getattr(whole, name))
     with pytest.raises(UserError, match="is finished"):
         duplicates(clustered / "out", resume=True, **settings)
+
+
+def test_an_interrupted_search_does_not_go_on_with_as_many_groups_of_other_clusters(
+    clustered: Path, tmp_path: Path, small_memory: int
+) -> None:
+    ids = open_clustering(clustered / "out").ids(8)
+    starts: dict[int, dict[tuple[int, ...], int]] = {}
+    for memory in range(small_memory, 2 * small_memory, 256):
+        groups = module._groups(ids, 8, DIM, memory)
+        starts.setdefault(len(groups), {}).setdefault(tuple(int(each[0]) for each in groups), memory)
+    one, other, *_ = next(each.values() for each in starts.values() if len(each) > 1)
+
+    def stop(*_: int) -> None:
+        raise KeyboardInterrupt
+
+    settings = {"cosine": 0.4, "use_ray": False, "output": tmp_path / "out"}
+    with pytest.raises(KeyboardInterrupt):
+        duplicates(clustered / "out", on_group=stop, memory=one, **settings)
+    with pytest.raises(UserError, match="was started with other vectors or settings"):
+        duplicates(clustered / "out", resume=True, memory=other, **settings)
 
 
 def test_what_cannot_be_searched_is_refused_before_anything_is_written(clustered: Path, tmp_path: Path) -> None:
