@@ -46,12 +46,13 @@ def kmeans(
     given = None if start is None else start[: len(first)]
     if given is None and descents is None and options.sample_fraction < 1:
         given = centroids_of_sample(shards, first, options)
+    of_all = options
     if options.sample_fraction < 1:
-        options = options.model_copy(update={"num_iterations": options.num_refresh_iterations, "num_redos": 1})
+        of_all = options.model_copy(update={"num_iterations": options.num_refresh_iterations, "num_redos": 1})
     clusterings = lloyd(
         shards,
         first,
-        options,
+        of_all,
         initial=given,
         descents=descents,
         on_iteration=on_iteration,

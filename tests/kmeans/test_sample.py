@@ -1,11 +1,15 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from clray.errors import UserError
+from clray.kmeans import kmeans
 from clray.kmeans.engine import cluster
-from clray.kmeans.lloyd import LocalShards
+from clray.kmeans.lloyd import Clustering, LocalShards
+from clray.kmeans.nested import coarsen
+from clray.kmeans.options import KMeansOptions
 from clray.kmeans.progress import Progress
 from clray.kmeans.shards.faiss_shard import FaissShard
 
@@ -69,3 +73,16 @@ def test_an_interrupted_clustering_resumes_after_the_sample(tmp_path: Path, monk
 def test_a_sample_of_fewer_vectors_than_clusters_is_refused() -> None:
     with pytest.raises(UserError, match=r"sample_fraction=0\.01 of 4000 vectors are 40; at least 60 are needed"):
         cluster(blobs(), 60, sample_fraction=0.01, **LOCAL)
+
+
+def test_coarser_levels_iterate_as_without_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They see the centroids alone, which are few."""
+    asked: list[tuple[int, int]] = []
+
+    def heard(finest: Clustering, levels: tuple[int, ...], options: KMeansOptions, **settings: Any) -> Any:
+        asked.append((options.num_iterations, options.num_redos))
+        return coarsen(finest, levels, options, **settings)
+
+    monkeypatch.setattr(kmeans, "coarsen", heard)
+    cluster(blobs(), [40, 5], nested=True, sample_fraction=0.25, num_refresh_iterations=1, num_redos=7, **LOCAL)
+    assert asked == [(20, 7)]
