@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from clray.config.sections import KMeansConfig
+from clray.config.sections import KMeansConfig, TrainConfig
 from clray.errors import UserError
 from clray.kmeans.engine import cluster
 from clray.kmeans.memory import GPU_ROWS
@@ -23,6 +23,7 @@ from clray.kmeans.shards.torch_kernels import nearest_by_tiles, upload
 from clray.kmeans.shards.torch_shard import TorchShard
 from clray.kmeans.vectors.source import open_vectors
 from clray.kmeans.vectors.tensors import TensorRows
+from clray.training.arithmetic import arithmetic_of_run
 
 VECTORS = np.random.default_rng(0).normal(size=(2000, 8)).astype(np.float32)
 CENTROIDS = VECTORS[:40].copy()
@@ -173,6 +174,14 @@ def test_flash_kmeans_is_used_where_it_is_faster(monkeypatch: pytest.MonkeyPatch
         chosen = flash.faster_kernel(vectors, centroids)
         assert (chosen is not nearest_by_tiles) is is_used
         torch.testing.assert_close(chosen(vectors, centroids), nearest_by_tiles(vectors, centroids))
+
+
+def test_a_deterministic_run_lets_no_time_choose_its_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    install_flash(monkeypatch, right)
+    monkeypatch.setattr(flash, "_seconds", lambda kernel, *_: 2.0 if kernel is nearest_by_tiles else 1.0)
+    device = torch.device("cpu")
+    with arithmetic_of_run(TrainConfig(deterministic=True), device):
+        assert flash.faster_kernel(torch.from_numpy(VECTORS), upload(CENTROIDS, device)) is nearest_by_tiles
 
 
 @pytest.mark.parametrize("kernel", [wrong, broken])
