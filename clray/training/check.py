@@ -38,10 +38,16 @@ def check_classes(config: Config, assignments: tuple[ClusterAssignment, ...]) ->
 
 
 def pixel_size(samples: Samples) -> tuple[int, int]:
-    """Height and width in pixels of the images, and so of their views."""
+    """Height and width in pixels of the images."""
     size = samples.images.size
     assert size is not None, "load_dataset requires image_size for data decoded while training"
     return size
+
+
+def view_shape(config: Config, data: Dataset) -> tuple[int, int, int]:
+    """Channels, height and width of a view that training draws."""
+    side = config.augmentation.size(pixel_size(data.train)[1])
+    return data.num_channels, side, side
 
 
 def _check_image_size(config: Config, data: Dataset) -> None:

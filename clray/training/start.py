@@ -9,7 +9,7 @@ from clray.clusters.known import known_clusters, note_on_ids
 from clray.config import Config
 from clray.data.samples import Dataset
 from clray.model.encoder import ContrastiveModel
-from clray.training.check import check_against_data, check_classes, pixel_size
+from clray.training.check import check_against_data, check_classes, view_shape
 from clray.training.encoder_start import check_encoder, is_plain, matched_model, start_notes, with_pixels
 from clray.training.first_clusterings import FirstClustering
 from clray.training.objectives.rehearsal import rehearse
@@ -102,4 +102,4 @@ def rehearse_own_objective(
     """Raise UserError where the user's objective fails on a few random images; nothing for clray's own."""
     if config.objective.is_own:
         ids = np.stack([each.ids for each in assignments])
-        rehearse(config, model, (data.num_channels, *pixel_size(data.train)), ids)
+        rehearse(config, model, view_shape(config, data), ids)

@@ -20,7 +20,7 @@ from clray.training.accuracy import evaluate
 from clray.training.arithmetic import arithmetic_of_run, products_of_step
 from clray.training.bank import merge_banks
 from clray.training.batches import epoch_batches, order_follows_clusters
-from clray.training.check import pixel_size
+from clray.training.check import pixel_size, view_shape
 from clray.training.checkpoint import Checkpoint
 from clray.training.cluster_metrics import ClusterMetrics
 from clray.training.compiling import compile_encoder
@@ -57,7 +57,8 @@ def grow(config: Config, data: Dataset, session: Session, wanted: Sequence[Wante
     """
     this = _Run(config, data, session, start or Start(start_clusters(config, data)))
     this.train_until(config.recluster.warmup_epochs)
-    found = this.reclusterer.first_for(wanted)
+    with arithmetic_of_run(config.train, session.device):
+        found = this.reclusterer.first_for(wanted)
     checkpoint = this.checkpoint()
     if checkpoint is not None:
         checkpoint["first"] = as_tree(found)
@@ -160,7 +161,7 @@ class _Run:
         config, state, session = self.config, self.state, self.session
         if self.precision == "auto":
             size = min(config.train.global_batch_size, len(self.data.train)) // session.world_size
-            shape = (self.data.num_channels, *pixel_size(self.data.train))
+            shape = view_shape(config, self.data)
             self.precision = from_first(
                 lambda: settled_precision(config, state.model, shape, state.objective.num_views * size, session.device),
                 session.world_size,

@@ -152,3 +152,17 @@ def test_all_workers_and_models_take_the_choice_of_the_first(
     )
     models = {this.state.model, this.state.objective.embedding_model(this.state.model)}
     assert [model.precision for model in models] == ["bfloat16", "bfloat16"]
+
+
+def test_the_views_are_timed_and_not_the_images(
+    tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes: list[tuple[int, ...]] = []
+
+    def settled(_config: Config, _model: ContrastiveModel, shape: tuple[int, ...], *_: object) -> str:
+        shapes.append(shape)
+        return "float32"
+
+    monkeypatch.setattr(trainer, "settled_precision", settled)
+    train(auto(tiny_config, augmentation={"view_size": 4}), tmp_path / "run", stop_after=1)
+    assert shapes == [(1, 4, 4)]

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,8 +12,9 @@ from clray.data.load import load_dataset
 from clray.kmeans.refresh import Done, LocalKMeans
 from clray.seeding import derive_seed
 from clray.training.checkpoint import BEST_FILE, CHECKPOINT_FILE, read_checkpoint
-from clray.training.first_clusterings import FIRST_FILE, Wanted
+from clray.training.first_clusterings import FIRST_FILE, FirstClusterings, Wanted
 from clray.training.metrics import Metrics, read_metrics
+from clray.training.recluster import Reclusterer
 from clray.training.start import Start, start_clusters
 from clray.training.trunk import Trunk
 from clray.training.workers.launch import train_in_process
@@ -96,6 +97,23 @@ def test_a_run_that_starts_from_a_trunk_is_to_the_bit_what_it_would_be_alone(
     assert found["epoch"] == 3
     torch.testing.assert_close(found["model"], expected["model"], rtol=0, atol=0)
     torch.testing.assert_close(found["bank"], expected["bank"], rtol=0, atol=0)
+
+
+def test_a_trunk_clusters_in_the_arithmetic_of_its_run(
+    tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[bool] = []
+    first_for = Reclusterer.first_for
+
+    def heard(self: Reclusterer, wanted: Sequence[Wanted]) -> FirstClusterings:
+        found.append(torch.are_deterministic_algorithms_enabled())
+        return first_for(self, wanted)
+
+    monkeypatch.setattr(Reclusterer, "first_for", heard)
+    for is_deterministic in (True, False):
+        config = tiny_config(train={"deterministic": is_deterministic})
+        grow(trunk_of(tmp_path / str(is_deterministic), config), config)
+    assert found == [True, False]
 
 
 def test_all_numbers_of_clusters_go_through_one_pass_and_come_out_as_alone(

@@ -21,7 +21,7 @@ NUM_IMAGES = 8
 
 
 def rehearse(
-    config: Config, model: ContrastiveModel, images_shape: tuple[int, int, int], cluster_ids: np.ndarray
+    config: Config, model: ContrastiveModel, view_shape: tuple[int, int, int], cluster_ids: np.ndarray
 ) -> None:
     """Take a step, hear of k-means clusters where there will be some, take another, and save and load the state.
 
@@ -29,7 +29,7 @@ def rehearse(
 
     Args:
         model: that the run starts from.
-        images_shape: channels, height and width.
+        view_shape: channels, height and width of a view.
         cluster_ids: that the run starts with, int32 [granularities, N].
 
     Raises:
@@ -41,13 +41,13 @@ def rehearse(
         torch.manual_seed(0)
         with _own_code(f"{name}: {kind.__name__}(settings, model)"):
             objective = kind(config.objective, model)
-        small_shape = _small_shape(config, kind, images_shape, name)
+        small_shape = _small_shape(config, kind, view_shape, name)
         _step(
-            objective, model, images_shape, small_shape, _as_in_training(config, torch.from_numpy(cluster_ids)), name
+            objective, model, view_shape, small_shape, _as_in_training(config, torch.from_numpy(cluster_ids)), name
         )  # fmt: skip
         if config.clusters.source == "kmeans":
             ids = _take_clusters(objective, model, config.clusters.counts, cluster_ids.shape[1], name)
-            _step(objective, model, images_shape, small_shape, _as_in_training(config, ids), name)
+            _step(objective, model, view_shape, small_shape, _as_in_training(config, ids), name)
         _save_and_load(objective, name)
         with _own_code(f"{name}: embedding_model(model)"):
             found = objective.embedding_model(model)
@@ -64,22 +64,22 @@ def _as_in_training(config: Config, ids: Tensor) -> Tensor:
 
 
 def _small_shape(
-    config: Config, kind: type[Objective], images_shape: tuple[int, int, int], name: str
+    config: Config, kind: type[Objective], view_shape: tuple[int, int, int], name: str
 ) -> tuple[int, ...] | None:
     """Small views of an image, their channels, height and width; None where there are none."""
-    number, size = config.augmentation.small_views, config.augmentation.small_size(images_shape[2])
+    number, size = config.augmentation.small_views, config.augmentation.small_size(view_shape[2])
     if number and "small_views" not in inspect.signature(kind.__call__).parameters:
         raise UserError(
             f"{name}: augmentation.num_small_views={number}, but {kind.__name__}.__call__ takes no small_views; give "
             "it this argument, or set augmentation.num_small_views=0"
         )
-    return (number, images_shape[0], size, size) if number else None
+    return (number, view_shape[0], size, size) if number else None
 
 
 def _step(
     objective: Objective,
     model: ContrastiveModel,
-    images_shape: tuple[int, int, int],
+    view_shape: tuple[int, int, int],
     small_shape: tuple[int, ...] | None,
     cluster_ids: Tensor,
     name: str,
@@ -87,7 +87,7 @@ def _step(
     """A step on images of which some share a cluster, where there are such."""
     first = cluster_ids[0].sort(stable=True).indices
     indices = first[:NUM_IMAGES] if not objective.draws_pairs else first[: NUM_IMAGES // 2].repeat(2)
-    views = torch.rand(objective.num_views, len(indices), *images_shape)
+    views = torch.rand(objective.num_views, len(indices), *view_shape)
     further = {}
     if small_shape is not None:
         further["small_views"] = torch.rand(small_shape[0], len(indices), *small_shape[1:])
