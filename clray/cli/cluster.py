@@ -26,6 +26,7 @@ ON_SHARDS = ("num_shards", "memory_per_shard", "cpus_per_shard", "gpus_per_shard
 """The settings that both commands take."""
 ITERATIONS = ("num_iterations", "num_redos", "tolerance", "init", "sample_fraction", "num_refresh_iterations",
               "spherical", "balanced", "seed")  # fmt: skip
+"""Those of k-means alone."""
 ARGUMENTS = {"num_clusters": "--num-clusters", "column": "--column", "initial": "--initial", "output": "--output",
              "resume": "--resume"}  # fmt: skip
 VectorsPath = Annotated[Path, typer.Argument(metavar="VECTORS", help=".npy, .parquet, or a folder of either.")]
@@ -35,18 +36,7 @@ Local = Annotated[bool, typer.Option("--local", help="In this process, without R
 Table = Annotated[bool, typer.Option("--table", help="Also write assignments.parquet, with file and row.")]
 
 
-@takes(
-    *ON_SHARDS,
-    "sample_fraction",
-    "num_refresh_iterations",
-    "num_iterations",
-    "num_redos",
-    "tolerance",
-    "init",
-    "spherical",
-    "balanced",
-    "seed",
-)
+@takes(*ON_SHARDS, *ITERATIONS)
 def cluster(
     vectors: VectorsPath,
     output: Output,
