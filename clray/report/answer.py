@@ -236,7 +236,7 @@ def _on_floor(answer: Answer) -> Iterable[str]:
 def _on_skipped(answer: Answer) -> Iterable[str]:
     if answer.skipped:
         names = _listed(list(answer.skipped))
-        yield f"Not trained, as the prescreen found their clusters dominated or empty of information: {names}."
+        yield f"Not trained, as the prescreen did not find their clusters worth it: {names}."
 
 
 def _on_noise(answer: Answer) -> Iterable[str]:
