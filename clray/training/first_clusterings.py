@@ -49,7 +49,7 @@ class FirstClustering:
         clusterings: of each granularity, with ids in dataset order.
         seconds: this clustering's share of the time of all that were computed with it.
         stability: adjusted Rand index of the first granularity and a clustering of the same vectors from another seed;
-            None where there are labels, which tell more.
+            None where there are labels, which tell more, or no prescreen, which asks.
     """
 
     vectors: Float[np.ndarray, "n dim"]

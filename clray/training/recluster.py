@@ -138,11 +138,11 @@ class Reclusterer:
         flat = sorted({each.counts[0] for each in wanted if not each.is_nested})
         groups = [(tuple(flat), False)] if flat else []
         groups += sorted({(each.counts, True) for each in wanted if each.is_nested})
-        has_labels = bool((self.data.train.labels >= 0).any())
+        needs_stability = self.config.sweep.prescreen and not bool((self.data.train.labels >= 0).any())
         found: dict[tuple[tuple[int, ...], bool], tuple[list[Clustering], float | None]] = {}
         for counts, is_nested in groups:
             clusterings = self._clusterings(own, counts, is_nested, self._seed)
-            again = None if has_labels else self._clusterings(own, counts, is_nested, (self._seed + 1) % 2**32)
+            again = self._clusterings(own, counts, is_nested, (self._seed + 1) % 2**32) if needs_stability else None
             stable = [
                 None if again is None else agreement(each.ids, again[i].ids) for i, each in enumerate(clusterings)
             ]

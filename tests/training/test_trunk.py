@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from clray.config import Config
+from clray.config.sections import DataConfig
 from clray.data.load import load_dataset
+from clray.data.samples import Dataset
 from clray.kmeans.refresh import Done, LocalKMeans
 from clray.seeding import derive_seed
 from clray.training.checkpoint import BEST_FILE, CHECKPOINT_FILE, read_checkpoint
@@ -49,9 +51,11 @@ def train(config: Config, folder: Path, trunk: Trunk | None = None) -> list[Metr
     ]
 
 
-def grow(trunk: Trunk, config: Config, grower: str = "0000") -> None:
+def grow(
+    trunk: Trunk, config: Config, grower: str = "0000", load: Callable[[DataConfig], Dataset] = load_dataset
+) -> None:
     def train_in(own: Config, folder: Path, wanted: tuple[Wanted, ...]) -> None:
-        data = load_dataset(own.data)
+        data = load(own.data)
         train_in_process(own, data, folder, lambda _: None, Counted(own.kmeans), wanted=wanted)
 
     Counted.calls = []
@@ -135,6 +139,24 @@ def test_all_numbers_of_clusters_go_through_one_pass_and_come_out_as_alone(
         assert found.clusterings[0].history == alone.history
     other = tiny_config(clusters={"num_clusters": 9}, kmeans={"num_iterations": 2})
     assert trunk.first_clustering(other) is None, "it would be another clustering"
+
+
+@pytest.mark.parametrize(("has_prescreen", "calls"), [(True, 2), (False, 1)])
+def test_images_without_labels_are_clustered_twice_for_a_prescreen_alone(
+    tiny_config: MakeConfig, tmp_path: Path, has_prescreen: bool, calls: int
+) -> None:
+    def unlabelled(settings: DataConfig) -> Dataset:
+        data = load_dataset(settings)
+        data.train.labels[:] = -1
+        return data
+
+    config = tiny_config(sweep={"prescreen": has_prescreen})
+    trunk = trunk_of(tmp_path, config)
+    grow(trunk, config, load=unlabelled)
+    assert len(Counted.calls) == calls
+    found = trunk.first_clustering(config)
+    assert found is not None
+    assert (found.stability is not None) is has_prescreen
 
 
 def test_a_damaged_trunk_is_named_removed_and_trained_again(
