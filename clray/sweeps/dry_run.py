@@ -109,7 +109,8 @@ def trial_table(plan: SweepPlan, found: Estimate) -> Table:
 
 def _kind(point: SweepPoint) -> str:
     """Points of one kind take equally long for a step."""
-    train, config = point.config.train, point.config
+    train, config, views = point.config.train, point.config, point.config.augmentation
     same = {"objective": {"temperature", "base_temperature"}}
     parts = (config.encoder, config.head, config.data, train.global_batch_size, train.num_workers, train.precision)
-    return repr((*parts, config.objective.model_dump(exclude=same["objective"])))
+    sizes = (views.name, views.view_size, views.small_views, views.small_view_size)
+    return repr((*parts, sizes, config.objective.model_dump(exclude=same["objective"])))
