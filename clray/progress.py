@@ -113,18 +113,23 @@ class ConsoleObserver(Observer):
 
 @contextmanager
 def progress_bar(
-    console: PlainConsole, noun: str, total: int, *, quiet: bool = False
+    console: PlainConsole, noun: str, total: int | None, *, quiet: bool = False
 ) -> Iterator[Callable[[float, str], None]]:
-    """A progress bar; yields a function of (completed, description)."""
+    """A progress bar; yields a function of (completed, description).
+
+    Args:
+        total: what is to be completed; None for a share from 0 to 1, of which the description gives the counts.
+    """
+    counts = "{task.description}" if total is None else "{task.completed:.4g}/{task.total} {task.description}"
     columns = (
         TextColumn(noun),
         BarColumn(),
-        TextColumn("{task.completed:.4g}/{task.total} {task.description}", markup=False),
+        TextColumn(counts, markup=False),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, disable=quiet) as bar:
-        task = bar.add_task("", total=total)
+        task = bar.add_task("", total=1 if total is None else total)
         yield lambda completed, text: bar.update(task, completed=completed, description=text)
 
 

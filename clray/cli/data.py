@@ -95,8 +95,12 @@ def check(
     config = describe_data(data, root, assignments)
     from clray.data.check import check_data
 
-    with progress("image", 1, quiet=as_json) as show:
-        report = check_data(config, num_threads=threads, on_image=lambda done, total: show(done / total, f"of {total}"))
+    with progress("images", None, quiet=as_json) as show:
+        report = check_data(
+            config,
+            num_threads=threads,
+            on_image=lambda done, total: show(done / total, f"{done}/{total}"),
+        )
     if as_json:
         print_json(asdict(report))
     else:
@@ -131,9 +135,12 @@ def build_data(
     from clray.data.build import build_parquet
     from clray.data.load import NAMES
 
-    with progress("image", 1, quiet=as_json) as show:
+    with progress("images", None, quiet=as_json) as show:
         built = build_parquet(
-            config, output, num_threads=threads, on_image=lambda done, total: show(done / total, f"of {total}")
+            config,
+            output,
+            num_threads=threads,
+            on_image=lambda done, total: show(done / total, f"{done}/{total}"),
         )
     if as_json:
         print_json({key: str(value) if isinstance(value, Path) else value for key, value in asdict(built).items()})

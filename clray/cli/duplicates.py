@@ -35,11 +35,11 @@ def duplicates(
     from clray.kmeans.duplicates import duplicates as run
 
     try:
-        with flags_named(ARGUMENTS), progress("group of clusters", 1, quiet=as_json) as show:
+        with flags_named(ARGUMENTS), progress("groups of clusters", None, quiet=as_json) as show:
             found = run(
                 result, vectors, cosine=cosine, num_clusters=num_clusters, column=column, memory=memory,
                 use_ray=not local, output=output, resume=resume, verbose=verbose,
-                on_group=lambda done, total: show(done / total, f"of {total}"),
+                on_group=lambda done, total: show(done / total, f"{done}/{total}"),
             )  # fmt: skip
     except KeyboardInterrupt:
         print_line(f"Interrupted. Resume with the same command and --resume; the state is in {output}", err)

@@ -23,7 +23,7 @@ def init(
         from clray.data.first_config import write_first_config
 
         path, found = write_first_config(data, output, settings)
-    values = {"images": found.num_images, "classes": found.num_classes or "none: the images have no labels"}
+    values = {"images": found.num_images, "classes": found.num_classes or "none"}
     print_values({**values, **{key: found.data[key] for key in found.data if key != "train_path"}})
     for note in found.notes:
         print_note(note)

@@ -37,7 +37,7 @@ def status(text: str, *, quiet: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def progress(noun: str, total: int, *, quiet: bool = False) -> Iterator[Callable[[float, str], None]]:
+def progress(noun: str, total: int | None, *, quiet: bool = False) -> Iterator[Callable[[float, str], None]]:
     """A progress bar on stderr; yields a function of (completed, description)."""
     with progress_bar(err, noun, total, quiet=quiet) as show:
         yield show

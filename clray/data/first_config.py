@@ -113,7 +113,7 @@ def first_config(found: Guess, output: Path) -> str:
     data = {**found.data} if "image_size" in found.data else {**found.data, "image_size": size}
     clusters, why_clusters = _num_clusters(found)
     batch = min(LARGEST_BATCH, max(2, 2 ** int(math.log2(max(2, found.num_train / FEWEST_BATCHES)))))
-    references = ["instance", "labels"] if found.num_classes else ["instance"]
+    references = ["instance", "labels"] if found.all_labelled else ["instance"]
     text = TEXT.format(
         path=_in_comment(found.data["train_path"]),
         summary=_summary(found),
@@ -129,7 +129,7 @@ def first_config(found: Guess, output: Path) -> str:
         resources="  gpus_per_worker: 1\n" if has_gpu else "",
         granularities=_granularities(clusters, found.num_train),
         references=", ".join(references),
-        reference_names="InfoNCE and SupCon" if found.num_classes else "InfoNCE",
+        reference_names="InfoNCE and SupCon" if found.all_labelled else "InfoNCE",
         attributes=_attributes(found),
     )
     return _schema_line(output) + text

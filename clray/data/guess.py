@@ -18,9 +18,10 @@ from PIL import Image
 from clray.config import parse_config
 from clray.config.sections import DataConfig
 from clray.data.attributes import encode_attributes
+from clray.data.equal_images import notes_on_equal_images
 from clray.data.images.decode import BadImageError
 from clray.data.images.port import Images
-from clray.data.labels import read_labels
+from clray.data.labels import read_known_labels
 from clray.data.load import kind_of, read_splits
 from clray.data.readers.hub_columns import LABEL_NAMES
 from clray.data.readers.image_paths import ImagePaths
@@ -49,7 +50,8 @@ class Guess:
         data: the keys of the config's `data:` that read it.
         sizes: (width, height) of the images that were looked at.
         num_train: training images, with test and validation images held out.
-        num_classes: 0 where there are no labels.
+        num_classes: 0 where there are no labels, or all are the same.
+        all_labelled: whether every training image has a label, so that these may be its clusters.
         attributes: columns that may be clustered by, as `clusters.attribute_columns` names them.
         row_names: columns that are no attributes, as nearly every row has a value of its own.
         notes: what else a user should know.
@@ -61,6 +63,7 @@ class Guess:
     num_images: int
     num_train: int
     num_classes: int
+    all_labelled: bool
     attributes: tuple[str, ...]
     row_names: tuple[str, ...]
     notes: tuple[str, ...]
@@ -93,6 +96,8 @@ def guess(path: Path, settings: Mapping[str, Any]) -> Guess:
     no_attributes = {*row_names, *config.further_columns}
     rest = {name: values for name, values in train.columns.items() if name not in no_attributes}
     teachers = parts.get("labelled", train)
+    labels = read_known_labels({"train": teachers.labels}, config.list_separator, "data.label_column")["train"]
+    read_notes = [note for split in parts.values() for note in split.notes]
     num_validation = (
         0 if {"validation", "labelled"} & parts.keys() else int(len(train.labels) * config.validation_fraction)
     )
@@ -102,10 +107,11 @@ def guess(path: Path, settings: Mapping[str, Any]) -> Guess:
         all(mode in GREY_MODES for mode in modes),
         sum(len(split.labels) for split in parts.values()),
         len(train.labels) - num_validation,
-        len(read_labels(teachers.labels.dropna(), config.list_separator).labels),
+        len(labels.labels),
+        "labelled" not in parts and bool((labels.codes >= 0).all()),
         tuple(encode_attributes(rest, config)),
         row_names,
-        (*dict.fromkeys((*skip_notes, *(note for split in parts.values() for note in split.notes))),),
+        (*dict.fromkeys((*skip_notes, *read_notes, *labels.notes, *notes_on_equal_images(train.images))),),
     )
 
 

@@ -6,6 +6,7 @@ from clray.config.sections import DataConfig
 from clray.data.labels import read_labels
 from clray.data.readers.registry import read_data
 from clray.data.readers.split import Parts, Split, no_labels
+from clray.errors import UserError
 
 
 def read_parts(config: DataConfig) -> Parts:
@@ -19,7 +20,10 @@ def read_parts(config: DataConfig) -> Parts:
     if config.labelled_path is None:
         return read_data(config)
     only = {"labelled_path": None, "train_path": config.labelled_path, "attributes_path": None}
-    known = read_data(config.model_copy(update=only))
+    try:
+        known = read_data(config.model_copy(update=only))
+    except UserError as error:
+        raise UserError(f"data.labelled_path, read as data.name={config.name}: {error}") from error
     others = ("test_path", "validation_path", "labels_path", "test_labels_path", "validation_labels_path")
     train = read_data(config.model_copy(update=dict.fromkeys((*others, "label_column", "label_columns"))))["train"]
     return {"labelled": known.pop("train"), **known, "train": _without_labels(train, config)}

@@ -1,5 +1,6 @@
 """A first config that is guessed from images runs as it stands, whatever lies there and however it is called."""
 
+import json
 import re
 from pathlib import Path
 
@@ -227,3 +228,28 @@ def test_a_first_config_trains(tmp_path: Path) -> None:
     run = clray.train(path, {**shorter, **without}, debug=True)
     assert "test/linear_accuracy" in run.metrics
     assert run.metrics["clusters/num_clusters"] == load_config(path).clusters.num_clusters
+
+
+@pytest.mark.parametrize("labels", [["a"] * 24, [None, *"abc" * 7, "a", "b"]])
+def test_labels_that_some_lack_or_all_share_are_no_clusters_to_compare_with(tmp_path: Path, labels: list) -> None:
+    table = write_csv(tmp_path / "data", Species=labels)
+    path, found = write_first_config(table, tmp_path / "first.yaml")
+    assert runs(path).search_space[1]["clusters.source"] == {"grid_search": ["instance"]}
+    assert found.num_classes == len({*labels} - {None}) - (len({*labels}) == 1)
+    assert any("label" in note for note in found.notes)
+
+
+def test_images_that_are_all_equal_are_told(tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    root.mkdir()
+    for i in range(6):
+        (root / f"{i}.png").write_bytes(png(0, 16))
+    assert any("are equal" in note for note in guess(root, {}).notes)
+
+
+def test_a_list_of_several_labels_an_image_needs_no_words(tmp_path: Path) -> None:
+    write_csv(tmp_path)
+    rows = [{"label": [["a"], ["a", "b"], []][i % 3], "file_name": f"pictures/{i}.png"} for i in range(24)]
+    (tmp_path / "t.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    found = guess(tmp_path / "t.jsonl", {})
+    assert (found.data["path_column"], found.data["label_column"], found.num_classes) == ("file_name", "label", 2)

@@ -170,3 +170,12 @@ def test_a_first_guess_takes_the_classes_from_the_labelled_images(
     assert (found.num_classes, found.num_train) == (2, 12)
     # So that the config runs from any folder.
     assert (found.data["train_path"], found.data["labelled_path"]) == (photos.train_path, photos.labelled_path)
+
+
+def test_a_labelled_set_that_the_reader_does_not_take_is_named(tmp_path: Path) -> None:
+    (tmp_path / "known").mkdir()
+    (tmp_path / "0.png").write_bytes(png(0))
+    (tmp_path / "t.csv").write_text("path\n0.png\n", encoding="utf-8")
+    config = DataConfig(name="csv", train_path=str(tmp_path / "t.csv"), labelled_path=str(tmp_path / "known"))
+    with pytest.raises(UserError, match=r"data\.labelled_path, read as data\.name=csv: .*known: expected a file"):
+        load_parts(config)

@@ -1,6 +1,6 @@
 """Folders of images: flat or of any depth, by class or not, with `train/` beside `val/` or `test/` as parts."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -66,7 +66,7 @@ def as_files(root: Path, names: Iterable[str], config: DataConfig) -> EncodedIma
     files = [(root / name).resolve() for name in names]
     outside = [name for name, file in zip(names, files, strict=True) if not is_inside(file, root)]
     if outside:
-        raise UserError(f"{root}: {len(outside)} links leave the folder; the first: {outside[0]}")
+        raise _leaving(root, outside)
     return EncodedImages.of_files(files, PixelRules.of(config))
 
 
@@ -113,10 +113,17 @@ def _part_of(name: str) -> str | None:
 
 def _require_sound(root: Path, found: Found, config: DataConfig) -> None:
     if found.outside:
-        raise UserError(f"{root}: {len(found.outside)} links leave the folder; the first: {found.outside[0]}")
+        raise _leaving(root, found.outside)
     if found.broken and config.on_bad_image == "error":
         raise UserError(f"{root}: {len(found.broken)} images are broken links; the first: {found.broken[0]}. Remove "
                         "it, or leave such images out with data.on_bad_image=skip")  # fmt: skip
+
+
+def _leaving(root: Path, links: Sequence[str]) -> UserError:
+    return UserError(
+        f"{root}: {len(links)} links leave the folder; the first: {links[0]}. Remove them, copy into the folder what "
+        "they lead to, or name the folder that holds both with data.train_path"
+    )
 
 
 def _order(name: str, prefix: int) -> tuple[bool, str, str, str]:

@@ -8,6 +8,7 @@ import pandas as pd
 from clray.config.sections import DataConfig
 from clray.data.images.decode import PixelRules
 from clray.data.images.encoded import EncodedImages
+from clray.data.readers.columns import is_list
 from clray.data.readers.image_paths import ImagePaths
 from clray.data.readers.places import require_columns
 from clray.data.readers.split import Split, no_labels
@@ -76,8 +77,8 @@ def label_column_of(header: Sequence[str], config: DataConfig) -> str | None:
 
 
 def path_texts(values: pd.Series) -> list[str]:
-    """A column of paths as they are written; empty where there is none."""
-    return ["" if pd.isna(value) else str(value) for value in values]
+    """A column of paths as they are written; empty where there is none, or several."""
+    return ["" if is_list(value) or pd.isna(value) else str(value) for value in values]
 
 
 def _found(path: Path, names: list[str], root: Path) -> list[str | None]:
