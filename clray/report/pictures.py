@@ -11,12 +11,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from sklearn.decomposition import PCA
 
 from clray.config import Config
 from clray.data.loaders import ordered_batches
 from clray.data.samples import Dataset
 from clray.model.features import EMBEDDING_BATCH_SIZE, compute_features
+from clray.report.look.places import principal_directions
 from clray.report.measures import measure_of
 from clray.report.png import plain, save_figure
 from clray.report.summary import INFORMATION, metric_name
@@ -60,7 +60,7 @@ def draw_run(folder: Path, config: Config, data: Dataset) -> list[Path]:
     device = device_beside(config.train)
     batches = ordered_batches(data.train, rows, batch_size=EMBEDDING_BATCH_SIZE, config=config.data)
     (h,) = compute_features(load_model(checkpoint, config).to(device), batches, device, "h")
-    places = PCA(2, random_state=0).fit_transform(h)
+    places = principal_directions(h, 2)
     has_information = all(name in epoch for epoch in history for name in INFORMATION)
     return [
         draw_path(history, folder / PATH_FILE) if has_information else draw_balance(history, folder / BALANCE_FILE),

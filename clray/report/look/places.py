@@ -40,7 +40,7 @@ def map_vectors(vectors: np.ndarray, method: Method, seed: int) -> tuple[np.ndar
         installed = [name for name, package in PACKAGES.items() if _is_installed(package)]
         method = installed[0] if installed and len(vectors) >= MOST_DIRECTIONS else "pca"  # type: ignore[assignment]
     directions = min(2 if method == "pca" else MOST_DIRECTIONS, *vectors.shape)
-    reduced = PCA(directions, random_state=0).fit_transform(vectors.astype(np.float64))
+    reduced = principal_directions(vectors.astype(np.float64), directions)
     if reduced.shape[1] < 2:
         reduced = np.pad(reduced, ((0, 0), (0, 2 - reduced.shape[1])))
     if method != "pca":
@@ -48,6 +48,13 @@ def map_vectors(vectors: np.ndarray, method: Method, seed: int) -> tuple[np.ndar
     low, high = reduced.min(axis=0), reduced.max(axis=0)
     places: np.ndarray = ((reduced - low) / np.maximum(high - low, 1e-12)).astype(np.float32)
     return places, TITLES[method]
+
+
+def principal_directions(vectors: np.ndarray, count: int) -> np.ndarray:
+    """The vectors along so many directions of largest variance, [n, count]; zeros where all vectors are equal."""
+    with np.errstate(invalid="ignore"):  # PCA also divides by the variance, which may be 0
+        projected: np.ndarray = PCA(count, random_state=0).fit_transform(vectors)
+    return projected
 
 
 def _is_installed(package: str) -> bool:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from clray.errors import UserError
-from clray.report.look.places import as_method, map_vectors
+from clray.report.look.places import as_method, map_vectors, principal_directions
 
 
 @pytest.mark.parametrize("shape", [(1, 5), (2, 3), (60, 1), (100, 8)])
@@ -38,3 +38,9 @@ def test_a_folder_of_the_name_of_a_package_is_none(tmp_path: Path, monkeypatch: 
     for method in ("umap", "tsne"):
         with pytest.raises(UserError, match="not installed"):
             as_method(method)
+
+
+def test_vectors_that_are_all_equal_lie_in_one_place_without_a_warning() -> None:
+    vectors = np.full((24, 8), 0.25, np.float32)  # exact, so that the variance is 0
+    assert np.ptp(map_vectors(vectors, "pca", 0)[0], axis=0).max() == 0
+    assert not principal_directions(vectors, 2).any()
