@@ -132,7 +132,8 @@ def read_state(folder: Path) -> tuple[State, dict[str, Any]]:
     try:
         if not path.is_file():
             raise ValueError("not a file")
-        with np.load(path, allow_pickle=False) as saved:
+        # Of a path that is no archive NumPy leaves the file open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
             arrays = {name: saved[name] for name in saved.files}
         tree = json.loads(str(arrays["about"]))
         descents = [_read_descent(each, arrays[f"centroids_{i}"]) for i, each in enumerate(tree["descents"])]
