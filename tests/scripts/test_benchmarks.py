@@ -100,7 +100,8 @@ def test_figures_of_a_cpu_never_replace_the_page_of_gpus(run_here: RunHere, imag
 @pytest.mark.parametrize(
     ("name", "arguments", "found"),
     [
-        ("training", ["IMAGES", *SMALL, *WORKERS], "2 workers over 1"),
+        # Two starts of Ray take most of a minute.
+        pytest.param("training", ["IMAGES", *SMALL, *WORKERS], "2 workers over 1", marks=pytest.mark.long),
         (
             "recluster_tax",
             ["IMAGES", "IMAGES", *SMALL, "--clusters", 4, "--epochs", 2, "--seeds", 1],
