@@ -10,12 +10,11 @@ from jaxtyping import Int
 from PIL import Image
 
 from clray.config.sections import DataConfig
-from clray.data.images.port import Batch, OnCount, Ready, every_nth, save
-from clray.data.sampling import uniform_order
+from clray.data.images.port import AtHand, Batch, save
 
 
 @dataclass(frozen=True)
-class ArrayImages:
+class ArrayImages(AtHand):
     """Pixels, uint8 [N, C, H, W].
 
     Attributes:
@@ -33,18 +32,6 @@ class ArrayImages:
     def size(self) -> tuple[int, int]:
         return self.pixels.shape[2], self.pixels.shape[3]
 
-    @property
-    def is_decoded(self) -> bool:
-        return True
-
-    @property
-    def has_pixels(self) -> bool:
-        return True
-
-    @property
-    def is_sequential(self) -> bool:
-        return False
-
     def __len__(self) -> int:
         return len(self.pixels)
 
@@ -57,14 +44,6 @@ class ArrayImages:
     def select(self, indices: Int[np.ndarray, " m"]) -> "ArrayImages":
         return ArrayImages(self.pixels[indices], [self.rows[i] for i in indices] if self.rows else ())
 
-    def shards(self, world_size: int) -> list[np.ndarray]:
-        return every_nth(len(self), world_size)
-
-    def order(
-        self, indices: Int[np.ndarray, " m"], generator: np.random.Generator, config: DataConfig
-    ) -> Int[np.ndarray, " m"]:
-        return uniform_order(indices, generator)
-
     def batches(self, chunks: list[np.ndarray], config: DataConfig) -> Iterator[Batch]:
         with warnings.catch_warnings():
             # Arrays from Ray's object store are read-only; nothing here writes to them.
@@ -76,15 +55,6 @@ class ArrayImages:
 
     def each(self, indices: Int[np.ndarray, " m"]) -> Iterator[np.ndarray]:
         return (self.pixels[index] for index in indices)
-
-    def ready(self, config: DataConfig) -> Ready:
-        return Ready(self)
-
-    def bad(self, num_threads: int, on_count: OnCount | None) -> list[str]:
-        return []
-
-    def notes(self) -> list[str]:
-        return []
 
     def encode(self, index: int, size: int | None) -> bytes:
         pixels = self.pixels[index]

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from clray.config.sections import DataConfig
+from clray.data.sampling import uniform_order
 from clray.errors import UserError
 
 Batch = tuple[Tensor, Tensor]
@@ -156,6 +157,42 @@ class DecodedLater:
     @property
     def has_pixels(self) -> bool:
         return True
+
+
+class AtHand:
+    """What images have in common whose pixels need no decoding: any of them can be had at once."""
+
+    @property
+    def is_decoded(self) -> bool:
+        return True
+
+    @property
+    def is_sequential(self) -> bool:
+        return False
+
+    @property
+    def has_pixels(self) -> bool:
+        return True
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def shards(self, world_size: int) -> list[Int[np.ndarray, " m"]]:
+        return every_nth(len(self), world_size)
+
+    def order(
+        self, indices: Int[np.ndarray, " m"], generator: np.random.Generator, config: DataConfig
+    ) -> Int[np.ndarray, " m"]:
+        return uniform_order(indices, generator)
+
+    def ready(self: Images, config: DataConfig) -> Ready:
+        return Ready(self)
+
+    def bad(self, num_threads: int, on_count: OnCount | None) -> list[str]:
+        return []
+
+    def notes(self) -> list[str]:
+        return []
 
 
 def require_image_size(config: DataConfig) -> None:

@@ -11,10 +11,9 @@ from clray.config.sections import DataConfig
 from clray.data.images.ahead import decoded_batches
 from clray.data.images.array import ArrayImages
 from clray.data.images.encoded import EncodedImages
-from clray.data.images.port import Batch, Images, OnCount, Ready, every_nth, require_image_size
+from clray.data.images.port import AtHand, Batch, Images, Ready, require_image_size
 from clray.data.images.store import Store
 from clray.data.images.streamed import StreamedImages
-from clray.data.sampling import uniform_order
 from clray.errors import UserError
 
 NUM_READERS = 2
@@ -48,7 +47,7 @@ def notes_on_store(images: Sequence[Images]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class StoredImages:
+class StoredImages(AtHand):
     """Images of a store; holds its place only, and a node that lacks the file makes it.
 
     Attributes:
@@ -66,18 +65,6 @@ class StoredImages:
     def size(self) -> tuple[int, int]:
         return self.store.shape[2:]
 
-    @property
-    def is_decoded(self) -> bool:
-        return True
-
-    @property
-    def has_pixels(self) -> bool:
-        return True
-
-    @property
-    def is_sequential(self) -> bool:
-        return False
-
     def __len__(self) -> int:
         return len(self.rows)
 
@@ -91,14 +78,6 @@ class StoredImages:
     def select(self, indices: Int[np.ndarray, " m"]) -> "StoredImages":
         return replace(self, rows=self.rows[indices])
 
-    def shards(self, world_size: int) -> list[np.ndarray]:
-        return every_nth(len(self), world_size)
-
-    def order(
-        self, indices: Int[np.ndarray, " m"], generator: np.random.Generator, config: DataConfig
-    ) -> Int[np.ndarray, " m"]:
-        return uniform_order(indices, generator)
-
     def batches(self, chunks: list[np.ndarray], config: DataConfig) -> Iterator[Batch]:
         """Copied ahead in threads."""
         pixels = self.store.pixels()
@@ -111,15 +90,6 @@ class StoredImages:
     def each(self, indices: Int[np.ndarray, " m"]) -> Iterator[np.ndarray]:
         pixels = self.store.pixels()
         return (pixels[self.rows[index]] for index in indices)
-
-    def ready(self, config: DataConfig) -> Ready:
-        return Ready(self)
-
-    def bad(self, num_threads: int, on_count: OnCount | None) -> list[str]:
-        return []
-
-    def notes(self) -> list[str]:
-        return []
 
     def encode(self, index: int, size: int | None) -> bytes:
         return ArrayImages(np.array(self.store.pixels()[self.rows[index]])[None]).encode(0, size)

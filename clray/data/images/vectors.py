@@ -10,13 +10,12 @@ from jaxtyping import Float, Int
 
 from clray.config.sections import DataConfig
 from clray.data.images.decode import BadImageError
-from clray.data.images.port import Batch, OnCount, Ready, every_nth
-from clray.data.sampling import uniform_order
+from clray.data.images.port import AtHand, Batch, OnCount, Ready
 from clray.errors import UserError
 
 
 @dataclass(frozen=True)
-class VectorImages:
+class VectorImages(AtHand):
     """Vectors, float32 [N, dim], which come in batches of [B, dim, 1, 1].
 
     Attributes:
@@ -37,14 +36,6 @@ class VectorImages:
         return 1, 1
 
     @property
-    def is_decoded(self) -> bool:
-        return True
-
-    @property
-    def is_sequential(self) -> bool:
-        return False
-
-    @property
     def has_pixels(self) -> bool:
         return False
 
@@ -61,14 +52,6 @@ class VectorImages:
 
     def select(self, indices: Int[np.ndarray, " m"]) -> "VectorImages":
         return replace(self, vectors=self.vectors[indices], rows=self.rows[indices])
-
-    def shards(self, world_size: int) -> list[np.ndarray]:
-        return every_nth(len(self), world_size)
-
-    def order(
-        self, indices: Int[np.ndarray, " m"], generator: np.random.Generator, config: DataConfig
-    ) -> Int[np.ndarray, " m"]:
-        return uniform_order(indices, generator)
 
     def batches(self, chunks: list[np.ndarray], config: DataConfig) -> Iterator[Batch]:
         with warnings.catch_warnings():
@@ -100,9 +83,6 @@ class VectorImages:
         if on_count is not None:
             on_count(len(self))
         return self._checked()[1]
-
-    def notes(self) -> list[str]:
-        return []
 
     def encode(self, index: int, size: int | None) -> bytes:
         raise UserError("data: embeddings are no images, and need not be built: training reads them as they are")
