@@ -131,8 +131,8 @@ MUTANTS = (
     Mutant(
         "objective: base_temperature does nothing",
         "clray/objective/contrastive.py",
-        "value.loss * (temperature / base_temperature), value.num_positives)\n\n\ndef cross_view",
-        "value.loss, value.num_positives)\n\n\ndef cross_view",
+        "value.loss * (temperature / base_temperature)",
+        "value.loss",
         ("tests/objective/test_contrastive.py",),
     ),
     Mutant(

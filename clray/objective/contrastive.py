@@ -31,6 +31,13 @@ def mean_value(values: list[ObjectiveValue]) -> ObjectiveValue:
     return ObjectiveValue(torch.stack(losses).mean(), torch.stack(num_positives).mean())
 
 
+def _scaled(value: ObjectiveValue, temperature: float, base_temperature: float | None) -> ObjectiveValue:
+    """The loss times t/b; see `cl_infonce`."""
+    if base_temperature is None:
+        return value
+    return ObjectiveValue(value.loss * (temperature / base_temperature), value.num_positives)
+
+
 def cl_infonce(
     z: Float[Tensor, "views batch dim"],
     cluster_ids: Int[Tensor, "*granularities batch"],
@@ -72,9 +79,7 @@ def cl_infonce(
     value = contrast(
         anchors, ids, candidates, candidate_ids, own=own, temperature=temperature, cluster_weight=cluster_weight
     )
-    if base_temperature is None:
-        return value
-    return ObjectiveValue(value.loss * (temperature / base_temperature), value.num_positives)
+    return _scaled(value, temperature, base_temperature)
 
 
 def cross_view_cl_infonce(
@@ -101,8 +106,7 @@ def cross_view_cl_infonce(
         contrast(views[v], ids, *gathered[w], own=None, temperature=temperature, cluster_weight=cluster_weight)
         for v, w in permutations(range(len(views)), 2)
     ]
-    scale, value = 1.0 if base_temperature is None else temperature / base_temperature, mean_value(values)
-    return ObjectiveValue(value.loss * scale, value.num_positives)
+    return _scaled(mean_value(values), temperature, base_temperature)
 
 
 def cl_infonce_of_small_views(
@@ -139,9 +143,7 @@ def cl_infonce_of_small_views(
         temperature=temperature,
         cluster_weight=cluster_weight,
     )
-    if base_temperature is None:
-        return value
-    return ObjectiveValue(value.loss * (temperature / base_temperature), value.num_positives)
+    return _scaled(value, temperature, base_temperature)
 
 
 def weighted_ids(
