@@ -7,6 +7,7 @@ keeps the times.
 import copy
 import hashlib
 import json
+import logging
 import os
 import platform
 import time
@@ -37,6 +38,7 @@ LEAST_GAIN = 1.05
 STEP_SECONDS, MOST_SECONDS, MOST_ROUNDS = 0.1, 0.5, 9
 Seconds = dict[str, float]
 """Of a step, by precision."""
+log = logging.getLogger(__name__)
 
 
 def settled_precision(
@@ -60,6 +62,24 @@ def settled_precision(
         return "float32"  # times differ from run to run
     seconds = _remembered(config, model, (batch_size, *image_shape))
     return "bfloat16" if seconds["float32"] >= LEAST_GAIN * seconds["bfloat16"] else "float32"
+
+
+def gradient_scaler(precision: Precision, device: torch.device) -> torch.amp.GradScaler:
+    """What keeps gradients of float16 above what it can hold; does nothing for others, nor before `auto` is settled."""
+    return torch.amp.GradScaler(device.type, enabled=precision == "float16")
+
+
+def warn_of_kept(precision: Precision, device: torch.device) -> None:
+    """Say of a resumed run that it keeps the precision it began with, where this device would have taken another."""
+    by_hardware = str(product_type("auto", device)).removeprefix("torch.")
+    if precision != by_hardware and (device.type, precision) != ("cpu", "float32"):
+        log.warning(
+            "train.precision=auto: the run began in %s and goes on in it, where a new run on this %s device would take "
+            "%s",
+            precision,
+            device.type,
+            by_hardware,
+        )
 
 
 def precision_of(metrics: Metrics) -> str:

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from clray.clusters.assignment import ClusterAssignment
 from clray.config import Config
 from clray.errors import UserError
-from clray.model.encoder import ContrastiveModel, product_type
+from clray.model.encoder import ContrastiveModel
 from clray.redaction import hide_in_tree
 from clray.training.bank import EmbeddingBank
 from clray.training.checkpoint import Checkpoint
@@ -25,6 +25,7 @@ from clray.training.encoder_start import fresh_model
 from clray.training.objectives.build import build_objective
 from clray.training.objectives.port import Objective
 from clray.training.optim import build_optimizer, build_schedule
+from clray.training.precision import gradient_scaler
 from clray.training.start import Start, num_classes
 
 
@@ -159,8 +160,7 @@ def create_state(
     if config.clusters.source == "kmeans" and config.recluster.embeddings == "bank":
         bank = EmbeddingBank(shard, model.embedding_dim, device, momentum=config.recluster.bank_momentum)
     objective = build_objective(config.objective, model)
-    is_float16 = product_type(config.train.precision, device) == torch.float16
-    scaler = torch.amp.GradScaler(device.type, enabled=is_float16)
+    scaler = gradient_scaler(config.train.precision, device)
     return TrainState(model, objective, optimizer, schedule, start.assignments, steps_per_epoch, bank, scaler=scaler)
 
 

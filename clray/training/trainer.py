@@ -29,7 +29,14 @@ from clray.training.epoch import EpochMeter, mean_state, train_step, waited_for
 from clray.training.first_clusterings import Wanted, as_tree
 from clray.training.members import choose_members, draws_every_epoch, training_ids
 from clray.training.metrics import Metrics
-from clray.training.precision import IS_BFLOAT16, IS_FLOAT16, Precision, settled_precision
+from clray.training.precision import (
+    IS_BFLOAT16,
+    IS_FLOAT16,
+    Precision,
+    gradient_scaler,
+    settled_precision,
+    warn_of_kept,
+)
 from clray.training.recluster import Reclusterer
 from clray.training.start import Start, start_clusters
 from clray.training.state import create_state, freeze_encoder, share_buffers, wrap_for_workers
@@ -86,8 +93,10 @@ class _Run:
         self.reclusterer = Reclusterer(config, data, self.state, session, start.first)
         self.cluster_metrics = ClusterMetrics(data.train, session)
         self.meter = EpochMeter.on(session.device)
-        self.precision: Precision = "auto"
-        session.restore(self._load)
+        self.precision: Precision = config.train.precision
+        is_resumed = session.restore(self._load)
+        if is_resumed and config.train.precision == "auto" and session.rank == 0:
+            warn_of_kept(self.precision, session.device)
         self._settle_precision()
         self.model = self._wrapped()
         self.augmentation = build_augmentation(config.augmentation, pixel_size(data.train)[1], data.num_channels)
@@ -162,19 +171,27 @@ class _Run:
         if self.precision == "auto":
             size = min(config.train.global_batch_size, len(self.data.train)) // session.world_size
             shape = view_shape(config, self.data)
-            self.precision = from_first(
-                lambda: settled_precision(config, state.model, shape, state.objective.num_views * size, session.device),
-                session.world_size,
+            self._take_precision(
+                from_first(
+                    lambda: settled_precision(
+                        config, state.model, shape, state.objective.num_views * size, session.device
+                    ),
+                    session.world_size,
+                )
             )
         for model in (state.model, state.objective.embedding_model(state.model)):
             model.precision = self.precision
         # A checkpoint tells by it what the run was trained in.
         self.config = override(config, {"train.precision": self.precision})
 
+    def _take_precision(self, precision: Precision) -> None:
+        self.precision, self.state.scaler = precision, gradient_scaler(precision, self.session.device)
+
     def _load(self, checkpoint: Checkpoint) -> None:
-        self.state.load_checkpoint(checkpoint)
         if self.config.train.precision == "auto":
-            self.precision = stored_config(checkpoint["config"], {}, "the checkpoint").train.precision
+            # On another device too: a scale belongs to the precision that the run began with.
+            self._take_precision(stored_config(checkpoint["config"], {}, "the checkpoint").train.precision)
+        self.state.load_checkpoint(checkpoint)
         self.meter = EpochMeter.from_state(checkpoint["meter"], self.session.device)
         self.reclusterer.metrics = dict(checkpoint["recluster_metrics"])
 

@@ -10,8 +10,8 @@ import torch
 from clray.config import Config
 from clray.data.load import load_dataset
 from clray.model import encoder
-from clray.model.encoder import product_type
-from clray.training import trainer
+from clray.model.encoder import PRODUCT_TYPES, product_type
+from clray.training import precision, trainer
 from clray.training.checkpoint import Checkpoint, read_checkpoint
 from clray.training.metrics import Metrics
 from clray.training.precision import precision_of
@@ -48,11 +48,11 @@ def run(config: Config, folder: Path, steps: Callable[[trainer._Run], None] = la
 
 def test_a_run_in_float16_learns_as_one_in_float32(tiny_config: Callable[..., Config], tmp_path: Path) -> None:
     losses, sections = {}, {"clusters": {"source": "labels"}}
-    for precision in ("float16", "float32"):
-        config = tiny_config(train={"precision": precision, "num_epochs": 2}, **sections)
-        metrics = run(config, tmp_path / precision)
-        assert precision_of(metrics) == precision
-        losses[precision] = metrics["train/loss"]
+    for name in ("float16", "float32"):
+        config = tiny_config(train={"precision": name, "num_epochs": 2}, **sections)
+        metrics = run(config, tmp_path / name)
+        assert precision_of(metrics) == name
+        losses[name] = metrics["train/loss"]
     assert losses["float16"] == pytest.approx(losses["float32"], rel=0.02)
     kept = read_checkpoint(tmp_path / "float16")
     assert kept["scaler"]["scale"] >= 1
@@ -87,3 +87,36 @@ def test_a_resumed_run_keeps_its_scale(tiny_config: Callable[..., Config], tmp_p
     run(config(2), tmp_path / "run", lambda this: found.append(this.state.scaler.get_scale()))
     assert found == [checkpoint["scaler"]["scale"]]
     assert checkpoint["scaler"]["_growth_tracker"] == 3
+
+
+def auto(tiny_config: Callable[..., Config], num_epochs: int, settled: str, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """A run whose device settles its precision so."""
+    monkeypatch.setattr(trainer, "settled_precision", lambda *_: settled)
+    monkeypatch.setattr(precision, "product_type", lambda *_: PRODUCT_TYPES[settled])
+    return tiny_config(train={"precision": "auto", "num_epochs": num_epochs}, clusters={"source": "labels"})
+
+
+@pytest.mark.parametrize(("began", "here"), [("float16", "bfloat16"), ("bfloat16", "float16"), ("float16", "float32")])
+def test_a_run_of_another_device_keeps_its_precision_and_scale_and_says_so(
+    tiny_config: Callable[..., Config],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    began: str,
+    here: str,
+) -> None:
+    run(auto(tiny_config, 1, began, monkeypatch), tmp_path / "run")
+    kept = read_checkpoint(tmp_path / "run")
+    assert not caplog.messages
+    scalers: list[torch.amp.GradScaler] = []
+    resumed = auto(tiny_config, 2, here, monkeypatch)
+    metrics = run(resumed, tmp_path / "run", lambda this: scalers.append(this.state.scaler))
+    assert precision_of(metrics) == began
+    assert [each.is_enabled() for each in scalers] == [began == "float16"]
+    assert (began == "float16") is ("scaler" in kept)
+    if began == "float16":
+        assert read_checkpoint(tmp_path / "run")["scaler"]["_growth_tracker"] == 6
+    assert caplog.messages == [
+        f"train.precision=auto: the run began in {began} and goes on in it, where a new run on this cpu device would "
+        f"take {here}"
+    ]
