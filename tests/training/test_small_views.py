@@ -270,7 +270,28 @@ def test_an_objective_of_the_users_sees_each_small_view_in_the_place_of_a_view()
         attract([z0[0], sz[1]], [h0[0], sh[1]], [s0[0], ss[1]]),
         attract([sz[2], z0[1]], [sh[2], h0[1]], [ss[2], s0[1]]),
     ]
-    assert_same(model, value.loss, torch.stack(expected).mean())
+    torch.testing.assert_close(value.loss, torch.stack(expected).mean())
+    weighed = (2 * expected[0] + 2 * sum(expected[2:])) / 5  # each view, small or not, has two of five parts
+    for one, other in zip(gradients(value.loss, model), gradients(weighed, model), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+class Classify(clray.Objective):
+    def loss(self, batch: clray.EmbeddedBatch) -> Tensor:
+        ids = batch.cluster_ids[0].repeat(len(batch.second))
+        return F.cross_entropy(batch.second.flatten(0, 1), ids)
+
+
+@pytest.mark.parametrize("num_views", [1, 2, 3])
+def test_a_small_view_of_an_objective_of_the_users_weighs_as_much_as_a_view(num_views: int) -> None:
+    """As for clray's own, which takes the mean over all views, small or not."""
+    model, seen, small = Pooled(num_classes=3), views(0, num_views=num_views), small_views(0)
+    own, ours = (
+        gradients(kind(settings(), model)(model, seen, INDICES, IDS, small).loss, model)
+        for kind in (Classify, Classification)
+    )
+    for one, other in zip(own, ours, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", [BatchContrast, QueueContrast, Attract])

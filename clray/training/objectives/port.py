@@ -90,7 +90,8 @@ class Objective:
         """The loss of the small views of a batch, the mean over them.
 
         As it stands, `loss` is asked once for each small view, which takes the place of one of the views. The others
-        pass on no gradient, so that what it says trains the small view alone.
+        pass on no gradient, so that what it says trains the small view alone. Its gradient counts once for each view
+        that a loss is the mean over, so that a small view weighs as much as a view.
 
         Args:
             small: as `batch`, with the small views of the same images.
@@ -190,11 +191,15 @@ def _batches(outputs: Outputs, kinds: list[Tensor], indices: Tensor, cluster_ids
 
 
 def _with_view(batch: EmbeddedBatch, place: int, small: EmbeddedBatch, number: int) -> EmbeddedBatch:
-    """The batch with a small view in the place of one of its views, and no gradient to the others."""
+    """The batch with a small view in the place of one of its views, and no gradient to the others.
+
+    Of a loss that is the mean over views as anchors, one view has a share; its gradient is multiplied by their number,
+    as all views together have theirs in the loss of the batch.
+    """
 
     def changed(of_batch: Tensor, of_small: Tensor) -> Tensor:
-        views = list(of_batch.detach().unbind())
-        views[place] = of_small[number]
+        views, own = list(of_batch.detach().unbind()), of_small[number]
+        views[place] = own.detach() + len(views) * (own - own.detach())
         return torch.stack(views)
 
     z, h = changed(batch.z, small.z), changed(batch.h, small.h)
