@@ -1,7 +1,8 @@
 """The shards of a run whose workers cluster their own vectors where they train: worker 0 iterates, the others answer.
 
 One worker decides, so that no rounding of another can part them. Each iteration broadcasts K x d centroids and adds up
-K x (d + 1) sums on worker 0, whatever the number of vectors.
+K x (d + 1) sums on worker 0, whatever the number of vectors. Results are exchanged once all workers have theirs: what
+fails on one is raised by all, as HeardByAllError.
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from enum import IntEnum
 import numpy as np
 import torch
 
+from clray.kmeans.failures import computed_by_all
 from clray.kmeans.lloyd import LocalShards, rows_by_slice
 from clray.kmeans.messages import counts_of_all, receive, rows_on_leader, send, sum_on_leader
 from clray.kmeans.origin import Survey
@@ -108,7 +110,7 @@ def answer(shard: Shard, counts: Sequence[int], device: torch.device) -> tuple[A
 
 def survey_together(shard: Shard, counts: Sequence[int], device: torch.device) -> Survey | None:
     """The survey of all workers' vectors on worker 0."""
-    own = shard.survey()
+    own = computed_by_all(shard.survey, device)
     starts = np.cumsum([0, *counts])
     bad_counts = counts_of_all(len(own.bad_rows), device)
     totals = torch.from_numpy(np.array([*own.total, own.squares, own.num_vectors], np.float64)).to(device)
@@ -123,7 +125,7 @@ def survey_together(shard: Shard, counts: Sequence[int], device: torch.device) -
 def take_together(shard: Shard, rows: np.ndarray, starts: np.ndarray, device: torch.device) -> np.ndarray | None:
     """Vectors by their ascending row over all workers, on worker 0."""
     parts = rows_by_slice(rows, starts)
-    own = shard.take(parts[torch.distributed.get_rank()])
+    own = computed_by_all(lambda: shard.take(parts[torch.distributed.get_rank()]), device)
     taken = rows_on_leader(torch.from_numpy(own).to(device), [len(part) for part in parts])
     return torch.cat(taken).cpu().numpy() if taken else None
 
@@ -131,7 +133,7 @@ def take_together(shard: Shard, rows: np.ndarray, starts: np.ndarray, device: to
 def accumulate_together(shard: Shard, centroids: Sequence[np.ndarray], device: torch.device) -> list[PartialSums]:
     """Sums over all workers on worker 0; on the others of no meaning."""
     added = []
-    for each in shard.accumulate(centroids):
+    for each in computed_by_all(lambda: shard.accumulate(centroids), device):
         flat = np.concatenate([each.sums.ravel(), each.counts, [each.inertia]])
         flat = sum_on_leader(torch.from_numpy(flat).to(device)).cpu().numpy()
         num_clusters, end = len(each.counts), each.sums.size
@@ -146,7 +148,7 @@ def assign_together(
 ) -> list[tuple[np.ndarray, float]]:
     """Ids of all vectors in row order, and the inertia, on worker 0."""
     found = []
-    for ids, inertia in shard.assign(centroids):
+    for ids, inertia in computed_by_all(lambda: shard.assign(centroids), device):
         total = sum_on_leader(torch.tensor([inertia], dtype=torch.float64, device=device))
         parts = rows_on_leader(torch.from_numpy(ids).to(device), counts)
         if parts:
@@ -159,7 +161,7 @@ def measure_together(
 ) -> Measured:
     """Ids and squared distances of all vectors in row order, on worker 0."""
     found = []
-    for columns in shard.measure(centroids):
+    for columns in computed_by_all(lambda: shard.measure(centroids), device):
         ids, squares = (rows_on_leader(torch.from_numpy(each).to(device), counts) for each in columns)
         if ids:
             found.append((torch.cat(ids).cpu().numpy(), torch.cat(squares).cpu().numpy()))

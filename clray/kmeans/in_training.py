@@ -1,5 +1,7 @@
 """k-means where a run trains: each worker searches its own vectors on its own device, without Ray's shards."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +9,7 @@ import torch
 from jaxtyping import Float
 
 from clray.config.sections import KMeansConfig
-from clray.errors import UserError
+from clray.kmeans.failures import HeardByAllError, as_arrays, computed_by_all, described, from_arrays
 from clray.kmeans.group_shards import Ask, GroupShards, answer
 from clray.kmeans.lloyd import Clustering, LocalShards
 from clray.kmeans.messages import counts_of_all, rows_from_leader, send
@@ -32,38 +34,59 @@ class TrainingKMeans:
         seed: int,
         initial: list[np.ndarray] | None,
     ) -> Done:
-        """Cluster now; every worker must call it."""
-        rows = tensor_of(vectors, self.device) if isinstance(vectors, np.ndarray) else vectors
-        shard = torch_shard(rows, self.config.backend)
+        """Cluster now; every worker must call it.
+
+        Raises:
+            UserError: embeddings that cannot be clustered, on all workers alike.
+            TrainingError: another worker failed; that one raises what happened to it.
+        """
         if self.world_size == 1:
-            shards = LocalShards([shard])
+            shards = LocalShards([self._shard(vectors)])
             return Done(
                 refresh_clusters(shards, num_clusters, self.config, nested=nested, seed=seed, initial=initial)
             )  # fmt: skip
-        counts = counts_of_all(len(rows), self.device)
-        if self.rank != 0:
-            return Done(self._follow(shard, counts))
-        group = GroupShards(shard, counts, self.device)
         try:
-            found = refresh_clusters(group, num_clusters, self.config, nested=nested, seed=seed, initial=initial)
-        except UserError as error:
-            # Those who wait for the next request learn why there is none.
-            send(Ask.FAIL, [np.empty(0, np.float32), _as_bytes(str(error))], self.device)
+            shard = computed_by_all(lambda: self._shard(vectors), self.device)
+            counts = counts_of_all(len(vectors), self.device)
+            if self.rank != 0:
+                return Done(self._follow(shard, counts))
+            with self._failure_told():
+                group = GroupShards(shard, counts, self.device)
+                found = refresh_clusters(
+                    group, num_clusters, self.config, nested=nested, seed=seed, initial=initial
+                )  # fmt: skip
+            return Done(self._hand_out(found, counts))
+        except HeardByAllError as heard:
+            raise heard.error from heard.error.__cause__
+
+    def _shard(self, vectors: np.ndarray | TensorRows) -> Shard:
+        rows = tensor_of(vectors, self.device) if isinstance(vectors, np.ndarray) else vectors
+        return torch_shard(rows, self.config.backend)
+
+    @contextmanager
+    def _failure_told(self) -> Iterator[None]:
+        """On worker 0: those who wait for its next request learn why there is none."""
+        try:
+            yield
+        except HeardByAllError:
             raise
-        return Done(self._hand_out(found, counts))
+        except Exception as error:
+            with suppress(RuntimeError):  # where the group itself is what failed
+                send(Ask.FAIL, [np.empty(0, np.float32), *as_arrays(*described(error))], self.device)
+            raise
 
     def _hand_out(self, clusterings: list[Clustering], counts: list[int]) -> list[Clustering]:
         """Send all their ids, and the rest, which is equal on all."""
         numbers = [np.array([each.inertia, *each.history]) for each in clusterings]
-        described = [part for each, n in zip(clusterings, numbers, strict=True) for part in (each.centroids, n)]
-        send(Ask.END, [np.empty(0, np.float32), *described], self.device)
+        shared = [part for each, n in zip(clusterings, numbers, strict=True) for part in (each.centroids, n)]
+        send(Ask.END, [np.empty(0, np.float32), *shared], self.device)
         edges = np.cumsum(counts)[:-1]
         return [replace(each, ids=self._own_ids(np.split(each.ids, edges), counts)) for each in clusterings]
 
     def _follow(self, shard: Shard, counts: list[int]) -> list[Clustering]:
         ask, arrays = answer(shard, counts, self.device)
         if ask == Ask.FAIL:
-            raise UserError(bytes(arrays[0]).decode())
+            raise from_arrays(arrays)
         return [
             Clustering(centroids, self._own_ids(None, counts), float(numbers[0]), numbers[1:].tolist())
             for centroids, numbers in zip(arrays[::2], arrays[1::2], strict=True)
@@ -71,7 +94,3 @@ class TrainingKMeans:
 
     def _own_ids(self, parts: list[np.ndarray] | None, counts: list[int]) -> np.ndarray:
         return rows_from_leader(parts, counts, torch.empty(0, dtype=torch.int32, device=self.device))
-
-
-def _as_bytes(text: str) -> np.ndarray:
-    return np.frombuffer(text.encode(), np.uint8)
