@@ -9,7 +9,8 @@ mean squared distance, as in the ascent of the dual of the assignment problem, a
 
 import numpy as np
 
-from clray.kmeans.lloyd import Clustering, Shards
+from clray.kmeans.lloyd import Clustering
+from clray.kmeans.shards.together import Shards
 
 STEP = 0.3
 """First step, in mean squared distances per factor e of size: 1 oscillates, 0.1 takes twice the rounds."""

@@ -16,7 +16,7 @@ import numpy as np
 from clray.errors import UserError
 from clray.folder_lock import folder_locked
 from clray.kmeans.kmeans import kmeans
-from clray.kmeans.lloyd import Clustering, Descent, Shards
+from clray.kmeans.lloyd import Clustering, Descent
 from clray.kmeans.memory import bytes_per_shard
 from clray.kmeans.nested import check_levels
 from clray.kmeans.options import KMeansOptions, make_options, parse_counts
@@ -26,6 +26,7 @@ from clray.kmeans.progress import Progress, progress_of
 from clray.kmeans.shards.faiss_shard import FAISS_VERSION
 from clray.kmeans.shards.opening import open_shards
 from clray.kmeans.shards.port import PartialSums
+from clray.kmeans.shards.together import Shards
 from clray.kmeans.vectors.source import Vectors, check_num_clusters, read_vectors, to_centroids
 
 FINGERPRINT = ("num_iterations", "num_redos", "seed", "spherical", "tolerance", "init", "balanced", "assign_method",

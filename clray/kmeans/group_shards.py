@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from clray.kmeans.failures import computed_by_all
-from clray.kmeans.lloyd import LocalShards, rows_by_slice
 from clray.kmeans.messages import counts_of_all, receive, rows_on_leader, send, sum_on_leader
 from clray.kmeans.origin import Survey
 from clray.kmeans.shards.port import Measured, PartialSums, Shard
+from clray.kmeans.shards.together import LocalShards, rows_by_slice
 
 
 class Ask(IntEnum):

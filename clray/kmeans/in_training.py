@@ -11,11 +11,12 @@ from jaxtyping import Float
 from clray.config.sections import KMeansConfig
 from clray.kmeans.failures import HeardByAllError, as_arrays, computed_by_all, described, from_arrays
 from clray.kmeans.group_shards import Ask, GroupShards, answer
-from clray.kmeans.lloyd import Clustering, LocalShards
+from clray.kmeans.lloyd import Clustering
 from clray.kmeans.messages import counts_of_all, rows_from_leader, send
 from clray.kmeans.refresh import Done, refresh_clusters
 from clray.kmeans.shards.choice import torch_shard
 from clray.kmeans.shards.port import Shard
+from clray.kmeans.shards.together import LocalShards
 from clray.kmeans.vectors.tensors import TensorRows, tensor_of
 
 

@@ -10,10 +10,11 @@ import numpy as np
 
 from clray.errors import UserError
 from clray.kmeans.balance import balance
-from clray.kmeans.lloyd import Clustering, Descent, OnIteration, Shards, lloyd
+from clray.kmeans.lloyd import Clustering, Descent, OnIteration, lloyd
 from clray.kmeans.nested import coarsen
 from clray.kmeans.options import KMeansOptions
 from clray.kmeans.origin import put_back, take_off
+from clray.kmeans.shards.together import Shards
 
 
 def kmeans(

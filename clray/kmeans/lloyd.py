@@ -1,4 +1,4 @@
-"""Lloyd's iterations over any shards: start, empty-cluster repair, redo, warm start, stop.
+"""Lloyd's iterations over any shards: redo, warm start, stop.
 
 Several sets of centroids (granularities, and starts of each) go through one pass over the vectors together. Never
 learns whether the shards are local or remote.
@@ -6,60 +6,15 @@ learns whether the shards are local or remote.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Int
 
-from clray.kmeans.empty import fill_empty
 from clray.kmeans.options import KMeansOptions
-from clray.kmeans.origin import Survey, join_surveys
-from clray.kmeans.shards.faiss_shard import spread_centroids
-from clray.kmeans.shards.port import Measured, PartialSums, Shard
+from clray.kmeans.shards.port import PartialSums
+from clray.kmeans.shards.together import Shards
+from clray.kmeans.starts import start_centroids
+from clray.kmeans.update import update_centroids
 from clray.kmeans.vectors.source import check_num_clusters
-
-SAMPLE_PER_CLUSTER = 64
-
-
-@runtime_checkable
-class Shards(Protocol):
-    """All shards together, as the algorithm sees them."""
-
-    @property
-    def num_vectors(self) -> int: ...
-
-    @property
-    def origin(self) -> np.ndarray | None:
-        """The point that vectors and centroids are relative to, float32 or float64 [dim]; None is zero."""
-        ...
-
-    def about(self, origin: np.ndarray | None) -> "Shards":
-        """The same shards relative to this point."""
-        ...
-
-    def holding(self, vectors: Float[np.ndarray, "n dim"]) -> "Shards":
-        """Shards of these vectors instead, as they are, searched by the same processes."""
-        ...
-
-    def survey(self, num_clusters: Sequence[int]) -> Survey:
-        """Look through all vectors, in their own coordinates, once before searches of so many clusters."""
-        ...
-
-    def take(self, rows: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m dim"]:
-        """Vectors by their ascending row over all shards."""
-        ...
-
-    def accumulate(self, centroids: Sequence[np.ndarray]) -> list[PartialSums]:
-        """Partial sums under each set of centroids, float32 [K, dim], added up over the shards."""
-        ...
-
-    def assign(self, centroids: Sequence[np.ndarray]) -> list[tuple[np.ndarray, float]]:
-        """Nearest centroid of each vector in row order, int32 [N], and the inertia, under each set of centroids."""
-        ...
-
-    def measure(self, centroids: Sequence[np.ndarray]) -> Measured:
-        """Nearest centroid of each vector in row order, and its squared distance, under each set of centroids."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -174,17 +129,6 @@ def _start(
     ]
 
 
-def start_centroids(shards: Shards, num_clusters: int, options: KMeansOptions, redo: int) -> np.ndarray:
-    """Centroids to start from, float32 [K, dim]; the same for any number of shards."""
-    generator = np.random.default_rng((options.seed, redo))
-    num_taken = num_clusters if options.init == "random" else SAMPLE_PER_CLUSTER * num_clusters
-    num_taken = min(num_taken, shards.num_vectors)
-    taken = shards.take(np.sort(generator.choice(shards.num_vectors, num_taken, replace=False)))
-    if options.init != "random":
-        return spread_centroids(taken, num_clusters, options.init, seed=int(generator.integers(2**31)))
-    return _unit(taken).astype(np.float32) if options.spherical else taken
-
-
 def _update(descent: Descent, sums: PartialSums, options: KMeansOptions) -> None:
     """Move the centroids, and decide whether that was the last time."""
     # Derived from the iteration, so that an interrupted clustering continues as it would have.
@@ -198,85 +142,3 @@ def _update(descent: Descent, sums: PartialSums, options: KMeansOptions) -> None
     # Equal centroids mean that no vector has changed its cluster.
     has_stopped = np.array_equal(before, descent.centroids) or sums.inertia == 0
     descent.is_done = len(descent.history) >= options.num_iterations or has_settled or bool(has_stopped)
-
-
-def update_centroids(
-    centroids: Float[np.ndarray, "k dim"], sums: PartialSums, generator: np.random.Generator, *, spherical: bool
-) -> Float[np.ndarray, "k dim"]:
-    """The mean of each cluster; an empty cluster takes half of a large one, where there are vectors enough."""
-    means: np.ndarray = sums.sums / np.where(sums.counts > 0, sums.counts, 1.0)[:, None]
-    is_empty = sums.counts == 0
-    if sums.counts.sum() > len(means):
-        fill_empty(means, sums.counts, is_empty, generator)
-    else:
-        means[is_empty] = centroids[is_empty]
-    return (_unit(means) if spherical else means).astype(np.float32)
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    unit: np.ndarray = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    return unit
-
-
-class LocalShards:
-    """Shards in this process, searched one after the other."""
-
-    def __init__(self, shards: Sequence[Shard], origin: np.ndarray | None = None) -> None:
-        """Args: `origin` is the point that the shards' vectors are relative to."""
-        self.shards, self.origin = shards, origin
-        self._starts = np.cumsum([0, *map(len, shards)])
-
-    @property
-    def num_vectors(self) -> int:
-        return int(self._starts[-1])
-
-    def about(self, origin: np.ndarray | None) -> "LocalShards":
-        if origin is self.origin:  # what the shards keep in memory stays good
-            return self
-        return LocalShards([shard.about(origin) for shard in self.shards], origin)
-
-    def holding(self, vectors: np.ndarray) -> "LocalShards":
-        return LocalShards([self.shards[0].holding(vectors)])
-
-    def survey(self, num_clusters: Sequence[int]) -> Survey:  # noqa: ARG002 - only a bound on memory asks
-        return join_surveys([shard.survey() for shard in self.shards])
-
-    def take(self, rows: np.ndarray) -> np.ndarray:
-        parts = rows_by_slice(rows, self._starts)
-        return np.concatenate([shard.take(part) for shard, part in zip(self.shards, parts, strict=True)])
-
-    def accumulate(self, centroids: Sequence[np.ndarray]) -> list[PartialSums]:
-        return add_sums([shard.accumulate(centroids) for shard in self.shards])
-
-    def assign(self, centroids: Sequence[np.ndarray]) -> list[tuple[np.ndarray, float]]:
-        return join_assignments([shard.assign(centroids) for shard in self.shards])
-
-    def measure(self, centroids: Sequence[np.ndarray]) -> Measured:
-        return join_measured([shard.measure(centroids) for shard in self.shards])
-
-
-def rows_by_slice(rows: np.ndarray, starts: np.ndarray) -> list[np.ndarray]:
-    """Ascending rows over all slices, as rows of each slice; `starts` are the first rows, and their end."""
-    edges = np.searchsorted(rows, starts)
-    return [rows[a:b] - start for a, b, start in zip(edges[:-1], edges[1:], starts[:-1], strict=True)]
-
-
-def add_sums(parts: Sequence[list[PartialSums]]) -> list[PartialSums]:
-    """The sums of each set of centroids over the shards, added in the order of the shards."""
-    return [sum(each[1:], start=each[0]) for each in zip(*parts, strict=True)]
-
-
-def join_assignments(parts: Sequence[list[tuple[np.ndarray, float]]]) -> list[tuple[np.ndarray, float]]:
-    """The assignments of each set of centroids over the shards, in row order, and their inertia."""
-    return [
-        (np.concatenate([ids for ids, _ in each]), float(sum(inertia for _, inertia in each)))
-        for each in zip(*parts, strict=True)
-    ]
-
-
-def join_measured(parts: Sequence[Measured]) -> Measured:
-    """Ids and squared distances under each set of centroids over the shards, in row order."""
-    return [
-        (np.concatenate([ids for ids, _ in each]), np.concatenate([distances for _, distances in each]))
-        for each in zip(*parts, strict=True)
-    ]

@@ -9,9 +9,10 @@ import numpy as np
 from jaxtyping import Int
 
 from clray.errors import UserError
-from clray.kmeans.lloyd import Clustering, LocalShards, lloyd
+from clray.kmeans.lloyd import Clustering, lloyd
 from clray.kmeans.options import KMeansOptions
 from clray.kmeans.shards.faiss_shard import FaissShard
+from clray.kmeans.shards.together import LocalShards
 
 MIN_REDOS = 5
 """Starts of each coarser level: it has few points, so that this costs little."""

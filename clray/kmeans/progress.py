@@ -4,8 +4,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clray.kmeans.lloyd import Descent, Shards
+from clray.kmeans.lloyd import Descent
 from clray.kmeans.shards.port import PartialSums
+from clray.kmeans.shards.together import Shards
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ import numpy as np
 from clray.config.sections import KMeansConfig
 from clray.errors import UserError
 from clray.kmeans.kmeans import kmeans
-from clray.kmeans.lloyd import Clustering, LocalShards, Shards
+from clray.kmeans.lloyd import Clustering
 from clray.kmeans.options import KMeansOptions
 from clray.kmeans.origin import MAX_SQUARED_NORM, choose_origin
 from clray.kmeans.shards.choice import maker_here
+from clray.kmeans.shards.together import LocalShards, Shards
 from clray.kmeans.vectors.source import split_rows
 
 

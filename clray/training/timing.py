@@ -12,9 +12,10 @@ import numpy as np
 from clray.config import Config, override
 from clray.data.samples import Dataset
 from clray.kmeans.kmeans import kmeans
-from clray.kmeans.lloyd import Clustering, LocalShards
+from clray.kmeans.lloyd import Clustering
 from clray.kmeans.options import KMeansOptions
 from clray.kmeans.shards.faiss_shard import FaissShard
+from clray.kmeans.shards.together import LocalShards
 from clray.training.trainer import run
 from clray.training.workers.gpus import device_beside
 from clray.training.workers.process import LocalSession

@@ -35,10 +35,11 @@ from clray.errors import UserError
 from clray.evaluate.labelled import Labelled
 from clray.evaluate.linear_probe import LinearProbe
 from clray.evaluate.nearest_neighbors import nearest
-from clray.kmeans.lloyd import LocalShards, lloyd
+from clray.kmeans.lloyd import lloyd
 from clray.kmeans.options import KMeansOptions
 from clray.kmeans.shards.choice import torch_shard
 from clray.kmeans.shards.faiss_shard import FaissShard
+from clray.kmeans.shards.together import LocalShards
 from clray.kmeans.vectors.tensors import TensorRows
 from clray.model.encoder import ContrastiveModel
 

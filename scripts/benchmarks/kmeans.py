@@ -30,10 +30,11 @@ from clray.config import parse_config
 from clray.config.sections import KMeansConfig
 from clray.data.load import load_dataset
 from clray.kmeans.kmeans import kmeans
-from clray.kmeans.lloyd import Clustering, LocalShards, lloyd
+from clray.kmeans.lloyd import Clustering, lloyd
 from clray.kmeans.options import KMeansOptions
 from clray.kmeans.shards.actors import RayShards, start_shard_actors
 from clray.kmeans.shards.faiss_shard import FaissShard
+from clray.kmeans.shards.together import LocalShards
 from clray.kmeans.vectors.source import open_vectors, split_rows
 from clray.ray_runtime.cluster import start_ray
 from clray.training.trainer import run

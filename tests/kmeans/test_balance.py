@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from clray.kmeans.balance import balance
-from clray.kmeans.lloyd import Clustering, LocalShards, lloyd
+from clray.kmeans.lloyd import Clustering, lloyd
 from clray.kmeans.options import KMeansOptions
 from clray.kmeans.shards.faiss_shard import FaissShard
+from clray.kmeans.shards.together import LocalShards
 from clray.kmeans.vectors.source import split_rows
 
 RNG = np.random.default_rng(0)

@@ -8,18 +8,13 @@ from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
 from clray.errors import UserError
-from clray.kmeans.lloyd import (
-    Clustering,
-    Descent,
-    LocalShards,
-    lloyd,
-    rows_by_slice,
-    start_centroids,
-    update_centroids,
-)
+from clray.kmeans.lloyd import Clustering, Descent, lloyd
 from clray.kmeans.options import KMeansOptions
 from clray.kmeans.shards.faiss_shard import FaissShard
 from clray.kmeans.shards.port import PartialSums
+from clray.kmeans.shards.together import LocalShards, rows_by_slice
+from clray.kmeans.starts import start_centroids
+from clray.kmeans.update import update_centroids
 from clray.kmeans.vectors.source import split_rows
 
 

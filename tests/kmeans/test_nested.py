@@ -3,10 +3,11 @@ import pytest
 
 from clray.clusters.statistics import cluster_statistics
 from clray.kmeans.engine import cluster
-from clray.kmeans.lloyd import LocalShards, lloyd
+from clray.kmeans.lloyd import lloyd
 from clray.kmeans.nested import coarsen
 from clray.kmeans.options import KMeansOptions
 from clray.kmeans.shards.faiss_shard import FaissShard
+from clray.kmeans.shards.together import LocalShards
 
 RNG = np.random.default_rng(0)
 COARSE_CENTERS = RNG.normal(size=(4, 8)) * 20

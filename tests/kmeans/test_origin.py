@@ -17,11 +17,11 @@ from clray.kmeans.balance import balance
 from clray.kmeans.engine import ClusterResult, cluster
 from clray.kmeans.estimator import KMeans as ClrayKMeans
 from clray.kmeans.in_training import TrainingKMeans
-from clray.kmeans.lloyd import LocalShards
 from clray.kmeans.origin import MAX_SQUARED_NORM, choose_origin, join_surveys
 from clray.kmeans.progress import Progress
 from clray.kmeans.refresh import LocalKMeans
 from clray.kmeans.shards.faiss_shard import FaissShard, search_again
+from clray.kmeans.shards.together import LocalShards
 from clray.kmeans.vectors.source import split_rows
 from clray.ray_runtime import cluster as ray_cluster
 

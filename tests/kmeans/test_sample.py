@@ -7,11 +7,12 @@ import pytest
 from clray.errors import UserError
 from clray.kmeans import kmeans
 from clray.kmeans.engine import cluster
-from clray.kmeans.lloyd import Clustering, LocalShards
+from clray.kmeans.lloyd import Clustering
 from clray.kmeans.nested import coarsen
 from clray.kmeans.options import KMeansOptions
 from clray.kmeans.progress import Progress
 from clray.kmeans.shards.faiss_shard import FaissShard
+from clray.kmeans.shards.together import LocalShards
 
 LOCAL = {"use_ray": False, "num_iterations": 20, "seed": 1}
 

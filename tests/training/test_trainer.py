@@ -19,10 +19,11 @@ from clray.data.images.streamed import RowGroup, StreamedImages
 from clray.data.load import load_dataset
 from clray.data.samples import Dataset
 from clray.errors import TrainingError, UserError
-from clray.kmeans.lloyd import Clustering, LocalShards, lloyd
+from clray.kmeans.lloyd import Clustering, lloyd
 from clray.kmeans.nested import coarsen
 from clray.kmeans.options import KMeansOptions
 from clray.kmeans.shards.faiss_shard import FaissShard
+from clray.kmeans.shards.together import LocalShards
 from clray.kmeans.vectors.source import split_rows
 from clray.training import state
 from clray.training.accuracy import evaluate_checkpoint

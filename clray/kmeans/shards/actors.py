@@ -18,7 +18,6 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTa
 
 from clray.config.sections import KMeansConfig
 from clray.errors import UserError
-from clray.kmeans.lloyd import add_sums, join_assignments, join_measured, rows_by_slice
 from clray.kmeans.options import AssignMethod
 from clray.kmeans.origin import Survey, join_surveys
 from clray.kmeans.shards.choice import require_gpu
@@ -26,6 +25,7 @@ from clray.kmeans.shards.faiss_shard import FaissShard
 from clray.kmeans.shards.kept import KeptShards
 from clray.kmeans.shards.placement import crossing
 from clray.kmeans.shards.port import Measured, PartialSums
+from clray.kmeans.shards.together import add_sums, join_assignments, join_measured, rows_by_slice
 from clray.kmeans.vectors.source import FileSlice, split_rows
 from clray.ray_runtime.room import Bundle, Group
 

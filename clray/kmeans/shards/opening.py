@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from clray.errors import UserError
-from clray.kmeans.lloyd import LocalShards, Shards
 from clray.kmeans.memory import BlockPlan, plan_blocks, process_bytes
 from clray.kmeans.options import KMeansOptions
 from clray.kmeans.origin import MAX_SQUARED_NORM, Survey, join_surveys
 from clray.kmeans.shards.choice import maker_here
 from clray.kmeans.shards.faiss_shard import FaissShard
+from clray.kmeans.shards.together import LocalShards, Shards
 from clray.kmeans.vectors.source import ArraySlice, Vectors, VectorSlice
 
 SHOWN_ROWS = 5

@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clray.kmeans.kmeans import kmeans
-from clray.kmeans.lloyd import LocalShards
 from clray.kmeans.options import KMeansOptions
 from clray.kmeans.origin import choose_origin
 from clray.kmeans.shards import torch_kernels
 from clray.kmeans.shards.faiss_shard import FaissShard
+from clray.kmeans.shards.together import LocalShards
 from clray.kmeans.shards.torch_shard import TorchShard
 from clray.kmeans.vectors.source import open_vectors, split_rows
 from clray.kmeans.vectors.tensors import TensorRows, tensor_of
