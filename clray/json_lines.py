@@ -2,14 +2,17 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from clray.errors import UserError
 
 
-def append_line(path: Path, tree: dict[str, Any]) -> None:
+def append_line(path: Path, tree: dict[str, Any]) -> int:
     """Add an object as a whole line, or nothing; a half line that a kill left at the end is cut off first.
+
+    Returns where the line begins, in bytes.
 
     Raises:
         UserError: the file cannot be written, as on a full disk.
@@ -28,6 +31,7 @@ def append_line(path: Path, tree: dict[str, Any]) -> None:
             except OSError:
                 os.ftruncate(file.fileno(), before)
                 raise
+            return before
     except OSError as error:
         raise UserError(
             f"{path}: cannot be written ({error.strerror or error}); make room, or correct the permissions of its "
@@ -41,13 +45,22 @@ def read_lines(path: Path) -> list[dict[str, Any] | None]:
     Raises:
         UserError: the file cannot be read.
     """
+    return [tree for _, tree in scan_lines(path)]
+
+
+def scan_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """As `read_lines`, one at a time, each with the byte at which it begins."""
+    start = 0
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            for line in file:
+                if line.endswith(b"\n"):
+                    yield start, parse_line(line)
+                start += len(line)
     except FileNotFoundError:
-        return []
+        return
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
-    return [_parse(line) for line in content.split(b"\n")[:-1]]
 
 
 def write_lines(path: Path, trees: list[dict[str, Any]]) -> None:
@@ -64,7 +77,8 @@ def write_lines(path: Path, trees: list[dict[str, Any]]) -> None:
         raise UserError(f"{path}: cannot be written ({error.strerror or error}); make room, and resume") from error
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
+def parse_line(line: bytes) -> dict[str, Any] | None:
+    """The object of one line; None where it is damaged."""
     try:
         tree = json.loads(line)
     except (ValueError, RecursionError):

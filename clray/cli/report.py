@@ -121,8 +121,8 @@ def upload(
     if not (folder / CONFIG_FILE).exists():
         raise UserError(f"{folder}: not the folder of a clray run or sweep")
     check_run_name(folder.resolve().name, "FOLDER")
+    from clray.track.entries import OUTBOX_FILE
     from clray.track.mlflow import check_server, open_store, store_uri
-    from clray.track.outbox import OUTBOX_FILE
 
     if not (folder / OUTBOX_FILE).exists():
         raise UserError(f"{folder}: nothing is kept there for MLflow")

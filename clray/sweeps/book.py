@@ -1,6 +1,7 @@
 """The trials of a sweep, those to come and those that have ended, across interruptions."""
 
-from collections.abc import Mapping
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,10 @@ class TrialBook:
         self.config, self.plan, self.folder = config, plan, folder
         self.records: list[TrialRecord] = []
         self._by_number: dict[int, TrialRecord] = {}
-        self._dealt: set[int] = set()
+        self._waiting: dict[Path | None, deque[TrialRecord]] = defaultdict(deque)
+        """Trials that have not been dealt, in order, by the folder of their trunk."""
+        self._growing: list[TrialRecord] = []
+        """Trials that have been dealt and share a trunk; those that are over are taken out as they are met."""
         roles = [role_of_config(point.config, {}) for point in plan.samples]
         self._has_candidates = not all(role.is_reference for role in roles)
         self.trunks = find_trunks(config, plan.points, folder)
@@ -37,14 +41,31 @@ class TrialBook:
 
         Of trials that share a trunk the first is dealt alone, until it has trained that.
         """
-        growing = {self.trunks[index] for index in self._dealt & self.trunks.keys() if self.record(index).is_open}
-        for record in self.records:
-            if record.is_open and record.point.index not in self._dealt:
-                trunk = self.trunks.get(record.point.index)
-                if trunk is None or trunk not in growing or trunk.is_ready:
-                    self._dealt.add(record.point.index)
-                    return record
-        return None
+        self._growing = [record for record in self._growing if record.is_open]
+        growing = {self._trunk_folder(record) for record in self._growing}
+        lines = [
+            line
+            for folder, line in self._open_lines()
+            if folder not in growing or self.trunks[line[0].point.index].is_ready
+        ]
+        if not lines:
+            return None
+        record = min(lines, key=lambda line: line[0].point.index).popleft()
+        if record.point.index in self.trunks:
+            self._growing.append(record)
+        return record
+
+    def _trunk_folder(self, record: TrialRecord) -> Path | None:
+        trunk = self.trunks.get(record.point.index)
+        return None if trunk is None else trunk.folder
+
+    def _open_lines(self) -> Iterator[tuple[Path | None, deque[TrialRecord]]]:
+        """The lines in which a trial waits that is open; it stands first."""
+        for folder, line in self._waiting.items():
+            while line and not line[0].is_open:
+                line.popleft()
+            if line:
+                yield folder, line
 
     def record(self, number: int) -> TrialRecord:
         """The trial of this number; where a plan leaves points out, it is not its place among the records."""
@@ -68,7 +89,7 @@ class TrialBook:
     @property
     def is_waiting(self) -> bool:
         """Whether a trial that is open has not been dealt."""
-        return any(record.is_open and record.point.index not in self._dealt for record in self.records)
+        return next(self._open_lines(), None) is not None
 
     def is_apart(self, record: TrialRecord) -> bool:
         """Whether a trial is a reference that candidates are held against, and takes no part in what chooses."""
@@ -90,7 +111,9 @@ class TrialBook:
         for record in added:
             read_outcome(record)
         self.records += added
-        self._by_number |= {record.point.index: record for record in added}
+        for record in added:
+            self._by_number[record.point.index] = record
+            self._waiting[self._trunk_folder(record)].append(record)
         return added
 
     def _suggested_before(self) -> list[dict[str, Any]]:

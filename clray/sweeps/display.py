@@ -40,8 +40,13 @@ class LiveTable:
         self.config = config
         self.num_trials = num_trials
         self.records: dict[int, TrialRecord] = {}
+        self.ended: set[int] = set()
         self.started, self.epochs_before = time.monotonic(), 0
-        self.live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+        # Drawn at its own pace, however often a trial changes: to rank and count 10,000 takes 30 ms.
+        pace = min(4.0, 4000 / max(num_trials, 1))
+        self.live: Live | None = None
+        if console.is_terminal:
+            self.live = Live(console=console, get_renderable=self._render, refresh_per_second=pace, transient=True)
 
     def __enter__(self) -> "LiveTable":
         self.started = time.monotonic()
@@ -57,11 +62,9 @@ class LiveTable:
         if record.point.index not in self.records:
             self.epochs_before += record.epoch  # of a trial that was over or under way before a resumption
         self.records[record.point.index] = record
-        if self.live is not None:
-            self.live.update(self._render())
-        elif record.state in (*OVER, "stopped"):
-            done = sum(r.state in (*OVER, "stopped") for r in self.records.values())
-            line = f"[{done}/{self.num_trials}] {record.point.name}: {_outcome(record, self.config)}"
+        if self.live is None and record.state in (*OVER, "stopped"):
+            self.ended.add(record.point.index)
+            line = f"[{len(self.ended)}/{self.num_trials}] {record.point.name}: {_outcome(record, self.config)}"
             self.console.print(line, soft_wrap=True)
 
     def _render(self) -> Group:

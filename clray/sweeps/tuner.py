@@ -138,7 +138,7 @@ def run_sweep(
     """
     book = TrialBook(config, plan, folder)
     searcher = BookSearcher(book, build_searcher(config, plan, folder))
-    reporter = _Reporter(book, folder, tracker, data, display, watch)
+    reporter = Reporter(book, folder, tracker, data, display, watch)
     for record in book.leave_out({} if seen is None else seen.left_out):
         reporter.skip(record)
     for record in book.records:
@@ -186,7 +186,7 @@ def run_sweep(
     return book.records, reporter.parent
 
 
-class _Reporter(Callback):
+class Reporter(Callback):
     """Tune's events to the records, the display and MLflow, all in the driver: trials never import MLflow."""
 
     def __init__(

@@ -11,16 +11,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from clray.json_lines import append_line, read_lines
 from clray.redaction import hide_credentials
+from clray.track.batches import Batch, batched
+from clray.track.entries import Entries, Entry
 
-OUTBOX_FILE = "mlflow.outbox.jsonl"
 SENT_FILE = "mlflow.sent"
 REFUSED_FILE = "mlflow.refused.jsonl"
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 5.0
-Entry = dict[str, Any]
+MOST_AT_ONCE = 200
+"""Entries that wait are looked at together, to write what belongs to one run by one request."""
 log = logging.getLogger(__name__)
 
 
@@ -52,10 +53,13 @@ class Progress:
 class Outbox:
     """Takes entries from any thread and hands them to `write` in its own, each until it has succeeded once."""
 
-    def __init__(self, folder: Path, write: Callable[[Entry], None], *, from_start: bool = False) -> None:
+    def __init__(
+        self, folder: Path, write: Callable[[Entry], None], *, entries: Entries | None = None, from_start: bool = False
+    ) -> None:
         """Open the outbox of a folder, with what an earlier process left in it.
 
         Args:
+            entries: of the folder, where they have been read.
             write: raises Unreachable for an entry to be tried again; after another error the entry is kept aside.
             from_start: write all entries again, as to a store that knows none of them.
 
@@ -63,8 +67,8 @@ class Outbox:
             UserError: what is in it cannot be read.
         """
         self.folder, self.write = folder, write
-        self.path, self.sent_path = folder / OUTBOX_FILE, folder / SENT_FILE
-        self.entries = read_entries(folder)
+        self.entries = Entries(folder) if entries is None else entries
+        self.path, self.sent_path = self.entries.path, folder / SENT_FILE
         num_sent = 0 if from_start else min(read_num_sent(folder), len(self.entries))
         self.progress = Progress(len(self.entries), num_sent)
         self.changed = threading.Condition()
@@ -75,7 +79,6 @@ class Outbox:
     def add(self, entry: Entry) -> None:
         """Keep an entry, to be written after those before it; raises UserError where it cannot be kept."""
         with self.changed:
-            append_line(self.path, entry)
             self.entries.append(entry)
             self.progress.num_entries += 1
             self.changed.notify_all()
@@ -117,28 +120,29 @@ class Outbox:
 
     def _run(self) -> None:
         try:
-            while (entry := self._next()) is not None:
-                self._send(entry)
-                self.progress.num_sent += 1
+            while waiting := self._next():
+                for batch in batched(waiting):
+                    self._send(batch)
+                self.progress.num_sent += len(waiting)
                 write_num_sent(self.sent_path, self.progress.num_sent)
         except Exception as error:  # the entries stay, and `close` tells of it
             self.progress.failure = hide_credentials(f"{type(error).__name__}: {error}")
 
-    def _next(self) -> Entry | None:
-        """The next entry; waits for it, and returns None once the outbox is closed and all is written."""
+    def _next(self) -> list[Entry]:
+        """The next entries; waits for one, and returns none once the outbox is closed and all is written."""
         with self.changed:
             while self.progress.num_sent == len(self.entries):
                 if self.closing:
-                    return None
+                    return []
                 self.changed.wait()
-            return self.entries[self.progress.num_sent]
+        return self.entries.read(self.progress.num_sent, MOST_AT_ONCE)
 
-    def _send(self, entry: Entry) -> None:
+    def _send(self, batch: Batch) -> None:
         pause = FIRST_PAUSE_SECONDS
         while True:
             start = time.perf_counter()
             try:
-                self.write(entry)
+                self.write(batch.entry)
                 if self.progress.away_since is not None:
                     log.warning(
                         "the MLflow store answers again after %.0f s", time.monotonic() - self.progress.away_since
@@ -156,24 +160,21 @@ class Outbox:
                 time.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             except Exception as error:
-                self._keep_aside(entry, hide_credentials(f"{entry.get('op')} of {entry.get('run')}: {error}"))
-                return
+                if len(batch.parts) == 1:
+                    entry = batch.entry
+                    self._keep_aside(entry, hide_credentials(f"{entry.get('op')} of {entry.get('run')}: {error}"))
+                    return
+                break  # which of them is refused, only one by one can tell
             finally:
                 self.progress.seconds_writing += time.perf_counter() - start
+        for entry in batch.parts:
+            self._send(Batch(entry, [entry]))
 
     def _keep_aside(self, entry: Entry, reason: str) -> None:
         log.info("MLflow refused %s", reason)
         append_line(self.folder / REFUSED_FILE, {"reason": reason, "entry": entry})
         self.progress.num_refused += 1
         self.progress.first_refusal = self.progress.first_refusal or reason
-
-
-def read_entries(folder: Path) -> list[Entry]:
-    """The entries of a folder's outbox, in order; half a line at its end is left out.
-
-    A line that is damaged keeps its place, as an entry that the store refuses.
-    """
-    return [{"op": "unreadable", "run": ""} if line is None else line for line in read_lines(folder / OUTBOX_FILE)]
 
 
 def read_num_sent(folder: Path) -> int:

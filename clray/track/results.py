@@ -1,11 +1,10 @@
 """A sweep's trials as an MLflow store holds them."""
 
-from typing import Any
-
 from clray.errors import UserError
 from clray.report.results import Sweep, TrialResult
 from clray.track.mlflow import ID_TAG, POINT_TAG
 from clray.track.pages import SWEPT
+from clray.track.trial_tables import search_runs, search_trials
 
 
 def read_sweep(uri: str, sweep: str) -> Sweep:
@@ -24,35 +23,22 @@ def read_sweep(uri: str, sweep: str) -> Sweep:
     except MlflowException as error:
         raise UserError(f"the MLflow store {uri} cannot be read: {error}") from error
 
-    def search(condition: str) -> list[Any]:
-        found: list[Any] = []
-        token = None
-        while True:
-            page = client.search_runs(
-                experiments, condition, max_results=1000, order_by=["attributes.start_time DESC"], page_token=token
-            )
-            found += page
-            token = page.token
-            if not token:
-                return found
-
-    sweeps = search("tags.`clray.kind` = 'sweep'")
+    sweeps = search_runs(client, experiments, "tags.`clray.kind` = 'sweep'")
     chosen = [run for run in sweeps if sweep in ("latest", run.info.run_id, run.data.tags.get(ID_TAG))]
     if not chosen:
         known = ", ".join(run.data.tags.get(ID_TAG, run.info.run_id) for run in sweeps[:5]) or "none"
         raise UserError(f"no sweep '{sweep}' in {uri}; the latest there: {known}")
-    trials = search(f"tags.`mlflow.parentRunId` = '{chosen[0].info.run_id}'")
     results = [
         TrialResult(
-            run.data.tags.get(POINT_TAG, run.info.run_name),
-            int(run.data.params["seed"]),
-            dict(run.data.metrics),
-            {key: value for key, value in run.data.params.items() if not key.startswith(SWEPT)},
-            run.data.tags.get("clray.state", "finished"),
-            run.data.tags.get("clray.reason"),
+            run.tags.get(POINT_TAG, run.name),
+            int(run.params["seed"]),
+            run.metrics,
+            {key: value for key, value in run.params.items() if not key.startswith(SWEPT)},
+            run.tags.get("clray.state", "finished"),
+            run.tags.get("clray.reason"),
         )
-        for run in reversed(trials)
-        if run.info.status == "FINISHED"
+        for run in search_trials(client, experiments, chosen[0].info.run_id)
+        if run.status == "FINISHED"
     ]
     if not results:
         raise UserError(f"sweep '{sweep}' in {uri} has no finished trial yet; resume the sweep with `resume`")

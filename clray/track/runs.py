@@ -19,8 +19,9 @@ from clray.config import Config, dump_yaml, flatten
 from clray.config.sections import DataConfig
 from clray.data.samples import Dataset
 from clray.redaction import hide_in_tree
+from clray.track.entries import Entries, Entry
 from clray.track.mlflow import POINT_TAG, Store, require_not_deleted
-from clray.track.outbox import Entry, Outbox, read_entries
+from clray.track.outbox import Outbox
 from clray.track.pages import SWEPT, run_page
 from clray.track.writer import StoreWriter
 from clray.training.metrics import Metrics, read_metrics
@@ -39,14 +40,14 @@ class Tracker:
             UserError: a run to continue was deleted in MLflow, or the folder cannot be written.
         """
         self.writer, self.folder = StoreWriter(store, folder), folder
-        known = read_entries(folder)
-        last = _last_ops(known)
+        entries = Entries(folder)
+        last = entries.last_ops
         first = next(iter(last), None)
         if first is not None:
             require_not_deleted(store, {first, *(run for run, op in last.items() if op != "FINISHED")})
         # A store that is new, or another than before, gets all that the folder keeps.
         is_new = first is not None and not self.writer.knows(first)
-        self.outbox = Outbox(folder, self.writer, from_start=is_new)
+        self.outbox = Outbox(folder, self.writer, entries=entries, from_start=is_new)
 
     def start_run(
         self,
@@ -71,10 +72,10 @@ class Tracker:
             swept: what the search space chose; listed again among the parameters, where it comes first.
         """
         folder = folder or self.folder
-        known = [entry for entry in self.outbox.entries if entry.get("run") == run_id]
-        if known:
+        known = self.outbox.entries.runs.get(run_id)
+        if known is not None:
             self.outbox.add({"op": "resume", "run": run_id})
-            return RunLogger(self.outbox, run_id, folder, max(each.get("step", 0) for each in known))
+            return RunLogger(self.outbox, run_id, folder, known.step)
 
         def varies(key: str) -> bool:
             return kind == "sweep" and any(key in space for space in config.search_space)
@@ -111,7 +112,7 @@ class Tracker:
 
     def end_open(self, status: str) -> None:
         """End the runs that have begun and not ended, as FAILED or KILLED."""
-        for run_id, op in _last_ops(self.outbox.entries).items():
+        for run_id, op in self.outbox.entries.last_ops.items():
             if op in ("start", "resume"):
                 self.outbox.add({"op": "finish", "run": run_id, "status": status, "time": _now()})
 
@@ -155,8 +156,8 @@ class RunLogger:
     def log_model(self, folder: Path, epoch: int) -> None:
         """A folder as MLflow's own `save_model` writes it, linked to the run's metrics of the epoch it is of."""
         known: Entry = {}
-        for entry in self.outbox.entries:
-            if (entry.get("op"), entry.get("run"), entry.get("step")) == ("metrics", self.run_id, epoch):
+        for entry in self.outbox.entries.of(self.run_id):
+            if (entry.get("op"), entry.get("step")) == ("metrics", epoch):
                 known = entry
         of_epoch = {"step": epoch, "time": known.get("time"), "values": known.get("values", {})}
         self.outbox.add({"op": "model", "run": self.run_id, "path": str(folder.resolve()), **of_epoch})
@@ -192,8 +193,8 @@ class RunLogger:
     def log_summary(self, values: dict[str, float]) -> None:
         """Figures of a whole sweep, such as those of its best trial."""
         known: dict[str, float] = {}
-        for entry in self.outbox.entries:
-            if entry.get("op") == "metrics" and entry.get("run") == self.run_id:
+        for entry in self.outbox.entries.of(self.run_id):
+            if entry.get("op") == "metrics":
                 known |= entry.get("values", {})
         finite = {name: float(value) for name, value in values.items() if np.isfinite(value)}
         finite = {name: value for name, value in finite.items() if known.get(name) != value}
@@ -223,12 +224,6 @@ class RunLogger:
         """End the run as FINISHED, FAILED or KILLED."""
         self._catch_up()
         self.outbox.add({"op": "finish", "run": self.run_id, "status": status, "time": _now()})
-
-
-def _last_ops(entries: list[Entry]) -> dict[str, str]:
-    """By run: `start`, `resume`, or the status with which it ended last."""
-    steps = [each for each in entries if each.get("op") in ("start", "resume", "finish") and "run" in each]
-    return {each["run"]: str(each.get("status", each["op"])) for each in steps}
 
 
 def _now() -> int:

@@ -4,18 +4,23 @@ Ray's own MLflow callback is not used: it writes flat runs without a parent and 
 (ray issues 19978, 30649). Here a run is found again by a tag, so a resumed one is continued.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from clray.track.entries import Entry
 from clray.track.mlflow import ID_TAG, Store
-from clray.track.outbox import Entry, Unreachable
+from clray.track.outbox import Unreachable
 from clray.track.pages import VIEW_TAG, run_path, trials_path, trials_view
 
 MODEL_NAME, CHAMPION = "encoder", "champion"
 OPERATIONS = {
-    "start", "resume", "metrics", "tags", "headline", "text", "file", "dataset", "model", "register", "finish",
+    "start", "resume", "metrics", "tags", "values", "headline", "text", "file", "dataset", "model", "register",
+    "finish",
 }  # fmt: skip
+MOST_METRICS, MOST_OTHERS = 800, 100
+"""Of a request: metrics, tags and parameters together 1,000; tags and parameters 100 each."""
 REFUSALS = {
     "INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "BAD_REQUEST", "INVALID_STATE",
     "PERMISSION_DENIED", "UNAUTHENTICATED",
@@ -61,10 +66,8 @@ class StoreWriter:
 
     def _start(
         self, run: str, name: str, tags: dict[str, str], params: dict[str, str], parent: str | None, time: int,
-        system_metrics: bool,
+        system_metrics: bool, metrics: Sequence[dict[str, Any]] = (), later_tags: dict[str, str] | None = None,
     ) -> None:  # fmt: skip
-        from mlflow.entities import Param
-
         client = self.store.client
         if self._find(run) is None:
             nested = {} if parent is None else {"mlflow.parentRunId": self._mlflow_id(parent)}
@@ -72,9 +75,7 @@ class StoreWriter:
                 self.store.experiment_id, start_time=time, run_name=name, tags={ID_TAG: run, **tags, **nested}
             )
             self.mlflow_ids[run] = created.info.run_id
-        items = [Param(key, value) for key, value in params.items()]
-        for start in range(0, len(items), 100):
-            client.log_batch(self._mlflow_id(run), params=items[start : start + 100])
+        self._values(run, metrics, later_tags or {}, params)
         if system_metrics:
             self._monitor(run)
 
@@ -89,16 +90,34 @@ class StoreWriter:
         self.store.client.update_run(self._mlflow_id(run), status="RUNNING")
 
     def _metrics(self, run: str, step: int, time: int, values: dict[str, float]) -> None:
-        from mlflow.entities import Metric
-
-        metrics = [Metric(name, value, time, step) for name, value in values.items()]
-        self.store.client.log_batch(self._mlflow_id(run), metrics=metrics)
+        self._values(run, [{"step": step, "time": time, "values": values}], {})
 
     def _tags(self, run: str, values: dict[str, str]) -> None:
-        from mlflow.entities import RunTag
+        self._values(run, [], values)
 
-        tags = [RunTag(key, value) for key, value in values.items()]
-        self.store.client.log_batch(self._mlflow_id(run), tags=tags)
+    def _values(
+        self, run: str, metrics: Sequence[dict[str, Any]], later_tags: dict[str, str],
+        params: dict[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        """Metrics of any number of epochs, tags and parameters, in as few requests as MLflow allows."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        measured = [
+            Metric(name, value, each["time"], each["step"])
+            for each in metrics
+            for name, value in each["values"].items()
+        ]
+        tags = [RunTag(key, value) for key, value in later_tags.items()]
+        settings = [Param(key, value) for key, value in (params or {}).items()]
+        counts = ((len(measured), MOST_METRICS), (len(tags), MOST_OTHERS), (len(settings), MOST_OTHERS))
+        for number in range(max(math.ceil(count / most) for count, most in counts)):
+            others = slice(number * MOST_OTHERS, (number + 1) * MOST_OTHERS)
+            self.store.client.log_batch(
+                self._mlflow_id(run),
+                metrics=measured[number * MOST_METRICS : (number + 1) * MOST_METRICS],
+                tags=tags[others],
+                params=settings[others],
+            )
 
     def _headline(
         self, run: str, text: str, metric: str, file: str, clusters: str | None = None, swept: Sequence[str] = ()

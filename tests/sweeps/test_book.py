@@ -13,7 +13,7 @@ from clray.errors import UserError
 from clray.sweeps.book import POINTS_FILE, TrialBook
 from clray.sweeps.schedulers import Judge, build_scheduler
 from clray.sweeps.search_space import plan_sweep
-from clray.sweeps.trials import OUTCOME_FILE, write_outcome
+from clray.sweeps.trials import OUTCOME_FILE, TrialRecord, write_outcome
 
 MakeConfig = Callable[..., Config]
 SPACE = [{"clusters.num_clusters": {"grid_search": [2, 3, 4]}}]
@@ -138,3 +138,39 @@ def test_trials_are_found_by_their_numbers_where_points_are_left_out(tiny_config
         assert judge.on_trial_result(None, trial, {"epoch": 1}) == TrialScheduler.CONTINUE
     book.records[0].state = "skipped"
     assert book.first_number == 2
+
+
+@pytest.mark.parametrize("num_temperatures", [1, 20])
+def test_dealing_looks_at_each_trial_a_few_times_however_many_there_are(
+    num_temperatures: int, tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With 10,000 trials a look at all of them for each takes minutes; temperatures are trunks of their own."""
+    space = {
+        "clusters.num_clusters": {"grid_search": list(range(2, 12))},
+        "objective.temperature": {"grid_search": [0.1 + number / 100 for number in range(num_temperatures)]},
+    }
+    config = tiny_config(search_space=[space], train={"num_epochs": 3}, recluster={"warmup_epochs": 1})
+    book = TrialBook(config, plan_sweep(config), tmp_path)
+    assert len({trunk.folder for trunk in book.trunks.values()}) == num_temperatures
+    looks = 0
+
+    def is_open(record: TrialRecord) -> bool:
+        nonlocal looks
+        looks += 1
+        return record.state in ("pending", "running", "stopped")
+
+    monkeypatch.setattr(TrialRecord, "is_open", property(is_open))
+    first = [book.next_open() for _ in range(num_temperatures)]
+    assert [record.point.index for record in first if record] == list(range(num_temperatures)), "one of each trunk"
+    assert book.next_open() is None
+    assert book.is_waiting
+    for record in first:
+        assert record is not None
+        record.state = "finished"
+    dealt = []
+    while (record := book.next_open()) is not None:
+        dealt.append(record.point.index)
+        record.state = "finished"
+    assert dealt == list(range(num_temperatures, 10 * num_temperatures))
+    assert not book.is_waiting
+    assert looks < 10 * num_temperatures * (num_temperatures + 4)

@@ -9,7 +9,7 @@ import pytest
 from clray.config import Config
 from clray.console import PlainConsole
 from clray.sweeps.book import TrialBook
-from clray.sweeps.display import result_table, seconds_left
+from clray.sweeps.display import LiveTable, result_table, seconds_left
 from clray.sweeps.search_space import plan_sweep
 
 SPACE = [
@@ -40,3 +40,22 @@ def test_references_are_named_in_the_table_of_results(tiny_config: Callable[...,
     assert [("SupCon" in line, "InfoNCE" in line) for line in lines[1:]] == [
         (False, False), (False, False), (True, False), (False, True),
     ]  # fmt: skip
+
+
+def test_a_table_on_a_terminal_is_not_drawn_anew_for_every_change(
+    tiny_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(search_space=SPACE, sweep={"metric": "eval/linear_accuracy"})
+    records = TrialBook(config, plan_sweep(config), tmp_path).records
+    drawn: list[int] = []
+    whole = LiveTable._render
+    monkeypatch.setattr(LiveTable, "_render", lambda table: drawn.append(len(table.records)) or whole(table))
+    shown = io.StringIO()
+    with LiveTable(PlainConsole(file=shown, force_terminal=True, width=200), config, 10_000) as table:
+        before = len(drawn)
+        for _ in range(500):
+            for record in records:
+                table.update(record)
+        assert len(drawn) - before < 20
+    assert drawn[-1] == len(records), "the last frame shows all"
+    assert records[0].point.name in shown.getvalue()

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from clray.errors import UserError
-from clray.track.outbox import OUTBOX_FILE, REFUSED_FILE, SENT_FILE, Outbox, Unreachable, read_entries, read_num_sent
+from clray.track.entries import OUTBOX_FILE, read_entries
+from clray.track.outbox import REFUSED_FILE, SENT_FILE, Outbox, Unreachable, read_num_sent
 
 
 class FlakyStore:

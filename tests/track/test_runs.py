@@ -12,16 +12,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 from mlflow import MlflowClient
 
-from clray.config import Config
+from clray.config import Config, override
 from clray.config.sections import TrackingConfig
 from clray.data.load import load_dataset
 from clray.errors import UserError
+from clray.track.entries import OUTBOX_FILE, read_entries
 from clray.track.mlflow import check_server, existing_store_uri, open_store, store_uri
-from clray.track.outbox import OUTBOX_FILE, REFUSED_FILE, read_entries
+from clray.track.outbox import REFUSED_FILE
 from clray.track.results import read_sweep
 from clray.track.runs import Tracker
+from clray.track.trial_tables import search_runs, search_trials
 from clray.track.writer import StoreWriter
 from clray.training.metrics import append_metrics, read_metrics
 
@@ -353,3 +356,38 @@ def test_what_lies_outside_the_folder_is_not_uploaded(operation: str, tiny_confi
     assert all("lies outside" in line for line in refused)
     uploaded = [file for file in (tmp_path / "mlartifacts").rglob("*") if file.is_file()]
     assert [file.name for file in uploaded] == ["config.yaml"]
+
+
+def test_trials_are_read_from_the_tables_as_mlflow_finds_them_in_as_few_queries_however_many(
+    tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    store = open_store(TrackingConfig(), tmp_path)
+    tracker = Tracker(store, tmp_path / "sweep")
+    config = tiny_config()
+    parent = tracker.start_run(kind="sweep", run_id="s", name="s", config=config)
+    statements: list[int] = []
+    for count in (2, 5):
+        for index in range(count):
+            own = override(config, {"objective.temperature": 0.1 + index, "seed": index})
+            trial = tracker.start_run(kind="trial", run_id=f"s/{count}{index}", name="k", config=own, parent="s")
+            trial({"epoch": 1, "train/loss": float("nan") if index else 1.0, "eval/linear_accuracy": index / 10})
+            trial.finish()
+        while tracker.outbox.progress.num_sent < tracker.outbox.progress.num_entries:
+            time.sleep(0.05)
+        client = MlflowClient(store.uri)
+        mlflow_id = tracker.writer.mlflow_ids[parent.run_id]
+        engine = client._tracking_client.store.engine
+        said: list[str] = []
+        sqlalchemy.event.listen(
+            engine, "before_cursor_execute", lambda *arguments, said=said: said.append(arguments[2])
+        )
+        read = search_trials(client, [store.experiment_id], mlflow_id)
+        statements.append(len(said))
+        found = search_runs(client, [store.experiment_id], f"tags.`mlflow.parentRunId` = '{mlflow_id}'")[::-1]
+        assert [(each.name, each.status, each.params, each.tags) for each in read] == [
+            (run.info.run_name, run.info.status, run.data.params, run.data.tags) for run in found
+        ]
+        for each, run in zip(read, found, strict=True):
+            assert each.metrics == pytest.approx(run.data.metrics, nan_ok=True)
+    tracker.close(5)
+    assert statements[0] == statements[1] <= 6

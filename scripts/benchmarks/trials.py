@@ -1,0 +1,177 @@
+"""What very many trials cost the driver, the MLflow store and the reports, without training any of them.
+
+    python scripts/benchmarks/trials.py 1000 10000
+
+Fills a sweep's folder and store with trials that have finished, by what writes them in a sweep: the book deals them,
+the reporter hears of them as from Ray Tune, and the end of a sweep is written. Only training and Ray are left out. Then
+the sweep is planned and opened again, as `--resume` does, and reported on. Prints JSON: CPU seconds of each part.
+"""
+
+import argparse
+import json
+import random
+import resource
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from clray.config import Config
+from clray.config.source import load_tree, read_config
+from clray.console import PlainConsole
+from clray.data.load import load_dataset
+from clray.report.page import write_page
+from clray.sweeps.book import TrialBook
+from clray.sweeps.check import check_points
+from clray.sweeps.coincidence import without_coincident
+from clray.sweeps.display import LiveTable
+from clray.sweeps.search_space import SweepPlan, plan_sweep
+from clray.sweeps.searchers import BookSearcher
+from clray.sweeps.summary import conclude
+from clray.sweeps.trials import rank_records
+from clray.sweeps.tuner import Reporter
+from clray.track.mlflow import open_store
+from clray.track.results import read_sweep
+from clray.track.runs import Tracker
+from clray.training.folder import write_config
+from clray.training.metrics import append_metrics
+
+CONFIG = Path("tune_configs/quickstart.yaml")
+NUM_EPOCHS, NUM_AT_ONCE = 3, 8
+METRIC = "eval/linear_accuracy"
+
+
+class Timing(dict[str, float]):
+    """CPU seconds of this process, all threads, by part."""
+
+    @contextmanager
+    def of(self, part: str) -> Iterator[None]:
+        start = time.process_time()
+        yield
+        self[part] = round(time.process_time() - start, 2)
+
+
+def config_of(num_trials: int, output: Path) -> Config:
+    """A grid of numbers of clusters and temperatures, with nothing drawn or exported at its end."""
+    counts = list(range(2, 102))
+    temperatures = [round(0.05 + number / 1000, 4) for number in range(num_trials // len(counts))]
+    space = {
+        "clusters.num_clusters": {"grid_search": counts},
+        "objective.temperature": {"grid_search": temperatures},
+    }
+    return read_config(
+        {**load_tree(CONFIG), "search_space": [space]},
+        {
+            "output": str(output), "train.num_epochs": NUM_EPOCHS,
+            "recluster.warmup_epochs": 1, "sweep.metric": METRIC,
+            "tracking.pages": "none", "tracking.pictures": "none", "tracking.models": "none",
+        },
+    )  # fmt: skip
+
+
+def metrics_of(epoch: int, draw: random.Random) -> dict[str, float]:
+    """As many figures as an epoch of such a trial has."""
+    names = (
+        "train/loss", "train/samples_per_second", "train/data_wait_seconds", "train/seconds", "train/learning_rate",
+        "eval/knn_accuracy", "eval/seconds", "clusters/num_clusters", "clusters/num_nonempty", "clusters/entropy_bits",
+        "clusters/label_entropy_bits", "clusters/mutual_information_bits", "clusters/conditional_entropy_bits",
+        "clusters/adjusted_mutual_information_bits", "clusters/label_conditional_entropy_bits", "clusters/nmi",
+        "clusters/ami", "clusters/ari", "clusters/imbalance_factor", "recluster/seconds", "recluster/inertia",
+        "recluster/num_iterations", "recluster/moved_fraction", "recluster/age_epochs",
+    )  # fmt: skip
+    found = {name: 1 + draw.random() for name in names}
+    if epoch == NUM_EPOCHS:
+        found[METRIC] = draw.random()
+    return {"epoch": epoch, **found}
+
+
+def fill(config: Config, plan: SweepPlan, data: Any, folder: Path, tracker: Tracker, timing: Timing) -> None:
+    """Deal all trials, a few at a time, and tell the reporter of their epochs and ends."""
+    console = PlainConsole(file=(folder / "terminal.txt").open("w"), force_terminal=True, width=120)
+    draw = random.Random(0)
+    with LiveTable(console, config, plan.num_trials) as table, timing.of("driver"):
+        book = TrialBook(config, plan, folder)
+        searcher = BookSearcher(book, None)
+        reporter = Reporter(book, folder, tracker, data, table, None)
+        for record in book.records:
+            table.update(record)
+        running: list[Any] = []
+        number = 0
+        while True:
+            while len(running) < NUM_AT_ONCE and isinstance(found := searcher.suggest(str(number)), dict):
+                running.append(SimpleNamespace(config=found, trial_id=str(number)))
+                number += 1
+                reporter.on_trial_start(0, [], running[-1])
+            if not running:
+                break
+            trial = running.pop(0)
+            own = book.record(trial.config["point"]).folder
+            for epoch in range(1, NUM_EPOCHS + 1):
+                metrics = metrics_of(epoch, draw)
+                append_metrics(own, metrics)
+                reporter.on_trial_result(0, [], trial, metrics)
+            reporter.on_trial_complete(0, [], trial)
+            searcher.on_trial_complete(trial.trial_id, metrics)
+        reporter.close()
+    with timing.of("conclusion"):
+        conclude(config, rank_records(book.records, config), data, folder, tracker, reporter.parent, {})
+        reporter.parent.finish()
+
+
+def measure(num_trials: int, place: Path) -> dict[str, Any]:
+    """Fill, resume and report; CPU seconds by part, sizes in MiB."""
+    timing, folder = Timing(), place / "many"
+    config = config_of(num_trials, place)
+    with timing.of("plan"):
+        plan = plan_sweep(config)
+    data = load_dataset(config.data)
+    with timing.of("check"):
+        clusters, _ = check_points(plan.samples, data)
+        plan, _ = without_coincident(plan, clusters)
+    write_config(config, folder)
+    start = time.monotonic()
+    tracker = Tracker(open_store(config.tracking, place), folder)
+    fill(config, plan, data, folder, tracker, timing)
+    wall = time.monotonic() - start
+    with timing.of("rest of the entries"):
+        tracker.close(60)
+    with timing.of("resume: outbox"):
+        again = Tracker(open_store(config.tracking, place), folder)
+    with timing.of("resume: book"):
+        book = TrialBook(config, plan, folder)
+        assert not any(record.is_open for record in book.records)
+    again.close(60)
+    with timing.of("report: read"):
+        sweep = read_sweep(tracker.store.uri, "many")
+    with timing.of("report: page"):
+        page = write_page([sweep], place / "many.html")
+    return {
+        "trials": num_trials,
+        "entries": tracker.outbox.progress.num_entries,
+        "filling_wall_seconds": round(wall, 1),
+        "writing_seconds": round(tracker.outbox.progress.seconds_writing, 1),
+        "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "store_mib": _mib(place / "mlflow.db"),
+        "outbox_mib": _mib(folder / "mlflow.outbox.jsonl"),
+        "page_mib": _mib(page),
+        "cpu_seconds": timing,
+    }
+
+
+def _mib(path: Path) -> float:
+    return round(path.stat().st_size / 2**20, 1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("trials", type=int, nargs="+", help="Numbers of trials, multiples of 100.")
+    for count in parser.parse_args().trials:
+        with tempfile.TemporaryDirectory() as name:
+            print(json.dumps(measure(count, Path(name)), indent=2), flush=True)
+
+
+if __name__ == "__main__":
+    main()
