@@ -8,7 +8,7 @@ cluster ids of that slice.
 import asyncio
 import math
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ import ray
 from jaxtyping import Float
 
 from clray.config.sections import KMeansConfig
+from clray.kmeans.attempts import Attempt, Round, Rounds, Slice
 from clray.kmeans.lloyd import Clustering
 from clray.kmeans.refresh import refresh_clusters
 from clray.kmeans.shards.actors import RayShards, fetch, start_shard_actors
@@ -32,51 +33,6 @@ MAX_CLUSTERINGS = 64
 """Clusterings that run side by side; the shards take their parts in turn."""
 
 
-@dataclass(frozen=True)
-class Slice:
-    """Vectors of a worker in the object store of its node."""
-
-    vectors: Any
-    size: int
-    num_bytes: int
-    node: str
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One start of a run: a group that is restarted is the same run, in its next attempt."""
-
-    run: str
-    id: str
-
-
-class _Round:
-    """One clustering of an attempt, while its workers arrive and until each has its answer."""
-
-    def __init__(self, world_size: int) -> None:
-        self.world_size = world_size
-        self.slices: dict[int, list[Slice]] = {}
-        self.sizes: list[int] = []
-        """Vectors of each rank, once all have come."""
-        self.result: asyncio.Future[list[Clustering]] = asyncio.get_running_loop().create_future()
-        # A round that nobody waits for any more keeps its error to itself.
-        self.result.add_done_callback(lambda result: result.cancelled() or result.exception())
-        self.served: set[int] = set()
-
-
-@dataclass
-class _Run:
-    """What the service knows of a run: the rounds of its newest attempt, and which attempts are over."""
-
-    attempt: str
-    rounds: dict[int, _Round] = field(default_factory=dict)
-    over: set[str] = field(default_factory=set)
-
-
-class Superseded(RuntimeError):
-    """The attempt of a run that asks has been replaced by a newer one."""
-
-
 @ray.remote(  # type: ignore[call-overload]  # its stubs leave out max_concurrency
     num_cpus=0, max_concurrency=MAX_WAITING, max_restarts=-1, max_task_retries=3
 )
@@ -90,7 +46,7 @@ class KMeansService:
 
     def __init__(self, config: KMeansConfig) -> None:
         self.actors = start_shard_actors(config)
-        self.runs: dict[str, _Run] = {}
+        self.runs: dict[str, Rounds] = {}
         self.threads = ThreadPoolExecutor(MAX_CLUSTERINGS)
 
     async def cluster(
@@ -118,8 +74,9 @@ class KMeansService:
             TimeoutError: another rank did not come.
             Superseded: a newer attempt of the run has come.
         """
-        run = self._run_of(attempt)
-        meeting = run.rounds.setdefault(seed, _Round(world_size))
+        rounds = self.runs.setdefault(attempt.run, Rounds(attempt))
+        rounds.enter(attempt)
+        meeting = rounds.open.setdefault(seed, Round(world_size))
         has_begun = bool(meeting.sizes)
         if not has_begun:  # else a call that Ray repeats
             meeting.slices[rank] = slices
@@ -138,22 +95,10 @@ class KMeansService:
             ) from None
         finally:
             meeting.served.add(rank)
-            if len(meeting.served) == world_size and run.rounds.get(seed) is meeting:
-                del run.rounds[seed]
+            if len(meeting.served) == world_size and rounds.open.get(seed) is meeting:
+                del rounds.open[seed]
         start = sum(meeting.sizes[:rank])
         return [replace(each, ids=each.ids[start : start + meeting.sizes[rank]]) for each in clusterings]
-
-    def _run_of(self, attempt: Attempt) -> _Run:
-        run = self.runs.setdefault(attempt.run, _Run(attempt.id))
-        if attempt.id in run.over:
-            raise Superseded(f"{attempt.run} has been started again since")
-        if attempt.id != run.attempt:
-            run.over.add(run.attempt)
-            for meeting in run.rounds.values():
-                if not meeting.result.done():
-                    meeting.result.set_exception(Superseded(f"{attempt.run} has been started again"))
-            run.attempt, run.rounds = attempt.id, {}
-        return run
 
     def _cluster(
         self,
@@ -188,7 +133,7 @@ class KMeansService:
         return [replace(each, network_bytes=total) for each in clusterings]
 
 
-def _hand_over(meeting: _Round, done: "asyncio.Future[list[Clustering]]") -> None:
+def _hand_over(meeting: Round, done: "asyncio.Future[list[Clustering]]") -> None:
     """Give what a thread found to all who wait; an answer that comes after the round has ended is dropped."""
     meeting.slices = {}  # lets go of the workers' vectors
     if meeting.result.done() or done.cancelled():

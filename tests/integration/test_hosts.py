@@ -273,7 +273,8 @@ def test_a_sweep_of_worker_groups_spans_hosts(hosts: list[Host], tmp_path: Path)
 REFRESH = """
 import numpy as np, ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
-from clray.kmeans.service import Attempt, KMeansClient, KMeansService
+from clray.kmeans.attempts import Attempt
+from clray.kmeans.service import KMeansClient, KMeansService
 from clray.config.sections import KMeansConfig
 
 ray.init(logging_level="ERROR")
@@ -286,7 +287,7 @@ def refresh(seed):
     @ray.remote(num_cpus=0)
     def work(rank):
         vectors = np.random.default_rng(rank).normal(size=(30_000, 64)).astype(np.float32)
-        client = KMeansClient(service, config, Attempt("run", "a"), rank=rank, world_size=2)
+        client = KMeansClient(service, config, Attempt("run", 0), rank=rank, world_size=2)
         return client(vectors, (1500,), nested=False, seed=seed, initial=None).result()[0].network_bytes
     return ray.get([work.options(scheduling_strategy=On(node, soft=False)).remote(rank)
                     for rank, node in enumerate(others)])[0]

@@ -13,8 +13,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from clray.config.sections import KMeansConfig
 from clray.errors import UserError
+from clray.kmeans.attempts import Attempt
 from clray.kmeans.lloyd import Clustering
-from clray.kmeans.service import Attempt, KMeansClient, KMeansService
+from clray.kmeans.service import KMeansClient, KMeansService
 from clray.kmeans.shards.actors import RayShards, start_shard_actors
 from clray.kmeans.vectors.source import open_vectors
 from clray.training.workers.opening import start_service
@@ -74,10 +75,10 @@ def test_shards_are_put_where_they_are_told_and_what_crosses_is_as_reckoned(clus
     def refresh(node: NodeAffinitySchedulingStrategy, initial: list[np.ndarray] | None) -> Clustering:
         @ray.remote(num_cpus=0, scheduling_strategy=node)
         def work(rank: int) -> Clustering:
-            client = KMeansClient(service, config, Attempt(node.node_id, str(initial is None)), rank=rank, world_size=2)
-            return client(np.split(vectors, 2)[rank], (NUM_CLUSTERS,), nested=False, seed=1, initial=initial).result()[
-                0
-            ]
+            attempt = Attempt(node.node_id, int(initial is not None))
+            client = KMeansClient(service, config, attempt, rank=rank, world_size=2)
+            own = np.split(vectors, 2)[rank]
+            return client(own, (NUM_CLUSTERS,), nested=False, seed=1, initial=initial).result()[0]
 
         return ray.get([work.remote(rank) for rank in range(2)])[0]
 

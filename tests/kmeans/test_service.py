@@ -8,7 +8,8 @@ import pytest
 import ray
 
 from clray.config.sections import KMeansConfig
-from clray.kmeans.service import Attempt, KMeansClient, KMeansService, RemoteClustering
+from clray.kmeans.attempts import Attempt, new_attempt, newest_attempt
+from clray.kmeans.service import KMeansClient, KMeansService, RemoteClustering
 
 CONFIG = KMeansConfig(num_shards=2, num_iterations=1, cpus_per_shard=0.1)
 VECTORS = np.random.default_rng(0).normal(size=(1024, 4)).astype(np.float32)
@@ -30,7 +31,7 @@ def ask(service: Any, attempt: Attempt, rank: int, world_size: int) -> RemoteClu
 
 
 def test_512_workers_of_one_run_are_served(service: Any) -> None:
-    asked = [ask(service, Attempt("large", "first"), rank, 512) for rank in range(512)]
+    asked = [ask(service, Attempt("large", 0), rank, 512) for rank in range(512)]
     found = [each.result()[0] for each in asked]
     assert [len(each.ids) for each in found] == [2] * 512
     whole = np.concatenate([each.ids for each in found])
@@ -40,26 +41,33 @@ def test_512_workers_of_one_run_are_served(service: Any) -> None:
 
 def test_64_runs_of_8_workers_meet_their_own_side_by_side(service: Any) -> None:
     """All first workers ask before any second one does, so that each run waits while the others fill the service."""
-    asked = {
-        (run, rank): ask(service, Attempt(f"run {run}", "first"), rank, 8) for rank in range(8) for run in range(64)
-    }
+    asked = {(run, rank): ask(service, Attempt(f"run {run}", 0), rank, 8) for rank in range(8) for run in range(64)}
     assert {len(each.result()[0].ids) for each in asked.values()} == {128}
 
 
 def test_a_new_attempt_ends_the_rounds_of_the_one_before(service: Any) -> None:
-    waiting = ask(service, Attempt("restarted", "first"), 0, 2)
-    renewed = [ask(service, Attempt("restarted", "second"), rank, 2) for rank in range(2)]
+    waiting = ask(service, Attempt("restarted", 0), 0, 2)
+    renewed = [ask(service, Attempt("restarted", 1), rank, 2) for rank in range(2)]
     assert sum(len(each.result()[0].ids) for each in renewed) == len(VECTORS)
     with pytest.raises(RuntimeError, match="restarted has been started again"):
         waiting.result()
     with pytest.raises(RuntimeError, match="restarted has been started again"):
-        ask(service, Attempt("restarted", "first"), 1, 2).result()
+        ask(service, Attempt("restarted", 0), 1, 2).result()
 
 
 def test_an_error_reaches_every_worker_of_the_run(service: Any) -> None:
-    client = KMeansClient(service, CONFIG, Attempt("too many", "first"), rank=0, world_size=2)
-    other = KMeansClient(service, CONFIG, Attempt("too many", "first"), rank=1, world_size=2)
+    client = KMeansClient(service, CONFIG, Attempt("too many", 0), rank=0, world_size=2)
+    other = KMeansClient(service, CONFIG, Attempt("too many", 0), rank=1, world_size=2)
     asked = [each(VECTORS[:3], (9,), nested=False, seed=0, initial=None) for each in (client, other)]
     for each in asked:
         with pytest.raises(ValueError, match=r"got 9"):
             each.result()
+
+
+def test_attempts_of_a_run_are_numbered_whichever_process_begins_them(service: Any) -> None:  # noqa: ARG001
+    elsewhere: Any = ray.remote(num_cpus=0)(new_attempt)
+    assert newest_attempt("numbered") is None
+    begun = [new_attempt("numbered"), ray.get(elsewhere.remote("numbered")), new_attempt("numbered")]
+    assert [each.number for each in begun] == [0, 1, 2]
+    assert newest_attempt("numbered") == begun[-1]
+    assert new_attempt("another").number == 0

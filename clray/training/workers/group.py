@@ -5,7 +5,6 @@ import math
 import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -22,8 +21,9 @@ from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, Work
 from clray.config import Config
 from clray.data.samples import Dataset
 from clray.errors import TrainingError, UserError
+from clray.kmeans.attempts import Attempt, new_attempt, newest_attempt
 from clray.kmeans.in_training import TrainingKMeans
-from clray.kmeans.service import Attempt, KMeansClient
+from clray.kmeans.service import KMeansClient
 from clray.ray_runtime.board import leave_note, read_note
 from clray.training.checkpoint import (
     CHECKPOINT_FILE,
@@ -58,15 +58,17 @@ class GroupSession:
         self.device = device_of(config.train)
         if self.device.type == "cuda":
             self.device = ray.train.torch.get_device()  # where a worker sees the GPUs of others too
-        self.heartbeat = Heartbeat(self.rank, self.world_size, partial(leave_note, step_note(run, self.rank)))
+        shared = [new_attempt(run) if self.rank == 0 else None]
+        dist.broadcast_object_list(shared, src=0)
+        attempt = shared[0]
+        assert attempt is not None, "worker 0 tells its attempt"
+        self.heartbeat = Heartbeat(self.rank, self.world_size, partial(leave_note, step_note(attempt, self.rank)))
         self.cluster: Cluster | None = None
         self.start = start
         if config.clusters.source == "kmeans" and not needs_shards(config):
             self.cluster = TrainingKMeans(config.kmeans, self.device, rank=self.rank, world_size=self.world_size)
         elif service is not None:
-            attempt = [Attempt(run, uuid.uuid4().hex)]
-            dist.broadcast_object_list(attempt, src=0)
-            self.cluster = KMeansClient(service, config.kmeans, attempt[0], rank=self.rank, world_size=self.world_size)
+            self.cluster = KMeansClient(service, config.kmeans, attempt, rank=self.rank, world_size=self.world_size)
 
     def restore(self, load: Load) -> bool:
         newest = ray.train.get_checkpoint()
@@ -186,10 +188,8 @@ def train_in_group(
             kept = ray.put(data) if isinstance(data, Dataset) else data
             _trainer(config, kept, start, service, folder, storage, address, wanted).fit()
     except ray.train.TrainingFailedError as error:
-        steps = [read_note(step_note(str(folder), rank)) for rank in range(config.train.num_workers)]
-        raise TrainingError(
-            failure_line(error, [None if step is None else int(step) for step in steps], config.train.timeout_seconds)
-        ) from None
+        steps = last_steps(str(folder), config.train.num_workers)
+        raise TrainingError(failure_line(error, steps, config.train.timeout_seconds)) from None
 
 
 def _trainer(
@@ -243,9 +243,16 @@ def backend_of(gpus: float) -> str:
     return "cpu:gloo,cuda:nccl" if gpus > 0 else "gloo"
 
 
-def step_note(run: str, rank: int) -> str:
-    """The name of the note in which a worker leaves its step."""
-    return f"{run}/{rank}"
+def step_note(attempt: Attempt, rank: int) -> str:
+    """The name of the note in which a worker leaves its step, which no worker of an attempt before can overwrite."""
+    return f"{attempt.run}/{attempt.number}/{rank}"
+
+
+def last_steps(run: str, world_size: int) -> list[int | None]:
+    """The last step of each worker in the newest attempt of a run, as far as it was heard."""
+    attempt = newest_attempt(run)
+    notes = [None if attempt is None else read_note(step_note(attempt, rank)) for rank in range(world_size)]
+    return [None if note is None else int(note) for note in notes]
 
 
 def failure_line(error: BaseException, steps: list[int | None], timeout_seconds: float) -> str:

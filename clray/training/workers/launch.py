@@ -1,6 +1,5 @@
 """One run to its end, by the adapter that its config asks for. Imports Ray only where the run needs it."""
 
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +67,10 @@ def launch(
     elif debug:
         cluster = LocalKMeans(config.kmeans)
     elif service is not None:
-        from clray.kmeans.service import Attempt, KMeansClient
+        from clray.kmeans.attempts import new_attempt
+        from clray.kmeans.service import KMeansClient
 
-        cluster = KMeansClient(service, config.kmeans, Attempt(str(folder), uuid.uuid4().hex))
+        cluster = KMeansClient(service, config.kmeans, new_attempt(str(folder)))
     train_in_process(config, data, folder, on_report, cluster, storage, on_step, wanted, start)
 
 

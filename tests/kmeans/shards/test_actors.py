@@ -13,9 +13,10 @@ import ray
 
 from clray.config.sections import KMeansConfig
 from clray.errors import UserError
+from clray.kmeans.attempts import Attempt
 from clray.kmeans.lloyd import Clustering, lloyd
 from clray.kmeans.options import KMeansOptions
-from clray.kmeans.service import Attempt, KMeansClient, KMeansService
+from clray.kmeans.service import KMeansClient, KMeansService
 from clray.kmeans.shards.actors import RayShards, start_shard_actors
 from clray.kmeans.shards.faiss_shard import FaissShard
 from clray.kmeans.shards.together import LocalShards
@@ -96,7 +97,7 @@ def test_the_service_returns_each_worker_the_ids_of_its_own_vectors() -> None:
 
     @ray.remote(num_cpus=0)
     def worker(rank: int) -> np.ndarray:
-        client = KMeansClient(service, CONFIG, Attempt("run", "first"), rank=rank, world_size=2)
+        client = KMeansClient(service, CONFIG, Attempt("run", 0), rank=rank, world_size=2)
         return client(halves[rank], (15,), nested=False, seed=2, initial=None).result()[0].ids
 
     ids = np.concatenate(ray.get([worker.remote(rank) for rank in range(2)]))
@@ -104,7 +105,7 @@ def test_the_service_returns_each_worker_the_ids_of_its_own_vectors() -> None:
 
 
 def test_the_users_error_comes_back_as_itself() -> None:
-    client = KMeansClient(KMeansService.remote(CONFIG), CONFIG, Attempt("other", "first"))
+    client = KMeansClient(KMeansService.remote(CONFIG), CONFIG, Attempt("other", 0))
     with pytest.raises(UserError, match=r"between 1 and 900 .* got 901"):
         client(VECTORS, (901,), nested=False, seed=0, initial=None).result()
 

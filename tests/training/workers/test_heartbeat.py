@@ -8,8 +8,10 @@ import torch.distributed as dist
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
 from clray.errors import TrainingError
+from clray.kmeans.attempts import new_attempt
+from clray.ray_runtime import board
 from clray.training.workers import heartbeat
-from clray.training.workers.group import error_line, failure_line
+from clray.training.workers.group import error_line, failure_line, last_steps, step_note
 from clray.training.workers.heartbeat import Heartbeat, name_hung
 
 
@@ -60,3 +62,23 @@ def test_each_worker_leaves_its_step_outside_the_group_while_it_hangs(monkeypatc
         time.sleep(0.01)
     pulse.close()
     assert left in (["5"], ["0", "5"]), "each step once"
+
+
+def test_steps_of_an_attempt_before_are_not_those_of_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that was stopped may wake on its lost node, and leave its step after all others."""
+    notes: dict[str, bytes] = {}
+
+    def put(name: str, text: str | bytes, *, overwrite: bool, namespace: str) -> bool:  # noqa: ARG001
+        existed = name in notes
+        if overwrite or not existed:
+            notes[name] = text if isinstance(text, bytes) else text.encode()
+        return existed
+
+    monkeypatch.setattr(board, "_internal_kv_put", put)
+    monkeypatch.setattr(board, "_internal_kv_get", lambda name, **_: notes.get(name))
+    monkeypatch.setattr(board, "_internal_kv_exists", lambda name, **_: name in notes)
+    assert last_steps("run", 2) == [None, None]
+    first, second = new_attempt("run"), new_attempt("run")
+    for attempt, rank, step in [(first, 0, 90), (second, 0, 60), (second, 1, 59), (first, 1, 89)]:
+        board.leave_note(step_note(attempt, rank), str(step))
+    assert last_steps("run", 2) == [60, 59]
