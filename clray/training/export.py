@@ -20,7 +20,7 @@ from clray.model.encoder import ContrastiveModel
 from clray.model.features import EMBEDDING_BATCH_SIZE, compute_features
 from clray.model.pixels import OnPixels, backbone_of
 from clray.training.checkpoint import Checkpoint
-from clray.training.workers.gpus import default_device
+from clray.training.workers.gpus import device_beside
 
 
 def load_model(checkpoint: Checkpoint, config: Config) -> ContrastiveModel:
@@ -102,12 +102,19 @@ def export_encoder(checkpoint: Checkpoint, config: Config, path: Path) -> dict[s
 
 
 def embedded(
-    model: ContrastiveModel, images: Samples, config: DataConfig, *, num_channels: int, layer: Literal["h", "z"]
+    model: ContrastiveModel,
+    images: Samples,
+    config: DataConfig,
+    *,
+    num_channels: int,
+    layer: Literal["h", "z"],
+    device: torch.device,
 ) -> Iterator[np.ndarray]:
-    """h or z of every image, in order, batch by batch, float32 [B, dim]; on a GPU where there is one.
+    """h or z of every image, in order, batch by batch, float32 [B, dim].
 
     Args:
         num_channels: of the images that the model was trained on.
+        device: where it embeds, to which the model moves.
 
     Raises:
         UserError: images of other channels.
@@ -115,7 +122,6 @@ def embedded(
     if images.images.channels != num_channels:
         what = "images have {} channels" if images.images.has_pixels else "vectors have {} dimensions"
         raise UserError(f"data: the {what.format(images.images.channels)}, the encoder was trained on {num_channels}")
-    device = default_device()
     batches = ordered_batches(images, np.arange(len(images)), batch_size=EMBEDDING_BATCH_SIZE, config=config)
     return (compute_features(model.to(device), [batch], device, layer)[0] for batch in batches)
 
@@ -125,11 +131,20 @@ def embed(
 ) -> tuple[int, int]:
     """Write h or z of every image, in order, as float32 `.npy`; returns its shape.
 
+    On a GPU where there is one, unless the run asked for none.
+
     Raises:
         UserError: as `embedded`.
     """
     model = load_model(checkpoint, config)
-    parts = embedded(model, images, config.data, num_channels=checkpoint["num_channels"], layer=output)
+    parts = embedded(
+        model,
+        images,
+        config.data,
+        num_channels=checkpoint["num_channels"],
+        layer=output,
+        device=device_beside(config.train),
+    )
     dim = model.representation_dim if output == "h" else model.embedding_dim
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")

@@ -13,9 +13,8 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from clray.config import stored_config
+from clray.config import Config, stored_config
 from clray.config.plain import shown
-from clray.config.sections import DataConfig
 from clray.data.augmentation import to_float
 from clray.data.images.array import ArrayImages
 from clray.data.images.decode import PixelRules, decode_image
@@ -26,6 +25,7 @@ from clray.errors import UserError
 from clray.model.encoder import ContrastiveModel, Outputs
 from clray.training.checkpoint import read_checkpoint
 from clray.training.export import embedded, load_model
+from clray.training.workers.gpus import device_beside
 
 
 class HasFolder(Protocol):
@@ -42,11 +42,14 @@ class TrainedEncoder(nn.Module):
         data: how the run read its images.
         num_channels: of the images it was trained on.
         representation_dim: of its output h.
+        embed_device: where `embed` computes: a GPU where there is one, unless the run asked for none.
     """
 
-    def __init__(self, model: ContrastiveModel, data: DataConfig, num_channels: int) -> None:
+    def __init__(self, model: ContrastiveModel, config: Config, num_channels: int) -> None:
+        """Args: `config` is the run's."""
         super().__init__()
-        self.model, self.data, self.num_channels = model, data, num_channels
+        self.model, self.data, self.num_channels = model, config.data, num_channels
+        self.embed_device = device_beside(config.train)
         self.representation_dim = model.representation_dim
         self.eval()
 
@@ -105,7 +108,7 @@ def load_encoder(run: HasFolder | Path | str, *, allow_user_modules: bool = Fals
     checkpoint = read_checkpoint(path)
     overrides = {"allow_user_modules": True} if allow_user_modules else {}
     config = stored_config(checkpoint.get("config"), overrides, path)
-    return TrainedEncoder(load_model(checkpoint, config), config.data, checkpoint["num_channels"])
+    return TrainedEncoder(load_model(checkpoint, config), config, checkpoint["num_channels"])
 
 
 class Embeddings(np.ndarray):
@@ -128,7 +131,7 @@ class Embeddings(np.ndarray):
 def embed(
     encoder: TrainedEncoder, data: Path | str | np.ndarray, *, layer: Literal["h", "z"] = "h"
 ) -> Embeddings:  # fmt: skip
-    """Embed every image, in order, on a GPU where there is one.
+    """Embed every image, in order, on `encoder.embed_device`.
 
     Example:
         >>> h = clray.embed(encoder, "photos/")
@@ -156,7 +159,9 @@ def embed(
         config = reading_of(config, Path(data))
         check_files(config)
         images = load_images(config)
-    parts = embedded(encoder.model, images, config, num_channels=encoder.num_channels, layer=layer)
+    parts = embedded(
+        encoder.model, images, config, num_channels=encoder.num_channels, layer=layer, device=encoder.embed_device
+    )
     return Embeddings.of(np.concatenate(list(parts)), tuple(images.names))
 
 

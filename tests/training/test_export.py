@@ -10,11 +10,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
-from clray.config import Config, parse_config
+from clray.config import Config, override, parse_config
 from clray.data.images.array import ArrayImages
 from clray.data.samples import Samples
 from clray.model.encoder import ContrastiveModel
 from clray.training.export import embed, export_encoder
+from clray.training.trained import TrainedEncoder
+from clray.training.workers import gpus
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 3, 32, 32), dtype=np.uint8)
 
@@ -47,3 +49,15 @@ def test_embeddings_z_have_unit_length(trained: tuple[dict, Config], tmp_path: P
     checkpoint, config = trained
     embed(checkpoint, config, Samples(ArrayImages(IMAGES), np.zeros(6, np.int64), {}), tmp_path / "z.npy", "z")
     np.testing.assert_allclose(np.linalg.norm(np.load(tmp_path / "z.npy"), axis=1), 1, atol=1e-5)
+
+
+def test_a_run_that_asked_for_no_gpu_embeds_on_none(
+    trained: tuple[dict, Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint, config = trained
+    monkeypatch.setattr(gpus, "num_visible_gpus", lambda: 1)
+    images, without = Samples(ArrayImages(IMAGES), np.zeros(6, np.int64), {}), {"train.gpus_per_worker": 0}
+    assert embed(checkpoint, override(config, without), images, tmp_path / "h.npy", "h") == (6, 512)
+    model = ContrastiveModel(config, 3, 10)
+    assert TrainedEncoder(model, override(config, without), 3).embed_device.type == "cpu"
+    assert TrainedEncoder(model, config, 3).embed_device.type == "cuda"

@@ -114,7 +114,8 @@ def _decoded(run: Finished, path: Path) -> torch.Tensor:
     config, size = run.config.data, run.data.train.images.size
     if config.image_size is None and size is not None and size[0] == size[1]:
         config = config.model_copy(update={"image_size": size[0]})
-    encoder = TrainedEncoder(load_model(run.checkpoint, run.config), config, run.checkpoint["num_channels"])
+    as_held = run.config.model_copy(update={"data": config})
+    encoder = TrainedEncoder(load_model(run.checkpoint, run.config), as_held, run.checkpoint["num_channels"])
     return encoder.transform(path)
 
 
