@@ -3,9 +3,12 @@
 torch, Ray and MLflow take seconds to import, so each command imports them after its input has been checked.
 """
 
+import os
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
+from typing import Any
 
 import typer
 
@@ -30,6 +33,8 @@ from clray.cli.train import train
 from clray.console import as_shown
 from clray.errors import UserError
 
+TRACEBACK = "CLRAY_TRACEBACK"
+"""The variable by which any command shows the whole traceback of a failure."""
 app = typer.Typer(
     help="Contrastive representation learning with clusters (Cl-InfoNCE) on Ray, FAISS and MLflow.",
     no_args_is_help=True,
@@ -53,12 +58,21 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(stops.exit_code())
     except Exception as error:
-        if "-v" in sys.argv or "--verbose" in sys.argv:
+        if "-v" in sys.argv or "--verbose" in sys.argv or os.environ.get(TRACEBACK):
             sys.stderr.write(as_shown(traceback.format_exc()))
             sys.exit(1)
         print_error("failed", with_flags(str(error).strip()) or type(error).__name__)
-        print_line("Run again with -v for the whole traceback.", err)
+        way = "Run again with -v" if _takes_verbose(sys.argv[1:]) else f"Set {TRACEBACK}=1 and run again"
+        print_line(f"{way} for the whole traceback.", err)
         sys.exit(1)
+
+
+def _takes_verbose(words: Sequence[str]) -> bool:
+    """Whether the command that these words call has the option."""
+    command: Any = typer.main.get_command(app)
+    for word in words:
+        command = getattr(command, "commands", {}).get(word, command)
+    return any("-v" in option.opts for option in command.params)
 
 
 app.command()(init)

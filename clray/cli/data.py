@@ -155,8 +155,10 @@ def build_data(
     print_values({**{f"{NAMES[part]} images": count for part, count in counts.items()}, "left out": built.num_bad})
     if built.num_bad:
         print_line(f"reasons: {output / 'bad_images.csv'}")
-    paths = {f"data.{part}_path": output / part for part in counts}
-    print_line(f"train on it: {_as_sets({'data.name': 'parquet', **paths})}")
+    chosen: dict[str, object] = {"data.name": "parquet", **{f"data.{part}_path": output / part for part in counts}}
+    if config.further_columns:
+        chosen["data.label_columns"] = ["label", *config.further_columns]
+    print_line(f"train on it: {_as_sets(chosen)}")
 
 
 @clusters_app.command("build")

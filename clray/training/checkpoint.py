@@ -6,6 +6,7 @@ What they hold is checked here, once, when they are read.
 import logging
 import os
 import shutil
+import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -169,8 +170,15 @@ def read_checkpoint(path: Path) -> Checkpoint:
 def _read(path: Path) -> Checkpoint:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
     except Exception as error:  # damaged bytes make the reader raise nearly anything
-        raise UserError(f"{path}: not a complete checkpoint: {_first_line(error)}") from error
+        reason = (
+            "it holds more than tensors and plain values, or is damaged"
+            if zipfile.is_zipfile(path)
+            else "it is cut short, or another kind of file"
+        )
+        raise UserError(f"{path}: not a complete checkpoint of clray: {reason}") from error
     if not isinstance(checkpoint, dict) or "cluster_ids" not in checkpoint:
         raise UserError(f"{path}: not a clray checkpoint")
     checkpoint = ADDED_LATER | checkpoint

@@ -63,6 +63,24 @@ def test_a_build_is_trained_on_by_the_words_it_ends_with(clray: Clray, tmp_path:
     assert json.loads(checked.stdout)["findings"][0]["found"] == 4
 
 
+def test_a_build_of_several_label_columns_is_trained_on_with_all_of_them(tmp_path: Path) -> None:
+    rows = []
+    for i in range(6):
+        (tmp_path / f"{i}.png").write_bytes(png(i))
+        rows.append({"path": f"{i}.png", "kind": "ab"[i % 2], "colour": "rgb"[i % 3], "note": "x"})
+    pd.DataFrame(rows).to_csv(tmp_path / "table.csv", index=False)
+    columns = 'data.label_columns=["kind","colour"]'
+    done = CliRunner().invoke(
+        app, ["data", "build", str(tmp_path / "table.csv"), "-o", str(tmp_path / "out"), "--set", columns]
+    )
+    assert done.exit_code == 0, done.output
+    words = shlex.split(done.output.split("train on it: ")[1].splitlines()[0])
+    settings = dict(parse_assignment(word) for word in words[1::2])
+    built = load_dataset(parse_config(with_overrides({}, {**settings, "data.image_size": 8})).data)
+    assert built.label_columns == (None, "colour")
+    assert sorted(built.names[None]) == ["a", "b"]
+
+
 def test_clusters_of_attributes_tell_their_statistics_and_are_trained_on(clray: Clray, tmp_path: Path) -> None:
     """Two attributes of two equally frequent values, of which `a` is the label: 1 bit each, and together 4 clusters."""
     for i in range(8):

@@ -46,8 +46,21 @@ def test_a_checkpoint_reads_back_from_its_file_and_its_folder(tmp_path: Path) ->
 def test_a_checkpoint_cut_short_is_refused(tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path, CHECKPOINT)
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(UserError, match="not a complete checkpoint"):
+    with pytest.raises(UserError, match="not a complete checkpoint of clray: it is cut short, or another"):
         read_checkpoint(path)
+
+
+def test_another_kind_of_file_is_refused_in_clrays_own_words(tmp_path: Path) -> None:
+    kinds = {"notes.txt": b"hello", "empty.pt": b"", "numbers.npy": b"\x93NUMPY", "digits.zip": b"PK\x03\x04"}
+    for name, content in kinds.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError) as refused:
+            read_checkpoint(tmp_path / name)
+        assert str(refused.value).startswith(f"{tmp_path / name}: not a complete checkpoint of clray: it is cut short")
+        assert "weights_only" not in str(refused.value)
+    torch.save({"cluster_ids": Planted()}, tmp_path / "code.pt")
+    with pytest.raises(UserError, match="it holds more than tensors and plain values, or is damaged"):
+        read_checkpoint(tmp_path / "code.pt")
 
 
 class Planted:

@@ -33,10 +33,14 @@ FORMAT = 1
 """Changes where the same images would be decoded otherwise."""
 BLOCK_BYTES = 32 * 2**20
 UNUSED_SECONDS = 3600
-"""What nobody opened for so long makes room for others."""
+"""What nobody read for so long makes room for others."""
+TOUCH_SECONDS = 600
+"""Who reads a store says so after so long again."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 Bad = dict[int, str]
 """Why images cannot be decoded, by their index."""
+_kept: dict[Path, float] = {}
+"""When this process last said that a store is in use."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +75,19 @@ class Store:
 
     def pixels(self) -> np.ndarray:
         """The file, mapped; raises UserError as `make`."""
+        self.keep()
         try:
             return _opened(self.path, self.shape)
         except (OSError, ValueError):  # another node, or it was removed
             self.make()
             return _opened(self.path, self.shape)
+
+    def keep(self) -> None:
+        """Say that it is in use, so that no other process makes room of it; to be called wherever it is read."""
+        if time.monotonic() - _kept.get(self.path, -TOUCH_SECONDS) >= TOUCH_SECONDS:
+            _kept[self.path] = time.monotonic()
+            with suppress(OSError):
+                os.utime(self.path)
 
     def make(self) -> Bad:
         """Decode what is not there yet; the pixels of images that cannot be decoded are 0.

@@ -11,7 +11,7 @@ from clray.config.sections import DataConfig
 from clray.data.images.ahead import decoded_batches
 from clray.data.images.array import ArrayImages
 from clray.data.images.encoded import EncodedImages
-from clray.data.images.port import AtHand, Batch, Images, Ready, require_image_size
+from clray.data.images.port import AtHand, Batch, Decode, Images, Ready, require_image_size
 from clray.data.images.store import Store
 from clray.data.images.streamed import StreamedImages
 from clray.errors import UserError
@@ -83,9 +83,12 @@ class StoredImages(AtHand):
         pixels = self.store.pixels()
         readers = NUM_READERS if config.num_decoders is None else min(NUM_READERS, config.num_decoders)
         config = config.model_copy(update={"num_decoders": readers})
-        yield from decoded_batches(
-            chunks, lambda index: partial(_row, pixels, int(self.rows[index])), self.store.shape[1:], config
-        )
+
+        def reading(index: int) -> Decode:
+            self.store.keep()  # an epoch may take hours
+            return partial(_row, pixels, int(self.rows[index]))
+
+        yield from decoded_batches(chunks, reading, self.store.shape[1:], config)
 
     def each(self, indices: Int[np.ndarray, " m"]) -> Iterator[np.ndarray]:
         pixels = self.store.pixels()

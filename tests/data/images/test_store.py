@@ -270,6 +270,20 @@ def test_the_bound_holds_and_what_nobody_used_makes_room(tmp_path: Path) -> None
     assert len(list(files_of(tmp_path)[0].parent.iterdir())) == 4
 
 
+def test_a_store_that_is_read_for_hours_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its epoch may be longer than what is unused is kept."""
+    config = folder_config(tmp_path, cache_limit_gib=2.5 * COUNT * 3 * SIZE**2 / 2**30)
+    images = load_dataset(config).train.images
+    batches, now = images.batches([np.array([0]), np.array([1])] * 20, config), time.monotonic()
+    next(batches)
+    for path in files_of(tmp_path):
+        os.utime(path, (time.time() - 7200,) * 2)
+    monkeypatch.setattr(time, "monotonic", lambda: now + 7200)
+    assert len(list(batches)) == 39
+    with pytest.raises(UserError, match="others of the last hour"):
+        load_dataset(config.model_copy(update={"background": "black"}))
+
+
 def test_what_fits_in_memory_or_is_read_once_makes_no_file(tmp_path: Path) -> None:
     assert load_dataset(folder_config(tmp_path, memory_limit_mib=100)).train.images.is_decoded
     assert len(load_images(folder_config(tmp_path)).images) == COUNT
