@@ -4,9 +4,21 @@ Nothing here holds state: a resumed run derives the same seeds as an uninterrupt
 restored in the middle of its stream.
 """
 
+import os
 import zlib
 
 import numpy as np
+
+CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+
+
+def forbid_chance() -> None:
+    """Let torch, in this process, refuse operations whose result differs from time to time."""
+    import torch
+
+    # cuBLAS reads it when its first product is computed; without it, torch refuses every product on a GPU.
+    os.environ.setdefault(CUBLAS_WORKSPACE, ":4096:8")
+    torch.use_deterministic_algorithms(True)
 
 
 def derive_seed(seed: int, component: str, *, epoch: int = 0, rank: int = 0) -> int:

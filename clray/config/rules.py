@@ -238,6 +238,16 @@ RULES: tuple[Rule, ...] = (
         "run; set recluster.mode=sync",
     ),
     (
+        lambda c: (
+            c.train.deterministic
+            and c.clusters.source == "kmeans"
+            and c.kmeans.backend == "faiss"
+            and c.kmeans.gpus_per_shard > 0
+        ),
+        "train.deterministic=true: the sums of FAISS on a GPU differ from run to run; set kmeans.backend=torch, or "
+        "kmeans.gpus_per_shard=0",
+    ),
+    (
         lambda c: c.train.num_workers > 1 and _is_part_of_gpu(c.train.gpus_per_worker),
         lambda c: (
             f"train.gpus_per_worker={c.train.gpus_per_worker:g}: each of train.num_workers={c.train.num_workers} needs "

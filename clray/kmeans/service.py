@@ -44,8 +44,8 @@ class KMeansService:
     round needs nothing but what its workers bring.
     """
 
-    def __init__(self, config: KMeansConfig) -> None:
-        self.actors = start_shard_actors(config)
+    def __init__(self, config: KMeansConfig, deterministic: bool = False) -> None:
+        self.actors = start_shard_actors(config, deterministic=deterministic)
         self.runs: dict[str, Rounds] = {}
         self.threads = ThreadPoolExecutor(MAX_CLUSTERINGS)
 

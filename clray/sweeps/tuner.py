@@ -108,7 +108,8 @@ def _shards(config: Config, points: list[SweepPoint], num_gpus: float) -> Group:
 def start_shared_service(config: Config, plan: SweepPlan) -> Any | None:
     """The k-means service of all trials, where any asks for it."""
     has_shards = _shards(config, plan.samples, gpus_for_trials(config, plan.samples)).size > 0
-    return start_service(config.kmeans) if has_shards else None
+    deterministic = any(point.config.train.deterministic for point in plan.samples)
+    return start_service(config.kmeans, deterministic=deterministic) if has_shards else None
 
 
 def run_sweep(

@@ -1,6 +1,5 @@
 """How torch computes while a run trains: bit for bit again or as fast as it can, and how float32 is multiplied."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,8 +7,8 @@ import torch
 
 from clray.config.sections import TrainConfig
 from clray.errors import UserError
+from clray.seeding import forbid_chance
 
-CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 NOT_DETERMINISTIC = "does not have a deterministic implementation"
 
 
@@ -23,11 +22,10 @@ def arithmetic_of_run(train: TrainConfig, device: torch.device) -> Iterator[None
         UserError: an operation, of the encoder or of the objective, that has none.
     """
     cudnn, before = torch.backends.cudnn, torch.are_deterministic_algorithms_enabled()
+    only_warned = torch.is_deterministic_algorithms_warn_only_enabled()
     kept = cudnn.benchmark, cudnn.deterministic
     if train.deterministic:
-        # cuBLAS reads it when its first product is computed; without it, torch refuses every product on a GPU.
-        os.environ.setdefault(CUBLAS_WORKSPACE, ":4096:8")
-        torch.use_deterministic_algorithms(True)
+        forbid_chance()
     cudnn.benchmark, cudnn.deterministic = device.type == "cuda" and not train.deterministic, train.deterministic
     try:
         yield
@@ -40,7 +38,7 @@ def arithmetic_of_run(train: TrainConfig, device: torch.device) -> Iterator[None
             ) from error
         raise
     finally:
-        torch.use_deterministic_algorithms(before)
+        torch.use_deterministic_algorithms(before, warn_only=only_warned)
         cudnn.benchmark, cudnn.deterministic = kept
 
 

@@ -1,7 +1,7 @@
 """A run that shall repeat itself meets no operation that cannot, and leaves torch as it found it."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,8 +11,10 @@ from clray.config import Config
 from clray.data.load import load_dataset
 from clray.errors import UserError
 from clray.kmeans.refresh import LocalKMeans
+from clray.kmeans.shards.kept import KeptShards
+from clray.seeding import CUBLAS_WORKSPACE
 from clray.training import trainer
-from clray.training.arithmetic import CUBLAS_WORKSPACE, arithmetic_of_run, products_of_step
+from clray.training.arithmetic import arithmetic_of_run, products_of_step
 from clray.training.workers.process import LocalSession
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -22,10 +24,37 @@ def settings() -> tuple[object, ...]:
     cudnn = torch.backends.cudnn
     return (
         torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
         cudnn.benchmark,
         cudnn.deterministic,
         torch.get_float32_matmul_precision(),
     )
+
+
+@pytest.fixture
+def warned_of_chance() -> Iterator[None]:
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("warned_of_chance")
+def test_who_only_wants_to_be_warned_is_only_warned_afterwards(tiny_config: Callable[..., Config]) -> None:
+    with arithmetic_of_run(tiny_config(train={"deterministic": True}).train, CPU):
+        assert settings()[:2] == (True, False)
+    assert settings()[:2] == (True, True)
+
+
+@pytest.mark.parametrize(("backend", "deterministic"), [("torch", True), ("torch", False), ("faiss", True)])
+def test_shards_that_search_by_torch_follow_the_run(
+    tiny_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, backend: str, deterministic: bool
+) -> None:
+    told: list[bool] = []
+    monkeypatch.setattr("clray.kmeans.shards.choice.forbid_chance", lambda: told.append(True))
+    config = tiny_config(kmeans={"backend": backend}).kmeans
+    vectors = torch.rand(20, 3).numpy()
+    KeptShards(config, "exact", None, deterministic=deterministic).open("", vectors, [2])
+    assert bool(told) is (deterministic and backend == "torch")
 
 
 @pytest.mark.parametrize(
@@ -42,7 +71,7 @@ def test_torch_is_set_up_for_a_run_and_put_back(
     monkeypatch.delenv(CUBLAS_WORKSPACE, raising=False)
     before, train = settings(), tiny_config(train={"deterministic": deterministic}).train
     with arithmetic_of_run(train, device):
-        assert settings()[:2] == expected
+        assert settings()[0::2][:2] == expected
         assert torch.backends.cudnn.deterministic == deterministic
         assert (CUBLAS_WORKSPACE in os.environ) == deterministic
     assert settings() == before

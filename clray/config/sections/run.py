@@ -44,7 +44,8 @@ class TrainConfig(Section):
     faster; `highest` does not. Evaluation and k-means multiply at full precision."""
     deterministic: Flag = False
     """Give the same weights for the same seed on a GPU too, on the same kind and with the same versions, a little
-    slower; a CPU does anyway. An operation without a deterministic form ends the run."""
+    slower; a CPU does anyway. An operation without a deterministic form ends the run. The shards of k-means follow:
+    FAISS then searches on CPUs alone."""
     optimizer: Literal["sgd", "adamw", "lars"] = "adamw"
     """`lars` is for large batches; it leaves biases and norms out of adaptation and decay."""
     learning_rate: PositiveFloat = 1e-3

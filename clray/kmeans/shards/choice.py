@@ -14,6 +14,7 @@ from clray.kmeans.shards.faiss_gpu import GpuSearch, num_gpus
 from clray.kmeans.shards.faiss_shard import FaissShard
 from clray.kmeans.shards.port import Shard
 from clray.kmeans.vectors.source import ArraySlice, VectorSlice
+from clray.seeding import forbid_chance
 
 if TYPE_CHECKING:
     import torch
@@ -76,14 +77,25 @@ class ShardMaker:
 
 
 def maker_of_actor(
-    backend: KMeansBackend, *, gpus: float, num_threads: int, assign_method: AssignMethod = "exact"
+    backend: KMeansBackend,
+    *,
+    gpus: float,
+    num_threads: int,
+    assign_method: AssignMethod = "exact",
+    deterministic: bool = False,
 ) -> ShardMaker:
     """That of a shard actor which was given so many GPUs, or a part of one.
+
+    Args:
+        deterministic: torch takes no operation that depends on chance in this process, and FAISS, whose sums on a GPU
+            do, searches on the CPU.
 
     Raises:
         UserError: it was given a GPU, and what is to use it sees none.
     """
     wants_torch = backend in ("torch", "flash-kmeans")
+    if deterministic and (wants_torch or gpus > 0):
+        forbid_chance()
     if gpus == 0:
         device = _device("cpu") if wants_torch else None
         return ShardMaker(backend, device=device, assign_method=assign_method, num_threads=num_threads)
@@ -93,7 +105,7 @@ def maker_of_actor(
     return ShardMaker(
         backend,
         device=device,
-        faiss_on_gpu=faiss_on_gpu,
+        faiss_on_gpu=faiss_on_gpu and not deterministic,
         share=min(gpus, 1.0),
         assign_method=assign_method,
         num_threads=num_threads,

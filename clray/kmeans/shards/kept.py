@@ -18,9 +18,22 @@ from clray.kmeans.vectors.source import FileSlice
 class KeptShards:
     """Opens the shard of a slice: of files the last one is kept, of arrays those that were copied to a GPU."""
 
-    def __init__(self, config: KMeansConfig, assign_method: AssignMethod, memory_bytes: int | None) -> None:
-        """Args: `memory_bytes` bounds the process's own memory while it reads files; None keeps them in memory."""
+    def __init__(
+        self,
+        config: KMeansConfig,
+        assign_method: AssignMethod,
+        memory_bytes: int | None,
+        *,
+        deterministic: bool = False,
+    ) -> None:
+        """Give what all shards share.
+
+        Args:
+            memory_bytes: bounds the process's own memory while it reads files; None keeps them in memory.
+            deterministic: search in such a way alone as gives the same each time.
+        """
         self.config, self.assign_method, self.memory_bytes = config, assign_method, memory_bytes
+        self.deterministic = deterministic
         self.process_bytes = process_bytes()
         self.kept: OrderedDict[str, Shard] = OrderedDict()
 
@@ -29,7 +42,11 @@ class KeptShards:
         """Made by the first call, not by an actor's constructor: what it raises then reaches the caller."""
         config, num_threads = self.config, max(1, int(self.config.cpus_per_shard))
         return maker_of_actor(
-            config.backend, gpus=config.gpus_per_shard, num_threads=num_threads, assign_method=self.assign_method
+            config.backend,
+            gpus=config.gpus_per_shard,
+            num_threads=num_threads,
+            assign_method=self.assign_method,
+            deterministic=self.deterministic,
         )
 
     def open(self, key: str, vectors: FileSlice | np.ndarray, num_clusters: Sequence[int]) -> Shard:

@@ -22,15 +22,18 @@ from clray.training.workers.gpus import with_gpus
 from clray.training.workers.resources import needs_shards, worker_group
 
 
-def start_service(config: KMeansConfig) -> Any:
+def start_service(config: KMeansConfig, *, deterministic: bool = False) -> Any:
     """The k-means service with its shard actors; it ends with its handle.
+
+    Args:
+        deterministic: whether a run that it serves asks for that.
 
     Raises:
         UserError: no node carries the labels that the shards ask for.
     """
     require_labels(config.node_labels, "kmeans.node_labels")
     require_gpus(config)
-    return KMeansService.remote(config)  # type: ignore[attr-defined]  # what the decorator adds
+    return KMeansService.remote(config, deterministic)  # type: ignore[attr-defined]  # what the decorator adds
 
 
 def _shards(config: Config) -> Group:
@@ -65,4 +68,5 @@ def start_for_run(config: Config, data: Dataset, *, verbose: bool = False) -> Op
     if config.train.num_workers == 1 and workers.bundle.gpus > 0:
         gpu = hold_gpu(workers.bundle.gpus)
         torch.cuda.set_device(gpu.index)
-    return Opened(config, start_service(config.kmeans) if shards.size else None, gpu)
+    service = start_service(config.kmeans, deterministic=config.train.deterministic) if shards.size else None
+    return Opened(config, service, gpu)
