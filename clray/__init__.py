@@ -16,6 +16,7 @@ from clray.config import Config, load_config
 from clray.errors import TrainingError, UserError
 
 if TYPE_CHECKING:
+    from clray.forecasts import advise
     from clray.kmeans.assign import Assigned, assign
     from clray.kmeans.duplicates import Duplicates, duplicates
     from clray.kmeans.engine import ClusterResult, cluster
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from clray.progress import Observer
     from clray.report.look.looking import look
     from clray.report.look.neighbours import Neighbour, neighbours
-    from clray.runs import Run, SweepResult, advise, sweep, train
+    from clray.runs import Run, SweepResult, sweep, train
     from clray.training.objectives.port import EmbeddedBatch, Objective
     from clray.training.trained import Embeddings, TrainedEncoder, embed, load_encoder
 
@@ -61,7 +62,7 @@ __all__ = [
 _LATE = {
     "Assigned": "clray.kmeans.assign",
     "KMeans": "clray.kmeans.estimator",
-    "advise": "clray.runs",
+    "advise": "clray.forecasts",
     "assign": "clray.kmeans.assign",
     "ClusterResult": "clray.kmeans.engine",
     "Clustering": "clray.kmeans.lloyd",

@@ -7,26 +7,20 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from clray.config import Config, override
 from clray.config.objects import read_with_objects, require_modules
-from clray.config.plain import shown
 from clray.config.source import Source
 from clray.errors import UserError
-from clray.progress import ConsoleObserver, Observer
+from clray.preparing import choose_folder, load_data, observer_of, prepare_sweep, with_metric_told
+from clray.progress import Observer
 from clray.recording import keep, recorded
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from clray.data.samples import Dataset
-    from clray.sweeps.dry_run import Estimate
-    from clray.sweeps.prescreen import Prescreen
-    from clray.sweeps.search_space import SweepPlan
     from clray.sweeps.trials import TrialRecord
-    from clray.training.start import StartClusters
 
 
 @dataclass(frozen=True)
@@ -125,13 +119,13 @@ def train(
         TrainingError: training that cannot continue.
     """
     config = read_with_objects(source, overrides)
-    observer = _observer(observer, progress)
+    observer = observer_of(observer, progress)
     with observer.preparing("preparing data, MLflow store and Ray"):
         _check_devices(config, debug)
         if config.train.num_workers > 1:
             require_modules(config)
-        folder = _choose_folder(config, source, name, resume, observer)
-        data = _load(config, observer)
+        folder = choose_folder(config, source, name, resume, observer)
+        data = load_data(config, observer)
         from clray.training.folder import claim_storage
         from clray.training.headline import with_metric
         from clray.training.metrics import last_metrics, read_metrics
@@ -208,10 +202,10 @@ def sweep(
     started = time.monotonic()
     config = read_with_objects(source, overrides)
     require_modules(config)
-    observer = _observer(observer, progress)
+    observer = observer_of(observer, progress)
     with observer.preparing("preparing data, MLflow store and Ray"):
-        plan, folder, data, clusters = _prepare_sweep(config, source, name, resume, observer)
-        settled = _with_metric(config, data, observer)
+        plan, folder, data, clusters = prepare_sweep(config, source, name, resume, observer)
+        settled = with_metric_told(config, data, observer)
         from clray.sweeps.prescreen import prescreen
         from clray.sweeps.summary import conclude
         from clray.sweeps.trials import rank_records
@@ -255,77 +249,6 @@ def sweep(
     )
 
 
-def advise(
-    source: Source,
-    overrides: Mapping[str, Any] | None = None,
-    *,
-    verbose: bool = False,
-    observer: Observer | None = None,
-) -> "Prescreen":
-    """Which points of a search space have clusters that are worth training with, by their first clusters.
-
-    Trains the epochs that points share until their first clustering, keeps nothing and records nothing.
-
-    Example:
-        >>> clray.advise("tune_configs/quickstart.yaml").left_out
-
-    Raises:
-        UserError: as `sweep`; points that are not known before the sweep, as with `sweep.searcher=optuna`.
-    """
-    config = read_with_objects(source, {**(overrides or {}), "sweep.prescreen": True, "sweep.share_warmup": True})
-    require_modules(config)
-    observer = observer or Observer()
-    with observer.preparing("training what points share, to look at their clusters"):
-        plan, folder, data, clusters = _prepare_sweep(config, source, None, False, observer)
-        config = _with_metric(config, data, observer)
-        from clray.sweeps.prescreen import prescreen
-        from clray.sweeps.tuner import gpus_for_trials, start_for_sweep, start_shared_service
-
-        num_at_once = start_for_sweep(config, plan.samples, data, verbose=verbose)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=f"{folder.name}.advise.", dir=folder.parent) as place:
-            return prescreen(
-                config, plan, data, Path(place), clusters=clusters, service=start_shared_service(config, plan),
-                num_gpus=gpus_for_trials(config, plan.samples), num_at_once=num_at_once,
-            )  # fmt: skip
-
-
-def estimate_sweep(
-    source: Source,
-    overrides: Mapping[str, Any] | None = None,
-    *,
-    verbose: bool = False,
-    observer: Observer | None = None,
-) -> "tuple[SweepPlan, Estimate]":
-    """What a sweep would do, judged by timed steps; trains and writes nothing.
-
-    Raises:
-        UserError: as `sweep`.
-    """
-    config = read_with_objects(source, overrides)
-    observer = observer or Observer()
-    with observer.preparing("preparing data and Ray, and timing steps"):
-        plan, _, data, _ = _prepare_sweep(config, source, None, False, observer)
-        config = _with_metric(config, data, observer)
-        from clray.sweeps.dry_run import estimate
-        from clray.sweeps.tuner import gpus_for_trials, start_for_sweep
-
-        num_at_once = start_for_sweep(config, plan.samples, data, verbose=verbose)
-        return plan, estimate(config, plan, data, num_at_once, gpus_for_trials(config, plan.samples))
-
-
-def _observer(given: Observer | None, progress: bool) -> Observer:
-    if given is not None:
-        if not isinstance(given, Observer):
-            raise UserError(f"observer: expected an object of a subclass of clray.Observer; got {shown(given)}")
-        return given
-    if not progress:
-        return Observer()
-    from clray.console import PlainConsole
-
-    return ConsoleObserver(PlainConsole(stderr=True))
-
-
 def _check_devices(config: Config, debug: bool) -> None:
     """Refuse what this process cannot give, before anything is read."""
     if debug and config.train.num_workers > 1:
@@ -340,59 +263,3 @@ def _check_devices(config: Config, debug: bool) -> None:
         from clray.kmeans.shards.choice import require_gpu
 
         require_gpu(config.kmeans.backend, config.kmeans.gpus_per_shard)
-
-
-def _choose_folder(config: Config, source: Source, name: str | None, resume: bool, observer: Observer) -> Path:
-    from clray.training.folder import claim_folder
-
-    stem = Path(source).stem if isinstance(source, str | Path) else "run"
-    folder = claim_folder(config, stem, name, resume)
-    observer.chosen(folder)
-    return folder
-
-
-def _load(config: Config, observer: Observer) -> "Dataset":
-    """The data set, once the places that the config names have been looked at."""
-    from clray.data.load import check_files
-    from clray.data.parts import load_parts
-    from clray.track.mlflow import check_server, store_uri
-
-    if config.evaluate.ignored:
-        keys = " and ".join(config.evaluate.ignored)
-        observer.note(f"{keys}: ignored, as the linear probe is solved to its optimum; leave it out")
-    check_server(store_uri(config.tracking, Path(config.output)))
-    check_files(config.data)
-    data = load_parts(config.data, config.evaluate.targets)
-    if data.skipped:
-        observer.note(f"left out {len(data.skipped)} bad images, the first: {data.skipped[0]}")
-    for note in data.notes:
-        observer.note(note)
-    return data
-
-
-def _with_metric(config: Config, data: "Dataset", observer: Observer) -> Config:
-    from clray.training.headline import metric_note, with_metric
-
-    settled = with_metric(config, data)
-    note = metric_note(settled)
-    if note is not None:
-        observer.note(note)
-    return settled
-
-
-def _prepare_sweep(
-    config: Config, source: Source, name: str | None, resume: bool, observer: Observer
-) -> "tuple[SweepPlan, Path, Dataset, StartClusters]":
-    from clray.sweeps.search_space import plan_sweep
-
-    plan = plan_sweep(config)
-    folder = _choose_folder(config, source, name, resume, observer)
-    data = _load(config, observer)
-    from clray.sweeps.check import check_points
-    from clray.sweeps.coincidence import without_coincident
-
-    clusters, notes = check_points(plan.samples, data)
-    plan, left_out = without_coincident(plan, clusters)
-    for note in (*notes, *left_out):
-        observer.note(note)
-    return plan, folder, data, clusters

@@ -38,9 +38,9 @@ def advise(
 
     plan_sweep(config)
     observer = CommandObserver("advise", path, assignments, config, as_json=as_json, verbose=verbose)
-    from clray import runs
+    from clray import forecasts
 
-    found = runs.advise(path, overrides, verbose=verbose, observer=observer)
+    found = forecasts.advise(path, overrides, verbose=verbose, observer=observer)
     if as_json:
         print_json(found.as_dict())
         return

@@ -57,10 +57,10 @@ def sweep(
     observer = CommandObserver(
         "sweep", path, assignments, config, num_trials=num_trials, as_json=as_json, verbose=verbose
     )  # fmt: skip
-    from clray import runs
+    from clray import forecasts, runs
 
     if dry_run:
-        _print_plan(*runs.estimate_sweep(path, overrides, verbose=verbose, observer=observer), as_json=as_json)
+        _print_plan(*forecasts.estimate_sweep(path, overrides, verbose=verbose, observer=observer), as_json=as_json)
         return
     with resumable(observer):
         result = runs.sweep(

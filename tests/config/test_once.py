@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from clray import runs
+from clray import preparing
 from clray.config import Config, known_keys, override, parse_config, with_overrides
 from clray.config.once import ONCE_PER_SWEEP
 from clray.errors import UserError
@@ -136,4 +136,4 @@ def test_what_the_shards_take_from_the_config_is_refused() -> None:
 
 
 def test_the_images_are_loaded_from_the_section_that_is_refused() -> None:
-    assert "load_parts(config.data, config.evaluate.targets)" in inspect.getsource(runs._load)
+    assert "load_parts(config.data, config.evaluate.targets)" in inspect.getsource(preparing.load_data)

@@ -60,7 +60,7 @@ def test_a_single_run_is_refused_before_its_data_are_read(
     def read(*_: object) -> None:
         raise AssertionError("the data were read")
 
-    monkeypatch.setattr(runs, "_load", read)
+    monkeypatch.setattr(runs, "load_data", read)
     with pytest.raises(UserError, match=message):
         clray.train({"data": {"name": "digits"}, "augmentation": {"name": "digits"}}, overrides, debug=debug)
 
