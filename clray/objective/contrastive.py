@@ -31,7 +31,7 @@ def mean_value(values: list[ObjectiveValue]) -> ObjectiveValue:
     return ObjectiveValue(torch.stack(losses).mean(), torch.stack(num_positives).mean())
 
 
-def _scaled(value: ObjectiveValue, temperature: float, base_temperature: float | None) -> ObjectiveValue:
+def scaled(value: ObjectiveValue, temperature: float, base_temperature: float | None) -> ObjectiveValue:
     """The loss times t/b; see `cl_infonce`."""
     if base_temperature is None:
         return value
@@ -79,7 +79,7 @@ def cl_infonce(
     value = contrast(
         anchors, ids, candidates, candidate_ids, own=own, temperature=temperature, cluster_weight=cluster_weight
     )
-    return _scaled(value, temperature, base_temperature)
+    return scaled(value, temperature, base_temperature)
 
 
 def cross_view_cl_infonce(
@@ -106,7 +106,7 @@ def cross_view_cl_infonce(
         contrast(views[v], ids, *gathered[w], own=None, temperature=temperature, cluster_weight=cluster_weight)
         for v, w in permutations(range(len(views)), 2)
     ]
-    return _scaled(mean_value(values), temperature, base_temperature)
+    return scaled(mean_value(values), temperature, base_temperature)
 
 
 def cl_infonce_of_small_views(
@@ -143,7 +143,7 @@ def cl_infonce_of_small_views(
         temperature=temperature,
         cluster_weight=cluster_weight,
     )
-    return _scaled(value, temperature, base_temperature)
+    return scaled(value, temperature, base_temperature)
 
 
 def weighted_ids(

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from clray.objective.contrastive import cl_infonce, cl_infonce_of_small_views, cross_view_cl_infonce
 from clray.objective.gather import all_gather, all_gather_with_ids
+from clray.objective.kernel import Form, Kernel, ccl_k
 
 BATCH, DIM, TEMPERATURE = 12, 6, 0.2
 NUM_VIEWS = 2
@@ -36,6 +37,13 @@ def loss_and_gradient(
         each(large, both, temperature=TEMPERATURE, cluster_weight=weight, images=images).loss
         for each in (cl_infonce, cross_view_cl_infonce, of_small)
         for weight in (1.0, 0.3)
+    ]
+    values, kernel = torch.randn(BATCH, 2, generator=torch.Generator().manual_seed(1)), Kernel("rbf")
+    forms: tuple[Form, ...] = ("log-of-mean", "mean-of-logs")
+    losses += [
+        ccl_k(large, images, values, kernel=kernel, temperature=TEMPERATURE, form=form, small=small).loss
+        for form in forms
+        for small in (None, z[NUM_VIEWS:])
     ]
     loss = torch.stack(losses).sum()
     loss.backward()
