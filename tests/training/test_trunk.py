@@ -159,36 +159,32 @@ def test_images_without_labels_are_clustered_twice_for_a_prescreen_alone(
     assert (found.stability is not None) is has_prescreen
 
 
-def test_a_damaged_trunk_is_named_removed_and_trained_again(
-    tiny_config: MakeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.mark.parametrize("kept", [0.5, 0])
+@pytest.mark.parametrize(
+    ("file", "message", "starts"),
+    [
+        (CHECKPOINT_FILE, "its epochs are trained again", False),
+        (FIRST_FILE, "not the clusterings of a trunk", True),
+    ],
+)
+def test_what_is_damaged_of_a_trunk_is_named_and_made_again(
+    file: str, message: str, starts: bool, kept: float, tiny_config: MakeConfig, tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """Without its checkpoint there is no trunk; without its clusterings each run clusters for itself."""
     config = tiny_config(train={"num_epochs": 2})
     trunk = trunk_of(tmp_path, config)
     grow(trunk, config)
-    whole = (trunk.folder / CHECKPOINT_FILE).read_bytes()
-    (trunk.folder / CHECKPOINT_FILE).write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "second").mkdir()
-    assert not trunk.start(tmp_path / "second")
-    assert str(trunk.folder / CHECKPOINT_FILE) in caplog.text
-    assert "its epochs are trained again" in caplog.text
-    assert not trunk.is_ready
-    assert list((tmp_path / "second").iterdir()) == []
+    path = trunk.folder / file
+    path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
+    (tmp_path / "first").mkdir()
+    assert trunk.start(tmp_path / "first") is starts
+    assert any((tmp_path / "first").iterdir()) is starts
+    assert trunk.is_ready is starts
+    assert trunk.first_clustering(config) is None
+    assert str(path) in caplog.text
+    assert message in caplog.text
     grow(trunk, config)
-    assert train(config, tmp_path / "second", trunk) == train(config, tmp_path / "alone")
-
-
-def test_a_run_clusters_for_itself_where_the_clusterings_of_its_trunk_are_damaged(
-    tiny_config: MakeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    config = tiny_config(train={"num_epochs": 2})
-    trunk = trunk_of(tmp_path, config)
-    grow(trunk, config)
-    path = trunk.folder / FIRST_FILE
-    whole = path.read_bytes()
-    for damaged in (whole[: len(whole) // 2], b""):
-        path.write_bytes(damaged)
-        assert trunk.first_clustering(config) is None
-    assert f"{path}: not the clusterings of a trunk" in caplog.text
     assert train(config, tmp_path / "second", trunk) == train(config, tmp_path / "alone")
 
 
