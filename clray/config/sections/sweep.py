@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from clray.config.sections.values import Flag, NonNegativeInt, PositiveInt, Section, Share, Text, TwoOrMore, or_own
+from clray.config.sections.values import Flag, NonNegativeInt, PositiveInt, Scale, Section, Text, TwoOrMore, or_own
 
 SEARCHERS = ("grid", "random", "optuna")
 AUTO = "auto"
@@ -67,7 +67,7 @@ class SweepConfig(Section):
     """Look at the clusters of all points once the shared epochs are trained, and leave out points whose clusters tell
     no more than chance, or are dominated: another point's have at least the I(Z;T) above chance at no more H(Z|T), or
     without labels more stability and silhouette. Points are compared that differ in their clusters alone."""
-    prescreen_keep: Annotated[Share, Field(gt=0)] = 1.0
+    prescreen_keep: Scale = 1.0
     """With `prescreen`: of points that are compared train at most this share, those of the highest AMI, or without
     labels of the highest stability."""
     metric: Text = AUTO
