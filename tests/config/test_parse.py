@@ -58,6 +58,10 @@ from clray.errors import UserError
             {"clusters": {"attribute_order": list("abc"), "attribute_columns": ["a"]}},
             ["leave out clusters.attribute_columns"],
         ),
+        ({"clusters": {"confidence": 1.2}}, ["clusters.confidence", "at most 1", "got 1.2"]),
+        ({"clusters": {"confidence": -0.1}}, ["clusters.confidence", "at least 0", "got -0.1"]),
+        ({"objective": {"cluster_weight": 1.5}}, ["objective.cluster_weight", "at most 1", "got 1.5"]),
+        ({"objective": {"cluster_weight": -1}}, ["objective.cluster_weight", "at least 0", "got -1"]),
         ({"train": {"num_epochs": "many"}}, ["train.num_epochs", "got 'many'"]),
     ],
 )
