@@ -16,7 +16,8 @@ class ClusterAssignment:
     Attributes:
         ids: int32 [N], each in 0..num_clusters-1; any integers may be given.
         num_clusters: K, counting empty clusters.
-        source: `instance`, `labels`, `attributes`, `column`, `clustering` or `kmeans`.
+        source: as `clusters.source`.
+        values: of each sample, float32 [N, dim], where these stand in place of clusters, and each sample is its own.
 
     Raises:
         ValueError: ids that are no integer vector, or out of range.
@@ -25,6 +26,7 @@ class ClusterAssignment:
     ids: np.ndarray
     num_clusters: int
     source: str
+    values: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.ids.ndim != 1 or not np.issubdtype(self.ids.dtype, np.integer):

@@ -127,10 +127,29 @@ RULES: tuple[Rule, ...] = (
             f"recluster.warmup_epochs=0 (it is {c.recluster.warmup_epochs})"
         ),
     ),
+    (
+        lambda c: c.clusters.source == "values" and c.objective.name != "ccl-k",
+        lambda c: (
+            f"clusters.source=values are numbers and no clusters, which objective.name={c.objective.name} needs; set "
+            "objective.name=ccl-k, or choose another clusters.source"
+        ),
+    ),
+    (
+        lambda c: (
+            c.objective.name == "ccl-k" and c.objective.kernel == "cosine" and len(c.clusters.value_columns or ()) == 1
+        ),
+        lambda c: (
+            f"objective.kernel=cosine tells the sign alone of a single column ({(c.clusters.value_columns or ())[0]}); "
+            "set objective.kernel=rbf"
+        ),
+    ),
     *map(_imports_code, KEYS_OF_CODE),
     (
-        lambda c: c.train.sampler == "cluster" and c.clusters.source == "instance",
-        "train.sampler=cluster: instance clusters have no second member; use train.sampler=uniform",
+        lambda c: c.train.sampler == "cluster" and c.clusters.source in ("instance", "values"),
+        lambda c: (
+            f"train.sampler=cluster: with clusters.source={c.clusters.source} no cluster has a second member; use "
+            "train.sampler=uniform"
+        ),
     ),
     *map(_belongs_to_plain_objectives, CHOICES),
     (

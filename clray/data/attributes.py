@@ -41,6 +41,16 @@ def encode_attributes(
     return attributes
 
 
+def continuous_values(columns: dict[str, pd.Series], config: DataConfig) -> dict[str, np.ndarray]:
+    """The numbers of the continuous columns, which their codes no longer tell: float64 [N], NaN for a missing one."""
+    numbers = {
+        name: _continuous(values)
+        for name, values in columns.items()
+        if _as_lists(values, config.list_separator) is None
+    }
+    return {name: values for name, values in numbers.items() if values is not None}
+
+
 def encode_target(
     name: str, column: str, values: pd.Series, config: DataConfig
 ) -> tuple[np.ndarray, tuple[str, ...]] | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from clray.config.sections import DataConfig
-from clray.data.attributes import encode_attributes
+from clray.data.attributes import continuous_values, encode_attributes
 from clray.data.equal_images import notes_on_equal_images
 from clray.data.images.port import Images
 from clray.data.images.stored import notes_on_store, ready_images
@@ -239,7 +239,11 @@ def _encode(parts: Parts, config: DataConfig, targets: tuple[str, ...], skipped:
     of_columns = {name: each["train"].names for name, each in labels.items() if name is not None}
     label_names = labels[None]["train"].names
     return Dataset(
-        replace(samples["train"], columns={name: codes for name, (codes, _) in attributes.items()}),
+        replace(
+            samples["train"],
+            columns={name: codes for name, (codes, _) in attributes.items()},
+            numbers=continuous_values(columns, config),
+        ),
         samples["test"],
         num_classes=len(label_names),
         num_channels=parts["train"].images.channels,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from clray.data.images.port import Images
@@ -19,6 +19,7 @@ class Samples:
         labels: downstream labels T, int32 [N] in 0..num_classes-1; -1 where an image has none. Of several labels an
             image the code of their set.
         columns: attributes as codes, each int32 [N].
+        numbers: of the continuous attributes, whose codes are bins, float64 [N] with NaN where one is missing.
         targets: further columns of labels, by name; codes as `labels` has them.
         flags: of the columns with several labels an image, None for `labels`: int8 [N, labels], 1 where the image has
             the label, 0 where not, -1 where that is unknown.
@@ -33,6 +34,7 @@ class Samples:
     targets: dict[str, Int[np.ndarray, " n"]] = field(default_factory=dict)
     flags: dict[str | None, Int[np.ndarray, "n labels"]] = field(default_factory=dict)
     held: Tensor | None = None
+    numbers: dict[str, Float[np.ndarray, " n"]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -50,12 +52,14 @@ class Samples:
 
     def select(self, indices: Int[np.ndarray, " m"]) -> "Samples":
         """The samples at `indices`, in that order."""
-        columns, targets = (
-            {name: values[indices] for name, values in each.items()} for each in (self.columns, self.targets)
+        columns, targets, numbers = (
+            {name: values[indices] for name, values in each.items()}
+            for each in (self.columns, self.targets, self.numbers)
         )
         flags = {name: values[indices] for name, values in self.flags.items()}
         names = [self.names[i] for i in indices] if self.names else ()
-        return Samples(self.images.select(indices), self.labels[indices], columns, names, targets, flags)
+        images, labels = self.images.select(indices), self.labels[indices]
+        return Samples(images, labels, columns, names, targets, flags, numbers=numbers)
 
 
 @dataclass(frozen=True)

@@ -204,6 +204,8 @@ def _figures(
                     metrics |= {STABILITY: first.stability, SILHOUETTE: _silhouette(first.vectors, each.ids)}
                 found[point.repeated_name].append(metrics)
             continue
+        if config.clusters.source == "values":  # there are no clusters to look at
+            continue
         key = clusters_key(config)
         if key not in known:
             assignment = (clusters.get(key) or start_clusters(config, data))[0]

@@ -56,6 +56,8 @@ class ClusterMetrics:
         return found if precision is None else {**found, "clusters/confident_pair_precision": precision}
 
     def _count(self, assignment: ClusterAssignment) -> Metrics:
+        if assignment.source == "values":  # there are no clusters
+            return {}
         return {
             **measure_clusters(assignment.ids, self.samples, assignment.num_clusters),
             "clusters/largest_fraction": float(assignment.sizes.max() / len(assignment)),

@@ -10,6 +10,7 @@ from clray.config import Config
 from clray.data.samples import Dataset
 from clray.model.encoder import ContrastiveModel
 from clray.training.check import check_against_data, check_classes, view_shape
+from clray.training.conditioning import value_assignment, value_notes
 from clray.training.encoder_start import check_encoder, is_plain, matched_model, start_notes, with_pixels
 from clray.training.first_clusterings import FirstClustering
 from clray.training.objectives.rehearsal import rehearse
@@ -45,7 +46,11 @@ def prepare(config: Config, data: Dataset) -> Start:
     check_against_data(config, data)
     assignments = start_clusters(config, data)
     check_classes(config, assignments)
-    notes = (*cluster_notes(config, data), *positives_notes([config], len(data.train)))
+    notes = (
+        *cluster_notes(config, data),
+        *value_notes(config, data, assignments),
+        *positives_notes([config], len(data.train)),
+    )
     if config.train.num_workers > 1:
         return Start(assignments, None, (*notes, *check_code(config, data, assignments)))
     model, match = matched_model(config, data.num_channels, num_classes(config, assignments))
@@ -69,6 +74,8 @@ def check_code(config: Config, data: Dataset, assignments: tuple[ClusterAssignme
 def start_clusters(config: Config, data: Dataset) -> tuple[ClusterAssignment, ...]:
     """The assignments the run starts with."""
     train = data.train
+    if config.clusters.source == "values":
+        return (value_assignment(config.clusters, data),)
     return known_clusters(
         config.clusters, labels=train.labels, columns=train.columns, names=data.names, seed=config.seed
     )

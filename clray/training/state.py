@@ -160,6 +160,9 @@ def create_state(
     if config.clusters.source == "kmeans" and config.recluster.embeddings == "bank":
         bank = EmbeddingBank(shard, model.embedding_dim, device, momentum=config.recluster.bank_momentum)
     objective = build_objective(config.objective, model)
+    values = start.assignments[0].values
+    if values is not None:
+        objective.take_values(torch.tensor(values, device=device))
     scaler = gradient_scaler(config.train.precision, device)
     return TrainState(model, objective, optimizer, schedule, start.assignments, steps_per_epoch, bank, scaler=scaler)
 

@@ -23,7 +23,7 @@ from clray.errors import UserError
         ({"sweep": {"metric": "accuracy"}}, ["sweep.metric", "'eval/knn_accuracy'", "got 'accuracy'"]),
         ({"objective": {"name": "pcl"}, "clusters": {"source": "labels"}}, ["pcl", "set clusters.source=kmeans"]),
         ({"objective": {"name": "cluster-prediction"}}, ["set recluster.warmup_epochs=0 (it is 1)"]),
-        ({"objective": {"name": "infonce"}, "train": {"sampler": "cluster"}}, ["no second member"]),
+        ({"objective": {"name": "infonce"}, "train": {"sampler": "cluster"}}, ["no cluster has a second member"]),
         ({"objective": {"name": "supervised", "negatives": "queue"}}, ["objective.negatives=queue belongs to"]),
         ({"objective": {"dual_head": True, "negatives": "queue"}}, ["cannot be combined"]),
         ({"objective": {"dual_head_clusters": "instance-head"}}, ["set objective.dual_head=true"]),

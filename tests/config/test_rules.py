@@ -19,6 +19,14 @@ BROKEN: list[tuple[Mapping[str, Any], str]] = [
     ({"objective.name": "pcl", "clusters.source": "labels"}, "set clusters.source=kmeans (it is labels)"),
     ({"objective.name": "cluster-prediction", "clusters.source": "instance"}, "one class per image"),
     ({"objective.name": "cluster-prediction"}, "set recluster.warmup_epochs=0 (it is 1)"),
+    (
+        {"clusters.source": "values", "clusters.path": "x.npy"},
+        "values are numbers and no clusters, which objective",
+    ),
+    (
+        {"objective.name": "ccl-k", "clusters.value_columns": ["age"]},
+        "single column (age); set objective.kernel=rbf",
+    ),
     ({"encoder.name": "mine:make"}, "encoder.name=mine:make imports code, the module 'mine'"),
     ({"clusters.source": "mine:make"}, "clusters.source=mine:make imports code, the module 'mine'"),
     ({"objective.name": "mine:Loss"}, "objective.name=mine:Loss imports code, the module 'mine'"),
@@ -72,6 +80,27 @@ def test_baselines_are_what_their_names_say(name: str) -> None:
     """Beside points of a sweep that weigh their positives."""
     chosen = {"objective.name": name, "objective.cluster_weight": 0.3, "clusters.confidence": 0.3}
     assert parse_config(with_overrides({}, chosen)) == parse_config(with_overrides({}, {"objective.name": name}))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("objective.dual_head", True, "objective.name=ccl-k has no such choice"),
+        ("objective.negatives", "queue", "objective.name=ccl-k has no such choice"),
+        ("objective.form", "pair-sampled", "objective.name=ccl-k has no such choice"),
+        ("train.sampler", "cluster", "with clusters.source=values no cluster has a second member"),
+        ("clusters.value_columns", ["age", "weight"], "both are set"),
+        ("clusters.path", None, "neither is set"),
+        ("objective.ridge", 0, "objective.ridge"),
+        ("objective.bandwidth", 0, "objective.bandwidth"),
+        ("objective.kernel", "sigmoid", "'polynomial'"),
+    ],
+)
+def test_ccl_k_refuses_what_it_has_no_use_for(key: str, value: object, message: str) -> None:
+    known = {"objective.name": "ccl-k", "clusters.path": "x.npy"}
+    assert parse_config(with_overrides({}, known)).clusters.source == "values"
+    with pytest.raises(UserError, match=message):
+        parse_config(with_overrides({}, {**known, key: value}))
 
 
 def test_each_rule_has_a_config_that_breaks_it() -> None:

@@ -21,7 +21,7 @@ from clray.config.sections.values import (
 )
 
 KMeansBackend = Literal["auto", "faiss", "torch", "flash-kmeans"]
-SOURCES = ("instance", "labels", "attributes", "column", "hierarchy", "synthetic", "clustering", "kmeans")
+SOURCES = ("instance", "labels", "attributes", "column", "hierarchy", "synthetic", "values", "clustering", "kmeans")
 
 
 class ClustersConfig(Section):
@@ -30,7 +30,8 @@ class ClustersConfig(Section):
     source: Annotated[Text, or_own(*SOURCES)] = "kmeans"
     """`instance` (each image its own) is InfoNCE, `labels` is SupCon, the others are Cl-InfoNCE: tuples of
     `attributes`, the values of a `column`, a level of a `hierarchy` of the classes, `synthetic` ones made from the
-    labels, a `clustering` saved by `clray cluster`, or `kmeans` of the embeddings while training. With
+    labels, a `clustering` saved by `clray cluster`, or `kmeans` of the embeddings while training. `values` are numbers
+    of each image in place of clusters, for `objective.name: ccl-k`, which chooses them itself. With
     `allow_user_modules` also the user's own `module:function`, called with the training images' `labels`, `columns` and
     `names`, and the run's `seed`; it returns an integer for each image. `labels`, `synthetic` and `hierarchy` without
     `column` need a label of every training image (a function is given -1 for one that is missing)."""
@@ -48,10 +49,13 @@ class ClustersConfig(Section):
     the next), the same for the worse of two random `views` of each image, which costs a pass over the images at each
     clustering, or a share at `random`, drawn anew in every epoch. The first two need `kmeans`."""
     path: Text | None = None
-    """Folder of a clustering by `clray cluster`, whose row i is training image i, for `source: clustering`."""
+    """Folder of a clustering by `clray cluster`, for `source: clustering`; or a `.npy` or Parquet file of vectors, such
+    as the embeddings of another model, for `values`. Row i is training image i."""
     column: Text | None = None
-    """The column whose values are the clusters, for `source: column`; or the nodes of the tree, for `hierarchy`, which
-    by default are the labels."""
+    """The column whose values are the clusters, for `source: column`; the nodes of the tree, for `hierarchy`, which by
+    default are the labels; or that of the vectors in a Parquet file, for `values`."""
+    value_columns: tuple[Text, ...] | None = None
+    """The columns of numbers that `source: values` takes in place of `path`, each brought to mean 0 and variance 1."""
     attribute_columns: tuple[Text, ...] | None = None
     """Candidate columns for `source: attributes`; by default every column but image, path and label, and but those with
     as many values as there are images."""
@@ -76,7 +80,7 @@ class ClustersConfig(Section):
         """A relative path starts where the command runs, wherever its workers do."""
         return None if value is None else str(Path(value).absolute())
 
-    @field_validator("attribute_columns", "attribute_order")
+    @field_validator("attribute_columns", "attribute_order", "value_columns")
     @classmethod
     def _names_each_once(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
         repeated = [name for name, count in Counter(names).items() if count > 1]
@@ -109,6 +113,12 @@ class ClustersConfig(Section):
         for source, key in (("column", "column"), ("clustering", "path"), ("hierarchy", "tree")):
             if self.source == source and getattr(self, key) is None:
                 raise ValueError(f"{key} is required for clusters.source={source}; set clusters.{key}")
+        if self.source == "values" and (not self.value_columns) == (self.path is None):
+            given = "both are set" if self.value_columns else "neither is set"
+            raise ValueError(
+                "clusters.source=values takes the numbers of clusters.value_columns or the vectors of clusters.path; "
+                f"{given}"
+            )
         if 0 < self.confidence < 1 and self.confidence_by != "random" and self.source not in ("kmeans", "instance"):
             raise ValueError(
                 f"confidence_by={self.confidence_by} needs distances to centroids, which clusters.source={self.source} "

@@ -124,16 +124,16 @@ class HeadConfig(Section):
     """Dimension of z."""
 
 
-OBJECTIVES = ("cl-infonce", "infonce", "supcon", "pcl", "swav", "cluster-prediction", "supervised")
+OBJECTIVES = ("cl-infonce", "infonce", "supcon", "ccl-k", "pcl", "swav", "cluster-prediction", "supervised")
 
 
 class ObjectiveConfig(Section):
     """What is minimised."""
 
     name: Text = "cl-infonce"
-    """`cl-infonce`, `infonce`, `supcon`, `pcl`, `swav`, `cluster-prediction`, `supervised`, or with
+    """`cl-infonce`, `infonce`, `supcon`, `ccl-k`, `pcl`, `swav`, `cluster-prediction`, `supervised`, or with
     `allow_user_modules` the user's own `module:Class`, a subclass of `clray.Objective`. `infonce`, `supcon` and
-    `supervised` are settings of others; they, and `swav`, choose `clusters.source`."""
+    `supervised` are settings of others; they, `ccl-k` and `swav` choose `clusters.source`."""
     form: Literal["multi-positive", "pair-sampled"] = "multi-positive"
     """Of `cl-infonce`: all views of a batch with the anchor's cluster, as the authors' code trains, or pairs drawn from
     one cluster, as in the paper's equation."""
@@ -153,6 +153,17 @@ class ObjectiveConfig(Section):
     """Weight of the positives from other images, for `cl-infonce` in its `multi-positive` form; that of the anchor's
     own views is 1. With 1 all positives count alike, with 0 the loss is InfoNCE whatever the clusters. `infonce` and
     `supcon` take 1."""
+    kernel: Literal["cosine", "rbf", "laplacian", "linear", "polynomial"] = "cosine"
+    """Of `ccl-k`: how alike two images are by their values. `rbf` and `laplacian` look at the distance, `polynomial` is
+    the third power of the inner product."""
+    bandwidth: PositiveFloat = 1.0
+    """Of `ccl-k` with `rbf` and `laplacian`: in units of the median distance between the values of two images."""
+    ridge: Annotated[float, Field(ge=1e-6, allow_inf_nan=False), Number] = 0.01
+    """Of `ccl-k`: lambda, the regularisation. Where values differ, 0 tends to InfoNCE, and large numbers to weights in
+    proportion to the kernel."""
+    kernel_form: Literal["log-of-mean", "mean-of-logs"] = "log-of-mean"
+    """Of `ccl-k`: where the weighted mean over positives is taken, inside the logarithm as in the paper, or outside as
+    in Cl-InfoNCE."""
     num_prototypes: TwoOrMore = 300
     """Of `swav`: trained centres that each batch is divided among evenly; best fewer than a batch has images."""
     sinkhorn_epsilon: PositiveFloat = 0.05
@@ -191,5 +202,11 @@ class ObjectiveConfig(Section):
         return self.name in ("cluster-prediction", "supervised")
 
 
-OBJECTIVE_SOURCES = {"infonce": "instance", "swav": "instance", "supcon": "labels", "supervised": "labels"}
+OBJECTIVE_SOURCES = {
+    "infonce": "instance",
+    "swav": "instance",
+    "supcon": "labels",
+    "supervised": "labels",
+    "ccl-k": "values",
+}
 """The cluster source that an objective stands for; `swav` finds its clusters itself."""

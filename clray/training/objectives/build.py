@@ -6,6 +6,7 @@ from clray.model.encoder import ContrastiveModel
 from clray.training.objectives.batch_contrast import BatchContrast
 from clray.training.objectives.classification import Classification
 from clray.training.objectives.equipartition import Equipartition
+from clray.training.objectives.kernel_contrast import KernelContrast
 from clray.training.objectives.pair_contrast import PairContrast
 from clray.training.objectives.port import Objective
 from clray.training.objectives.prototype_contrast import PrototypeContrast
@@ -30,6 +31,8 @@ def objective_class(settings: ObjectiveConfig) -> type[Objective]:
         return Classification
     if settings.name == "swav":
         return Equipartition
+    if settings.name == "ccl-k":
+        return KernelContrast
     if settings.name == "pcl":
         return PrototypeContrast
     if settings.negatives == "queue":

@@ -157,6 +157,9 @@ class Objective:
         """
         return []
 
+    def take_values(self, values: Float[Tensor, "samples dim"]) -> None:
+        """Hear of the values of all training images, before the first step, where `clusters.source` is `values`."""
+
     def state_dict(self) -> dict[str, Any]:
         """What the objective carries from step to step, as tensors and plain values; a checkpoint holds it."""
         return {}
