@@ -60,7 +60,7 @@ def _read(connection: Any, parent: str) -> list[TrialRun]:
     from sqlalchemy import select
 
     is_trial = (SqlTag.key == "mlflow.parentRunId", SqlTag.value == parent, SqlRun.lifecycle_stage == "active")
-    trials = select(SqlRun.run_uuid).join(SqlTag, SqlTag.run_uuid == SqlRun.run_uuid).where(*is_trial)
+    trials: Any = select(SqlRun.run_uuid).join(SqlTag, SqlTag.run_uuid == SqlRun.run_uuid).where(*is_trial)
     # In MLflow's own order, runs that began in the same millisecond too.
     runs = connection.execute(
         select(SqlRun.run_uuid, SqlRun.name, SqlRun.status)

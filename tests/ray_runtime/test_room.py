@@ -1,6 +1,8 @@
 """What fits on nodes: held to a search of every way to place processes, and to simulated placements."""
 
 import itertools
+import math
+import random
 import time
 from functools import cache
 
@@ -136,3 +138,34 @@ def test_a_thousand_unequal_nodes_are_counted_within_a_second() -> None:
 
 def test_nodes_are_described_by_kind() -> None:
     assert describe([Node(8, (1.0,)), Node(4), Node(8, (1.0,))]) == "2 nodes of 8 CPUs and 1 GPU, 1 node of 4 CPUs"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_is_promised_on_64_nodes_is_there_while_ten_of_them_are_lost(seed: int) -> None:
+    """Shards are dealt as Ray spreads them, on the nodes with their label; then workers are put wherever they fit."""
+    draw = random.Random(seed)
+    left = [
+        Node(draw.choice([2.0, 4.0, 8.0]), (1.0,) * draw.choice([0, 1, 4]), {"pool": draw.choice(["a", "b"])})
+        for _ in range(64)
+    ]
+    shards, workers = Group(16, Bundle(1.0), "shard"), Group(8, Bundle(1.0, draw.choice([0.0, 0.5, 1.0])), "worker")
+    before = math.inf
+    for _ in range(11):
+        on = [node.labels["pool"] == "a" for node in left]
+        promised = count_groups(left, workers, beside=shards, on=on)
+        assert promised <= before, "a lost node makes no room"
+        allowed = [number for number, each in enumerate(on) if each]
+        first = draw.randrange(len(allowed))
+        state, placed = list(left), 0
+        while placed < shards.size:
+            for number in [*allowed[first:], *allowed[:first]]:
+                if placed < shards.size and state[number].count(shards.bundle) >= 1:
+                    state[number], placed = state[number].less(shards.bundle), placed + 1
+        found = 0
+        draw.shuffle(state)
+        for node in state:
+            while node.count(workers.bundle) >= 1:
+                node, found = node.less(workers.bundle), found + 1
+        assert found // workers.size >= promised > 0
+        before = promised
+        left.pop(draw.randrange(len(left)))
