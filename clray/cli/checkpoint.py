@@ -12,7 +12,7 @@ from clray.config import Config, stored_config
 from clray.errors import UserError
 
 if TYPE_CHECKING:
-    from clray.training.checkpoint import Checkpoint
+    from clray.training.checkpoint_form import Checkpoint
 
 CheckpointPath = Annotated[Path, typer.Argument(help="A checkpoint.pt, or the folder of a run.")]
 

@@ -22,7 +22,7 @@ from clray.report.pictures import draw_wanted
 from clray.sweeps.searchers import COST
 from clray.sweeps.trials import storage_name
 from clray.training.accuracy import evaluate_untrained
-from clray.training.checkpoint import CHECKPOINT_FILE
+from clray.training.checkpoint_parts import CHECKPOINT_FILE
 from clray.training.first_clusterings import Wanted
 from clray.training.metrics import Metrics, last_metrics, read_metrics
 from clray.training.start import Start, StartClusters, clusters_key, start_clusters

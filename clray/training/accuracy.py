@@ -15,7 +15,7 @@ from clray.evaluate.linear_probe import LinearProbe
 from clray.evaluate.nearest_neighbors import nearest_neighbor_measures
 from clray.model.encoder import ContrastiveModel
 from clray.seeding import derive_seed
-from clray.training.checkpoint import Checkpoint
+from clray.training.checkpoint_form import Checkpoint
 from clray.training.cluster_metrics import measure_clusters
 from clray.training.encoder_start import fresh_model
 from clray.training.export import load_model

@@ -68,16 +68,9 @@ class EmbeddingBank:
         return {"vectors": self.vectors.cpu(), "seen": torch.tensor(self.seen)}
 
     def load_rows(self, state: dict[str, Any]) -> None:
-        """Take this worker's rows of a bank of the whole data set, as `merge_banks` makes it."""
-        self.vectors.copy_(state["vectors"][torch.from_numpy(self.shard)])
-        self.seen = state["seen"].numpy()[self.shard]
-
-
-def merge_banks(parts: list[dict[str, Any]], shards: list[Int[np.ndarray, " n"]]) -> dict[str, Any]:
-    """The banks of all workers, by rank, as one over the whole data set, on the CPU."""
-    total = sum(map(len, shards))
-    merged = {name: torch.empty(total, *value.shape[1:], dtype=value.dtype) for name, value in parts[0].items()}
-    for shard, part in zip(shards, parts, strict=True):
-        for name, value in part.items():
-            merged[name][torch.from_numpy(shard)] = value.cpu()
-    return merged
+        """Take over what `state_dict` gave of this worker's samples, or of those of the whole data set."""
+        vectors, seen = state["vectors"], state["seen"].numpy()
+        if len(seen) != len(self.shard):
+            vectors, seen = vectors[torch.from_numpy(self.shard)], seen[self.shard]
+        self.vectors.copy_(vectors)
+        self.seen = seen.copy()

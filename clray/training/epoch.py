@@ -69,13 +69,6 @@ class EpochMeter:
         return cls(steps, waits, losses, positives, None, state["num_samples"])
 
 
-def mean_state(states: list[dict[str, Any]]) -> dict[str, Any]:
-    """The mean over workers of what `EpochMeter.state_dict` gives on each, from which all of them resume."""
-    first = states[0]
-    means = {name: torch.stack([state[name] for state in states]).mean(dim=0) for name in ("losses", "positives")}
-    return {**first, **means}
-
-
 def waited_for(batches: Iterable[Batch], meter: EpochMeter) -> Iterator[Batch]:
     """The batches, with the time that each was waited for."""
     iterator = iter(batches)

@@ -19,7 +19,7 @@ from clray.errors import UserError
 from clray.model.encoder import ContrastiveModel
 from clray.model.features import EMBEDDING_BATCH_SIZE, compute_features
 from clray.model.pixels import OnPixels, backbone_of
-from clray.training.checkpoint import Checkpoint
+from clray.training.checkpoint_form import Checkpoint
 from clray.training.workers.gpus import device_beside
 
 

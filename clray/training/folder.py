@@ -117,6 +117,7 @@ def _require_same_config(config: Config, kept: Config, where: str) -> None:
 
 
 def _comparable(config: Config) -> dict[str, Any]:
-    """All keys but where the results go, which may have moved."""
+    """All keys but where the results go, which may have moved, and the workers, among whom a run is dealt anew."""
     flat = flatten(config.model_dump(mode="json"))
-    return {key: value for key, value in flat.items() if key != "output" and not key.startswith("tracking.")}
+    left_out = ("output", "train.num_workers")
+    return {key: value for key, value in flat.items() if key not in left_out and not key.startswith("tracking.")}

@@ -20,7 +20,7 @@ from clray.errors import UserError
 from clray.model.encoder import ContrastiveModel
 from clray.redaction import hide_in_tree
 from clray.training.bank import EmbeddingBank
-from clray.training.checkpoint import Checkpoint
+from clray.training.checkpoint_form import Checkpoint
 from clray.training.encoder_start import fresh_model
 from clray.training.objectives.build import build_objective
 from clray.training.objectives.port import Objective
@@ -67,12 +67,13 @@ class TrainState:
         return max(0, start - (self.clustered_step or 0)) / self.steps_per_epoch
 
     def to_checkpoint(self, config: Config, num_channels: int) -> dict[str, Any]:
-        """Everything of this worker needed to resume or to evaluate, as tensors and plain values."""
+        """What all workers hold alike of a `Checkpoint`, as tensors and plain values."""
         return {
             "config": hide_in_tree(config.model_dump(mode="json")),
             "num_channels": num_channels,
             "epoch": self.epoch,
             "step_in_epoch": self.step_in_epoch,
+            "steps_per_epoch": self.steps_per_epoch,
             "clustered_step": self.clustered_step,
             "order_ids": None if self.order_ids is None else torch.tensor(self.order_ids),
             "model": self.model.state_dict(),
@@ -91,13 +92,25 @@ class TrainState:
         """Take over a checkpoint of the same config and data.
 
         Raises:
-            UserError: the checkpoint is of another data set.
+            UserError: the checkpoint is of another data set, lacks what its workers held alone, or counts its steps
+                otherwise.
         """
+        if "num_parts" in checkpoint:
+            raise UserError(
+                f"holds what {checkpoint['num_parts']} workers share, and not what each held alone; resume where their "
+                "files lie, in the run's folder or in train.storage_path, with more than one worker"
+            )
         ids, num_images = checkpoint["cluster_ids"].numpy(), len(self.assignments[0])
         if ids.shape[1] != num_images:
             raise UserError(
                 f"the checkpoint assigns {ids.shape[1]} training images, the data hold {num_images}; "
                 "resume with the data it was trained on, or start a new run"
+            )
+        steps = checkpoint["steps_per_epoch"]
+        if steps is not None and steps != self.steps_per_epoch:
+            raise UserError(
+                f"the checkpoint has {steps} steps an epoch, this run {self.steps_per_epoch}; resume with the "
+                "train.num_workers that it was trained with, or start a new run"
             )
         self.model.load_state_dict(checkpoint["model"])
         self._load_optimizer(checkpoint["optimizer"], checkpoint["schedule"])

@@ -15,6 +15,7 @@ from clray.config import Config
 from clray.errors import UserError
 from clray.folder_lock import LOCK_FILE
 from clray.redaction import hide_credentials
+from clray.training.checkpoint import GROUP_FOLDER
 
 PROBE_FILE = ".clray-probe"
 CHECKPOINT, PARTIAL = ".pt", ".partial"
@@ -122,9 +123,10 @@ class Storage:
         """Fetch the run's files and those below it, where it has any; with `checkpoints` off its results only."""
         system, path = self.place
         for each in system.get_file_info(fs.FileSelector(path, allow_not_found=True, recursive=True)):
-            if not each.is_file or each.path.endswith(PARTIAL if checkpoints else (PARTIAL, CHECKPOINT)):
-                continue
             inside = PurePosixPath(each.path).relative_to(path)
+            is_checkpoint = each.path.endswith(CHECKPOINT) or GROUP_FOLDER in inside.parts
+            if not each.is_file or each.path.endswith(PARTIAL) or (is_checkpoint and not checkpoints):
+                continue
             if ".." in inside.parts:
                 raise UserError(f"train.storage_path: {self.uri} holds a file that leaves the run's folder: {inside}")
             target = folder / inside

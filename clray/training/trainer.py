@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,14 +17,13 @@ from clray.data.transfer import to_device
 from clray.seeding import derive_seed
 from clray.training.accuracy import evaluate
 from clray.training.arithmetic import arithmetic_of_run, products_of_step
-from clray.training.bank import merge_banks
 from clray.training.batches import epoch_batches, order_follows_clusters
 from clray.training.check import pixel_size, view_shape
-from clray.training.checkpoint import Checkpoint
+from clray.training.checkpoint_form import Checkpoint, Part, Snapshot
 from clray.training.cluster_metrics import ClusterMetrics
 from clray.training.compiling import compile_encoder
 from clray.training.encoder_start import with_pixels
-from clray.training.epoch import EpochMeter, mean_state, train_step, waited_for
+from clray.training.epoch import EpochMeter, train_step, waited_for
 from clray.training.first_clusterings import Wanted, as_tree
 from clray.training.members import choose_members, draws_every_epoch, training_ids
 from clray.training.metrics import Metrics
@@ -40,7 +38,7 @@ from clray.training.precision import (
 from clray.training.recluster import Reclusterer
 from clray.training.start import Start, start_clusters
 from clray.training.state import create_state, freeze_encoder, share_buffers, wrap_for_workers
-from clray.training.workers.port import Session, from_first, gather, gather_on_first
+from clray.training.workers.port import Session, from_first, gather
 
 
 def run(config: Config, data: Dataset, session: Session, start: Start | None = None) -> Metrics:
@@ -66,10 +64,10 @@ def grow(config: Config, data: Dataset, session: Session, wanted: Sequence[Wante
     this.train_until(config.recluster.warmup_epochs)
     with arithmetic_of_run(config.train, session.device):
         found = this.reclusterer.first_for(wanted)
-    checkpoint = this.checkpoint()
-    if checkpoint is not None:
-        checkpoint["first"] = as_tree(found)
-    session.save(checkpoint)
+    snapshot = this.snapshot()
+    if snapshot.shared is not None:
+        snapshot.shared["first"] = as_tree(found)
+    session.save(snapshot)
 
 
 class _Run:
@@ -94,7 +92,7 @@ class _Run:
         self.cluster_metrics = ClusterMetrics(data.train, session)
         self.meter = EpochMeter.on(session.device)
         self.precision: Precision = config.train.precision
-        is_resumed = session.restore(self._load)
+        is_resumed = session.restore(self._load, self.shards[session.rank])
         if is_resumed and config.train.precision == "auto" and session.rank == 0:
             warn_of_kept(self.precision, session.device)
         self._settle_precision()
@@ -113,7 +111,7 @@ class _Run:
                 metrics |= evaluate(config, self.state.model, self.data, self.session, with_test=is_last)
             # An evaluated epoch may be the best, and the best is kept.
             due = "eval/seconds" in metrics or self.state.epoch % config.train.checkpoint_every_epochs == 0
-            self.session.report(metrics, self.checkpoint() if due else None)
+            self.session.report(metrics, self.snapshot() if due else None)
         return metrics
 
     def train_epoch(self) -> Metrics:
@@ -195,23 +193,19 @@ class _Run:
         self.meter = EpochMeter.from_state(checkpoint["meter"], self.session.device)
         self.reclusterer.metrics = dict(checkpoint["recluster_metrics"])
 
-    def checkpoint(self) -> Checkpoint | None:
-        """What the run resumes from, on rank 0; every rank must call it."""
-        bank = self.state.bank
-        parts = gather_on_first(
-            {"meter": self.meter.state_dict(), "bank": None if bank is None else bank.state_dict()},
-            self.session.world_size,
-        )
-        if parts is None:
-            return None
-        whole: Any = {
-            **self.state.to_checkpoint(self.config, self.data.num_channels),
-            "meter": mean_state([part["meter"] for part in parts]),
-            "bank": None if bank is None else merge_banks([part["bank"] for part in parts], self.shards),
-            "recluster_metrics": self.reclusterer.metrics,
+    def snapshot(self) -> Snapshot:
+        """What the run resumes from, as far as it is this worker's to write; the next step changes it."""
+        state, rank = self.state, self.session.rank
+        bank = None if state.bank is None else state.bank.state_dict()
+        part: Part = {
+            "rows": torch.from_numpy(self.shards[rank]),
+            "meter": self.meter.state_dict(),
+            "bank": bank,
         }
-        checkpoint: Checkpoint = whole
-        return checkpoint
+        if rank > 0:
+            return Snapshot(None, part)
+        shared = state.to_checkpoint(self.config, self.data.num_channels)
+        return Snapshot({**shared, "recluster_metrics": self.reclusterer.metrics}, part)
 
     def _refresh_clusters(self) -> None:
         if self.reclusterer.at_step():
@@ -235,7 +229,7 @@ class _Run:
         state, every = self.state, self.config.train.checkpoint_every_steps
         if every is not None and state.step_in_epoch % every == 0 and state.step_in_epoch < state.steps_per_epoch:
             self._losses()
-            self.session.save(self.checkpoint())
+            self.session.save(self.snapshot())
 
     def _losses(self) -> list[float]:
         """Those of the epoch so far; raises TrainingError where one is not finite."""

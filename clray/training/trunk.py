@@ -10,12 +10,11 @@ from clray.config import Config, override
 from clray.errors import UserError
 from clray.training.checkpoint import (
     BEST_FILE,
-    CHECKPOINT_FILE,
     GROUP_FOLDER,
-    link_or_copy,
     read_checkpoint,
     write_checkpoint,
 )
+from clray.training.checkpoint_parts import CHECKPOINT_FILE, link_or_copy
 from clray.training.first_clusterings import FirstClustering, Wanted, read_first, write_first
 from clray.training.metrics import METRICS_FILE, read_metrics, truncate_metrics
 
@@ -62,7 +61,7 @@ class Trunk:
         own = trunk_config(config)
         kmeans = Wanted.of(own).kmeans
         train(own, growing, tuple(each for each in self.wanted if each.kmeans == kmeans))
-        checkpoint = read_checkpoint(growing)
+        checkpoint = read_checkpoint(growing, "all")
         write_first(growing, checkpoint.pop("first"))
         write_checkpoint(growing, checkpoint)
         shutil.rmtree(growing / GROUP_FOLDER, ignore_errors=True)

@@ -10,7 +10,8 @@ from clray.cli.app import app
 from clray.cli.flags import with_flags
 from clray.config import parse_config
 from clray.errors import UserError
-from clray.training.checkpoint import Checkpoint, write_checkpoint
+from clray.training.checkpoint import write_checkpoint
+from clray.training.checkpoint_form import Checkpoint
 from tests.training.test_checkpoint import CHECKPOINT
 
 MODULE = """

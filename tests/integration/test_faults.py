@@ -126,7 +126,7 @@ def test_a_group_whose_newest_checkpoint_is_cut_goes_on_from_the_one_before(
     wait_for_epoch(run, tmp_path / "cut", 6)
     run.kill()
     run.communicate()
-    newest = sorted((tmp_path / "cut").glob("workers/checkpoint*/checkpoint.pt"))[-1]
+    newest = sorted((tmp_path / "cut").glob("workers/checkpoint*/part-00001.pt"))[-1]
     newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
     resumed = start(config, tmp_path, "--name", "cut", "--resume")
     _, errors = resumed.communicate(timeout=240)

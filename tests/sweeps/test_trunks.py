@@ -7,7 +7,7 @@ from clray.config import Config, override
 from clray.sweeps.book import TrialBook
 from clray.sweeps.search_space import plan_sweep
 from clray.sweeps.trunks import describe_trunks, find_trunks, trunk_key
-from clray.training.checkpoint import CHECKPOINT_FILE
+from clray.training.checkpoint_parts import CHECKPOINT_FILE
 
 MakeConfig = Callable[..., Config]
 

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from clray.errors import UserError
-from clray.training.checkpoint import CHECKPOINT_FILE, Checkpoint, newest_checkpoint, read_checkpoint, write_checkpoint
+from clray.training.checkpoint import newest_checkpoint, read_checkpoint, write_checkpoint
+from clray.training.checkpoint_form import Checkpoint
+from clray.training.checkpoint_parts import CHECKPOINT_FILE
 
 CHECKPOINT: Checkpoint = {
     "config": {},

@@ -14,7 +14,9 @@ from clray.config import Config, stored_config
 from clray.data.load import Dataset, load_dataset
 from clray.errors import UserError
 from clray.kmeans.refresh import LocalKMeans
-from clray.training.checkpoint import ADDED_LATER, CHECKPOINT_FILE, Checkpoint, read_checkpoint
+from clray.training.checkpoint import read_checkpoint
+from clray.training.checkpoint_form import ADDED_LATER, Checkpoint
+from clray.training.checkpoint_parts import CHECKPOINT_FILE
 from clray.training.export import load_model
 from clray.training.trainer import run
 from clray.training.workers.process import LocalSession

@@ -12,7 +12,8 @@ from clray.data.load import load_dataset
 from clray.model import encoder
 from clray.model.encoder import PRODUCT_TYPES, product_type
 from clray.training import precision, trainer
-from clray.training.checkpoint import Checkpoint, read_checkpoint
+from clray.training.checkpoint import read_checkpoint
+from clray.training.checkpoint_form import Checkpoint
 from clray.training.metrics import Metrics
 from clray.training.precision import precision_of
 from clray.training.workers.process import LocalSession

@@ -15,7 +15,8 @@ from clray.data.load import load_dataset
 from clray.data.samples import Dataset
 from clray.kmeans.lloyd import Clustering
 from clray.training import members
-from clray.training.checkpoint import Checkpoint, read_checkpoint
+from clray.training.checkpoint import read_checkpoint
+from clray.training.checkpoint_form import Checkpoint, Snapshot
 from clray.training.representations import view_pairs
 from clray.training.trainer import run
 from clray.training.workers.process import LocalSession
@@ -84,9 +85,9 @@ def test_a_run_that_is_cut_continues_with_the_same_members(
     saved: list[Checkpoint] = []
 
     class Cut(LocalSession):
-        def save(self, checkpoint: Checkpoint | None) -> None:
-            super().save(checkpoint)
-            saved.append(checkpoint)
+        def save(self, snapshot: Snapshot) -> None:
+            super().save(snapshot)
+            saved.append(snapshot.whole())
             if len(saved) == 3:
                 raise KeyboardInterrupt
 
@@ -105,9 +106,9 @@ def test_members_of_known_clusters_are_drawn_anew_in_each_epoch(
     drawn = []
 
     class Watched(LocalSession):
-        def report(self, metrics: Any, checkpoint: Checkpoint | None) -> None:
-            super().report(metrics, checkpoint)
-            drawn.append(checkpoint["confident"].numpy())
+        def report(self, metrics: Any, snapshot: Snapshot | None) -> None:
+            super().report(metrics, snapshot)
+            drawn.append(snapshot.whole()["confident"].numpy())
 
     config = tiny_config(clusters={"source": "labels", "confidence": 0.4, "confidence_by": "random"})
     run(config, data, Watched(tmp_path, None, lambda _: None, CPU))

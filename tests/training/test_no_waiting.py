@@ -67,7 +67,7 @@ class Watched:
     def cluster(self, vectors: np.ndarray, num_clusters: tuple[int, ...], **_: Any) -> Later:
         return Later(vectors, num_clusters)
 
-    def restore(self, load: Any) -> bool:  # noqa: ARG002
+    def restore(self, load: Any, rows: Any) -> bool:  # noqa: ARG002
         return False
 
     def at_step(self, step: int, steps_per_epoch: int) -> None:
@@ -85,9 +85,9 @@ class Watched:
             self.is_watching = False
             self.waits.__exit__(None, None, None)
 
-    def report(self, metrics: Metrics, checkpoint: Any) -> None: ...
+    def report(self, metrics: Metrics, snapshot: Any) -> None: ...
 
-    def save(self, checkpoint: Any) -> None: ...
+    def save(self, snapshot: Any) -> None: ...
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from clray.kmeans.vectors.source import split_rows
 from clray.training import state
 from clray.training.accuracy import evaluate_checkpoint
 from clray.training.checkpoint import read_checkpoint, write_checkpoint
+from clray.training.checkpoint_form import Snapshot
 from clray.training.metrics import Metrics, read_metrics
 from clray.training.objectives.port import Objective, StepValue
 from clray.training.recluster import Reclusterer
@@ -295,9 +296,9 @@ def test_mid_epoch_checkpoints_lose_no_step(tiny_config: MakeConfig, tmp_path: P
     whole = train(config, data, tmp_path / "whole")
 
     class Cut(LocalSession):
-        def save(self, checkpoint: dict | None) -> None:
-            super().save(checkpoint)
-            if checkpoint is not None and checkpoint["epoch"] == 2 and checkpoint["step_in_epoch"] == 2:
+        def save(self, snapshot: Snapshot) -> None:
+            super().save(snapshot)
+            if (snapshot.whole()["epoch"], snapshot.whole()["step_in_epoch"]) == (2, 2):
                 raise Interrupted
 
     with pytest.raises(Interrupted):

@@ -13,7 +13,8 @@ from clray.data.load import load_dataset
 from clray.data.samples import Dataset
 from clray.kmeans.refresh import Done, LocalKMeans
 from clray.seeding import derive_seed
-from clray.training.checkpoint import BEST_FILE, CHECKPOINT_FILE, read_checkpoint
+from clray.training.checkpoint import BEST_FILE, read_checkpoint
+from clray.training.checkpoint_parts import CHECKPOINT_FILE
 from clray.training.first_clusterings import FIRST_FILE, FirstClusterings, Wanted
 from clray.training.metrics import Metrics, read_metrics
 from clray.training.recluster import Reclusterer

@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from clray.errors import UserError
-from clray.training.checkpoint import BEST_FILE, CHECKPOINT_FILE, Checkpoint, read_checkpoint
+from clray.training.checkpoint import BEST_FILE, read_checkpoint
+from clray.training.checkpoint_form import Checkpoint
+from clray.training.checkpoint_parts import CHECKPOINT_FILE
 
 PART = 0.2
 """The least share of a cluster that counts as a part of it."""

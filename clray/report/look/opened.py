@@ -20,7 +20,8 @@ from clray.data.samples import Dataset
 from clray.errors import UserError
 from clray.model.features import EMBEDDING_BATCH_SIZE, compute_features
 from clray.seeding import derive_seed
-from clray.training.checkpoint import Checkpoint, read_checkpoint
+from clray.training.checkpoint import read_checkpoint
+from clray.training.checkpoint_form import Checkpoint
 from clray.training.export import load_model
 from clray.training.metrics import Metrics, read_metrics
 from clray.training.workers.gpus import device_beside

@@ -3,19 +3,19 @@
 import logging
 import math
 import os
-import shutil
+import posixpath
 import tempfile
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 import ray.train
 import ray.train.torch
 import torch
 import torch.distributed as dist
-from pyarrow import fs
+from jaxtyping import Int
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
 
 from clray.config import Config
@@ -25,14 +25,9 @@ from clray.kmeans.attempts import Attempt, new_attempt, newest_attempt
 from clray.kmeans.in_training import TrainingKMeans
 from clray.kmeans.service import KMeansClient
 from clray.ray_runtime.board import leave_note, read_note
-from clray.training.checkpoint import (
-    CHECKPOINT_FILE,
-    GROUP_FOLDER,
-    Checkpoint,
-    first_that_loads,
-    keep_best,
-    write_checkpoint,
-)
+from clray.training.checkpoint import BEST_FILE, GROUP_FOLDER
+from clray.training.checkpoint_form import Snapshot
+from clray.training.checkpoint_parts import CHECKPOINT_FILE, Place, remove_unfinished
 from clray.training.first_clusterings import Wanted
 from clray.training.metrics import METRICS_FILE, Metrics, append_metrics, is_best, read_metrics, truncate_metrics
 from clray.training.start import Start
@@ -43,6 +38,7 @@ from clray.training.workers.heartbeat import Heartbeat, is_timeout, name_hung
 from clray.training.workers.port import Cluster, Load, OnReport
 from clray.training.workers.reports import Address, reports_heard
 from clray.training.workers.resources import needs_shards, worker_group
+from clray.training.workers.together import restore_together, write_together
 
 log = logging.getLogger(__name__)
 LOST = (WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError)
@@ -58,6 +54,8 @@ class GroupSession:
         self.device = device_of(config.train)
         if self.device.type == "cuda":
             self.device = ray.train.torch.get_device()  # where a worker sees the GPUs of others too
+        self.writers = dist.new_group(backend="gloo")
+        """Of checkpoints, whose messages do not meet those of training."""
         shared = [new_attempt(run) if self.rank == 0 else None]
         dist.broadcast_object_list(shared, src=0)
         attempt = shared[0]
@@ -70,46 +68,45 @@ class GroupSession:
         elif service is not None:
             self.cluster = KMeansClient(service, config.kmeans, attempt, rank=self.rank, world_size=self.world_size)
 
-    def restore(self, load: Load) -> bool:
+    def restore(self, load: Load, rows: Int[np.ndarray, " n"]) -> bool:
         newest = ray.train.get_checkpoint()
         if newest is not None:
-            return first_that_loads(_files(newest), load) is not None
+            folder = Place(newest.filesystem, posixpath.dirname(newest.path))
+            # Ray Train names them by time; what is newer was never reported.
+            places = folder.below()
+            known = [each for each in reversed(places) if each.path <= newest.path]
+            is_restored = restore_together(known, load, rows, self.rank, self.world_size)
+            if self.rank == 0:
+                remove_unfinished(each for each in places if each.path > newest.path)
+            return is_restored
         if self.start is None:
             return False
-        with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / CHECKPOINT_FILE).write_bytes(ray.get(self.start))
-            return first_that_loads([Path(folder) / CHECKPOINT_FILE], load) is not None
+        with tempfile.TemporaryDirectory() as here:
+            (Path(here) / CHECKPOINT_FILE).write_bytes(ray.get(self.start))
+            return restore_together([Place.here(Path(here))], load, rows, self.rank, self.world_size)
 
-    def report(self, metrics: Metrics, checkpoint: Checkpoint | None) -> None:
-        if checkpoint is None:
+    def report(self, metrics: Metrics, snapshot: Snapshot | None) -> None:
+        if snapshot is None:
             ray.train.report(metrics)
             return
-        with tempfile.TemporaryDirectory() as folder:
-            write_checkpoint(Path(folder), checkpoint)
-            ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+        storage = ray.train.get_context().get_storage()
+        folder = Place(storage.storage_filesystem, storage.experiment_fs_path)
 
-    def save(self, checkpoint: Checkpoint | None) -> None:
-        self.report({}, checkpoint)
+        def write(_: Any, name: str) -> Any:
+            place = folder.inside(name)
+            write_together(place, snapshot, self.writers)
+            return ray.train.Checkpoint(place.path, place.system)
+
+        # What is written comes from `write`; Ray Train asks it where something is.
+        ray.train.report(
+            metrics, checkpoint=ray.train.Checkpoint(folder.path, folder.system), checkpoint_upload_fn=write
+        )
+
+    def save(self, snapshot: Snapshot) -> None:
+        self.report({}, snapshot)
 
     def at_step(self, step: int, steps_per_epoch: int) -> None:  # noqa: ARG002
         self.heartbeat.beat(step)
-
-
-def _before(newest: Any) -> list[Any]:
-    """The checkpoints beside the newest, newest first; Ray Train names their folders by time."""
-    system, path = newest.filesystem, Path(newest.path)
-    beside = system.get_file_info(fs.FileSelector(str(path.parent), allow_not_found=True))
-    older = [each.path for each in beside if each.type == fs.FileType.Directory and each.base_name < path.name]
-    return [
-        ray.train.Checkpoint(each, system) for each in sorted(older, reverse=True) if "checkpoint" in Path(each).name
-    ]
-
-
-def _files(newest: Any) -> Iterator[Path]:
-    """The files of the group's checkpoints, newest first, each fetched as it is asked for."""
-    for checkpoint in (newest, *_before(newest)):
-        with checkpoint.as_directory() as folder:
-            yield Path(folder) / CHECKPOINT_FILE
 
 
 def _train_worker(arguments: dict[str, Any]) -> None:
@@ -148,12 +145,15 @@ class _ReportCallback(ray.train.UserCallback):
         if self.storage is not None:
             self.storage.upload(self.folder / METRICS_FILE)
         if checkpoint is not None:
-            with checkpoint.as_directory() as source:
-                if self.storage is not None:
-                    shutil.copyfile(Path(source) / CHECKPOINT_FILE, self.folder / CHECKPOINT_FILE)
-                if is_best(self.folder, self.metric):
-                    keep_best(self.folder, Path(source) / CHECKPOINT_FILE)
+            self._keep(Place(checkpoint.filesystem, checkpoint.path))
         self.address.send(metrics[0])
+
+    def _keep(self, place: Place) -> None:
+        """The best, and where checkpoints are stored elsewhere the newest: of each what all workers share."""
+        names = [CHECKPOINT_FILE] if self.storage is not None else []
+        names += [BEST_FILE] if is_best(self.folder, self.metric) else []
+        for name in names:
+            place.fetch(CHECKPOINT_FILE, self.folder / name)
 
 
 def train_in_group(

@@ -9,11 +9,11 @@ from typing import Any, Protocol, TypeVar, cast
 import numpy as np
 import torch
 import torch.distributed as dist
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from clray.errors import TrainingError
 from clray.kmeans.lloyd import Clustering
-from clray.training.checkpoint import Checkpoint
+from clray.training.checkpoint_form import Checkpoint, Snapshot
 from clray.training.metrics import Metrics
 
 T = TypeVar("T")
@@ -62,24 +62,27 @@ class Session(Protocol):
     device: torch.device
     cluster: Cluster | None
 
-    def restore(self, load: Load) -> bool:
-        """Load the newest checkpoint that is whole and fits; False for a fresh start.
+    def restore(self, load: Load, rows: Int[np.ndarray, " n"]) -> bool:
+        """Load the newest checkpoint that is whole and fits, the same on all ranks; False for a fresh start.
+
+        Args:
+            rows: dataset indices of this worker's samples, ascending.
 
         Raises:
             UserError: there are checkpoints, but none can be used.
         """
         ...
 
-    def report(self, metrics: Metrics, checkpoint: Checkpoint | None) -> None:
-        """Hand out an epoch's metrics (equal on all ranks), and on rank 0 a checkpoint where one is due."""
+    def report(self, metrics: Metrics, snapshot: Snapshot | None) -> None:
+        """Hand out an epoch's metrics (equal on all ranks), and where one is due what a checkpoint holds."""
         ...
 
     def at_step(self, step: int, steps_per_epoch: int) -> None:
         """Hear that this worker is about to take step `step` of the run, from 0."""
         ...
 
-    def save(self, checkpoint: Checkpoint | None) -> None:
-        """Hand out a checkpoint within an epoch; on ranks other than 0 it is None."""
+    def save(self, snapshot: Snapshot) -> None:
+        """Hand out what a checkpoint within an epoch holds."""
         ...
 
 
@@ -94,18 +97,6 @@ def gather_objects(value: Any, world_size: int) -> list[Any]:
         return [value]
     gathered: list[Any] = [None] * world_size
     dist.all_gather_object(gathered, value)
-    return gathered
-
-
-def gather_on_first(value: Any, world_size: int) -> list[Any] | None:
-    """What all workers hold, by rank, on rank 0 alone; None on the others, which receive nothing.
-
-    Every rank must call it.
-    """
-    if world_size == 1:
-        return [value]
-    gathered: list[Any] | None = [None] * world_size if dist.get_rank() == 0 else None
-    dist.gather_object(value, gathered, dst=0)
     return gathered
 
 

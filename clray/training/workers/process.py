@@ -1,12 +1,16 @@
 """The adapter for a run of one worker: in the calling process, with its files in the run's folder. Knows no Ray."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from jaxtyping import Int
 
-from clray.training.checkpoint import BEST_FILE, CHECKPOINT_FILE, Checkpoint, keep_best, newest_checkpoint
-from clray.training.checkpoint import write_checkpoint as write
+from clray.training.checkpoint import BEST_FILE, GROUP_FOLDER, keep_best, newest_checkpoint, write_checkpoint
+from clray.training.checkpoint_form import Snapshot
+from clray.training.checkpoint_parts import CHECKPOINT_FILE
 from clray.training.metrics import METRICS_FILE, Metrics, append_metrics, is_best, truncate_metrics
 from clray.training.storage import Storage
 from clray.training.workers.port import Cluster, Load, OnReport, OnStep
@@ -25,19 +29,20 @@ class LocalSession:
     rank: int = 0
     world_size: int = 1
 
-    def restore(self, load: Load) -> bool:
+    def restore(self, load: Load, rows: Int[np.ndarray, " n"]) -> bool:
         if self.storage is not None and not (self.folder / CHECKPOINT_FILE).exists():
             self.storage.download(self.folder)
-        checkpoint = newest_checkpoint(self.folder, load)
+        checkpoint = newest_checkpoint(self.folder, load, rows)
         truncate_metrics(self.folder, 0 if checkpoint is None else checkpoint["epoch"])
         return checkpoint is not None
 
-    def report(self, metrics: Metrics, checkpoint: Checkpoint | None) -> None:
+    def report(self, metrics: Metrics, snapshot: Snapshot | None) -> None:
         append_metrics(self.folder, metrics)
-        self.save(checkpoint)
-        if checkpoint is not None and is_best(self.folder, checkpoint["config"]["sweep"]["metric"]):
-            keep_best(self.folder, self.folder / CHECKPOINT_FILE)
-            self._upload(BEST_FILE)
+        if snapshot is not None:
+            self.save(snapshot)
+            if is_best(self.folder, snapshot.whole()["config"]["sweep"]["metric"]):
+                keep_best(self.folder, self.folder / CHECKPOINT_FILE)
+                self._upload(BEST_FILE)
         self._upload(METRICS_FILE)
         self.on_report(metrics)
 
@@ -45,10 +50,12 @@ class LocalSession:
         if self.on_step is not None:
             self.on_step(step, steps_per_epoch)
 
-    def save(self, checkpoint: Checkpoint | None) -> None:
-        if checkpoint is not None:
-            write(self.folder, checkpoint, num_kept=checkpoint["config"]["train"]["num_checkpoints"])
-            self._upload(CHECKPOINT_FILE)
+    def save(self, snapshot: Snapshot) -> None:
+        checkpoint = snapshot.whole()
+        write_checkpoint(self.folder, checkpoint, num_kept=checkpoint["config"]["train"]["num_checkpoints"])
+        # A group's, of a run that had more workers before; they would stand for newer ones.
+        shutil.rmtree(self.folder / GROUP_FOLDER, ignore_errors=True)
+        self._upload(CHECKPOINT_FILE)
 
     def _upload(self, name: str) -> None:
         if self.storage is not None:

@@ -12,7 +12,7 @@ from torch import nn
 from clray.config import parse_config
 from clray.data.load import load_dataset
 from clray.training import trainer
-from clray.training.checkpoint import Checkpoint
+from clray.training.checkpoint_form import Snapshot
 from clray.training.encoder_start import fresh_model
 from clray.training.metrics import Metrics
 from tests.conftest import TINY
@@ -24,9 +24,9 @@ class Watching(GlooSession):
 
     model: nn.Module
 
-    def report(self, metrics: Metrics, checkpoint: Checkpoint | None) -> None:
+    def report(self, metrics: Metrics, snapshot: Snapshot | None) -> None:
         torch.save(self.model.state_dict(), f"{self.folder}.{self.rank}.{int(metrics['epoch'])}")
-        self.save(checkpoint)
+        super().report(metrics, snapshot)
 
 
 def worker(rank: int, folder: str) -> None:
