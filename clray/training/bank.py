@@ -64,8 +64,8 @@ class EmbeddingBank:
         return TensorRows(self.vectors, is_unit=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """On the CPU: a tensor that is sent from a GPU makes its receiver use the sender's."""
-        return {"vectors": self.vectors.cpu(), "seen": torch.tensor(self.seen)}
+        """As they lie, which later updates show in."""
+        return {"vectors": self.vectors, "seen": torch.from_numpy(self.seen)}
 
     def load_rows(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` gave of this worker's samples, or of those of the whole data set."""

@@ -1,6 +1,7 @@
 """One run: restore, then for each epoch train with fresh clusters, evaluate, report."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -47,9 +48,9 @@ def run(config: Config, data: Dataset, session: Session, start: Start | None = N
     Args:
         start: what a fresh run starts from, where that is built already; its model is trained in place.
     """
-    return _Run(config, data, session, start or Start(start_clusters(config, data))).train_until(
-        config.train.num_epochs
-    )
+    with closing(session):
+        this = _Run(config, data, session, start or Start(start_clusters(config, data)))
+        return this.train_until(config.train.num_epochs)
 
 
 def grow(config: Config, data: Dataset, session: Session, wanted: Sequence[Wanted], start: Start | None = None) -> None:
@@ -60,14 +61,15 @@ def grow(config: Config, data: Dataset, session: Session, wanted: Sequence[Wante
     Args:
         wanted: what the runs ask of their first clustering.
     """
-    this = _Run(config, data, session, start or Start(start_clusters(config, data)))
-    this.train_until(config.recluster.warmup_epochs)
-    with arithmetic_of_run(config.train, session.device):
-        found = this.reclusterer.first_for(wanted)
-    snapshot = this.snapshot()
-    if snapshot.shared is not None:
-        snapshot.shared["first"] = as_tree(found)
-    session.save(snapshot)
+    with closing(session):
+        this = _Run(config, data, session, start or Start(start_clusters(config, data)))
+        this.train_until(config.recluster.warmup_epochs)
+        with arithmetic_of_run(config.train, session.device):
+            found = this.reclusterer.first_for(wanted)
+        snapshot = this.snapshot()
+        if snapshot.shared is not None:
+            snapshot.shared["first"] = as_tree(found)
+        session.save(snapshot)
 
 
 class _Run:

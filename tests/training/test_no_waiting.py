@@ -89,6 +89,8 @@ class Watched:
 
     def save(self, snapshot: Any) -> None: ...
 
+    def close(self) -> None: ...
+
 
 @contextmanager
 def workers(number: int) -> Iterator[None]:

@@ -5,6 +5,7 @@ import math
 import os
 import posixpath
 import tempfile
+import threading
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import ray.train.torch
 import torch
 import torch.distributed as dist
 from jaxtyping import Int
+from ray.train import CheckpointUploadMode
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
 
 from clray.config import Config
@@ -39,6 +41,7 @@ from clray.training.workers.port import Cluster, Load, OnReport
 from clray.training.workers.reports import Address, reports_heard
 from clray.training.workers.resources import needs_shards, worker_group
 from clray.training.workers.together import restore_together, write_together
+from clray.training.workers.writer import HostTree
 
 log = logging.getLogger(__name__)
 LOST = (WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError)
@@ -56,6 +59,8 @@ class GroupSession:
             self.device = ray.train.torch.get_device()  # where a worker sees the GPUs of others too
         self.writers = dist.new_group(backend="gloo")
         """Of checkpoints, whose messages do not meet those of training."""
+        self.is_idle = threading.Event()
+        self.is_idle.set()
         shared = [new_attempt(run) if self.rank == 0 else None]
         dist.broadcast_object_list(shared, src=0)
         attempt = shared[0]
@@ -87,23 +92,44 @@ class GroupSession:
 
     def report(self, metrics: Metrics, snapshot: Snapshot | None) -> None:
         if snapshot is None:
-            ray.train.report(metrics)
+            # Reports keep their order, so that one may wait for the checkpoint before it.
+            mode = CheckpointUploadMode.SYNC if self.is_idle.is_set() else CheckpointUploadMode.ASYNC
+            ray.train.report(metrics, checkpoint_upload_mode=mode)
             return
+        self.is_idle.wait()
+        self.is_idle.clear()
         storage = ray.train.get_context().get_storage()
-        folder = Place(storage.storage_filesystem, storage.experiment_fs_path)
+        folder, copy = Place(storage.storage_filesystem, storage.experiment_fs_path), HostTree(snapshot._asdict())
+        failed: list[UserError] = []
 
         def write(_: Any, name: str) -> Any:
+            """In Ray Train's thread; which asks again after some errors, when the other workers have done with it."""
+            if failed:
+                raise failed[0]
             place = folder.inside(name)
-            write_together(place, snapshot, self.writers)
+            try:
+                write_together(place, Snapshot(**copy.result()), self.writers)
+            except UserError as error:
+                failed.append(error)
+                raise
+            finally:
+                self.is_idle.set()
             return ray.train.Checkpoint(place.path, place.system)
 
-        # What is written comes from `write`; Ray Train asks it where something is.
         ray.train.report(
-            metrics, checkpoint=ray.train.Checkpoint(folder.path, folder.system), checkpoint_upload_fn=write
+            metrics,
+            # What there is to write comes from `write`; without a checkpoint Ray Train would not ask it.
+            checkpoint=ray.train.Checkpoint(folder.path, folder.system),
+            checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
+            checkpoint_upload_fn=write,
+            delete_local_checkpoint_after_upload=False,
         )
 
     def save(self, snapshot: Snapshot) -> None:
         self.report({}, snapshot)
+
+    def close(self) -> None:
+        """Ray Train waits for what is being written."""
 
     def at_step(self, step: int, steps_per_epoch: int) -> None:  # noqa: ARG002
         self.heartbeat.beat(step)

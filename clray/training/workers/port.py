@@ -74,7 +74,13 @@ class Session(Protocol):
         ...
 
     def report(self, metrics: Metrics, snapshot: Snapshot | None) -> None:
-        """Hand out an epoch's metrics (equal on all ranks), and where one is due what a checkpoint holds."""
+        """Hand out an epoch's metrics (equal on all ranks), and where one is due what a checkpoint holds.
+
+        Training goes on while it is written; one that is still being written is waited for.
+
+        Raises:
+            UserError: the one before could not be written.
+        """
         ...
 
     def at_step(self, step: int, steps_per_epoch: int) -> None:
@@ -82,7 +88,15 @@ class Session(Protocol):
         ...
 
     def save(self, snapshot: Snapshot) -> None:
-        """Hand out what a checkpoint within an epoch holds."""
+        """Hand out what a checkpoint within an epoch holds; as `report`."""
+        ...
+
+    def close(self) -> None:
+        """Wait for what is being written, once training has ended, in whatever way.
+
+        Raises:
+            UserError: it could not be written.
+        """
         ...
 
 

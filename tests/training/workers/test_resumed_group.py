@@ -58,6 +58,9 @@ class GlooSession:
         if self.num_saved == self.stop_after:
             raise Stopped
 
+    def close(self) -> None:
+        pass
+
     def at_step(self, step: int, steps_per_epoch: int) -> None:
         pass
 
