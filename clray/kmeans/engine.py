@@ -30,7 +30,7 @@ from clray.kmeans.shards.together import Shards
 from clray.kmeans.vectors.source import Vectors, check_num_clusters, read_vectors, to_centroids
 
 FINGERPRINT = ("num_iterations", "num_redos", "seed", "spherical", "tolerance", "init", "balanced", "assign_method",
-               "drop_nonfinite")  # fmt: skip
+               "resample_steps", "resample_points", "drop_nonfinite")  # fmt: skip
 """Options that decide the result: an interrupted clustering is resumed only with the same."""
 OF_SAMPLE = ("sample_fraction", "num_refresh_iterations")
 """Those that decide it where the iterations begin on a sample."""

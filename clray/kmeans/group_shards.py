@@ -11,6 +11,7 @@ from enum import IntEnum
 import numpy as np
 import torch
 
+from clray.kmeans.closest import closest_members
 from clray.kmeans.failures import computed_by_all
 from clray.kmeans.messages import counts_of_all, receive, rows_on_leader, send, sum_on_leader
 from clray.kmeans.origin import Survey
@@ -78,6 +79,10 @@ class GroupShards:
     def measure(self, centroids: Sequence[np.ndarray]) -> Measured:
         self._send(Ask.MEASURE, centroids)
         return measure_together(self._own, centroids, self.counts, self.device)
+
+    def closest(self, centroids: np.ndarray, most: int) -> np.ndarray:
+        ((ids, squares),) = self.measure([centroids])
+        return closest_members(ids, squares, len(centroids), most).rows
 
     @property
     def _own(self) -> Shard:

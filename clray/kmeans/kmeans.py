@@ -1,4 +1,5 @@
-"""From opened shards to clusterings in the vectors' own coordinates: Lloyd's iterations, balance, nested levels.
+"""From opened shards to clusterings in the vectors' own coordinates: Lloyd's iterations, resampling, balance, nested
+levels.
 
 Never learns whether the shards are local or remote.
 """
@@ -14,6 +15,7 @@ from clray.kmeans.lloyd import Clustering, Descent, OnIteration, lloyd
 from clray.kmeans.nested import coarsen
 from clray.kmeans.options import KMeansOptions
 from clray.kmeans.origin import put_back, take_off
+from clray.kmeans.resample import resample
 from clray.kmeans.shards.together import Shards
 
 
@@ -58,6 +60,7 @@ def kmeans(
         descents=descents,
         on_iteration=on_iteration,
     )
+    clusterings = [resample(shards, each, options) for each in clusterings]
     if options.balanced:
         clusterings = [balance(shards, each) for each in clusterings]
     parents: list[np.ndarray] = []

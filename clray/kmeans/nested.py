@@ -1,9 +1,11 @@
-"""Nested clusters: the centroids of a level are themselves clustered, weighted by their sizes, into the next.
+"""Nested clusters: the centroids of a level are themselves clustered into the next.
 
-A sweep over granularity then needs one clustering of the vectors, whatever the number of levels.
+They are weighted by their sizes; with resampling they count once each, as in arXiv 2405.15613, algorithm 1. A sweep
+over granularity then needs one clustering of the vectors, whatever the number of levels.
 """
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Int
@@ -11,6 +13,7 @@ from jaxtyping import Int
 from clray.errors import UserError
 from clray.kmeans.lloyd import Clustering, lloyd
 from clray.kmeans.options import KMeansOptions
+from clray.kmeans.resample import resample
 from clray.kmeans.shards.faiss_shard import FaissShard
 from clray.kmeans.shards.together import LocalShards
 
@@ -38,10 +41,12 @@ def coarsen(
     """The coarser levels above a clustering.
 
     The inertia of a coarser level is that of the vectors about its centroids, by the parallel-axis theorem from the
-    inertia of the level below and its centroids' own; exact where those are the means of their vectors.
+    inertia of the level below and its centroids' own; exact where those are the means of their vectors. After
+    resampling they are not, and it is off by some percent.
 
     Args:
         levels: K of each coarser level, falling.
+        options: with `resample_steps` each level is resampled.
         initial: centroids of each coarser level to start from, so that clusters keep their ids.
 
     Returns:
@@ -50,11 +55,16 @@ def coarsen(
     """
     clusterings, parents = [], []
     below = finest
+    above_options = options.model_copy(update={"num_redos": max(MIN_REDOS, options.num_redos), "init": "kmeans++"})
     for number, num_clusters in enumerate(levels):
-        points = LocalShards([FaissShard(below.centroids, weights=below.sizes.astype(np.float64))])
-        above_options = options.model_copy(update={"num_redos": max(MIN_REDOS, options.num_redos), "init": "kmeans++"})
+        weighted = LocalShards([FaissShard(below.centroids, weights=below.sizes.astype(np.float64))])
+        points = weighted if options.resample_steps == 0 else LocalShards([FaissShard(below.centroids)])
         start = None if initial is None else [initial[number]]
         (above,) = lloyd(points, [num_clusters], above_options, initial=start)
+        if options.resample_steps:
+            above = resample(points, above, above_options)
+            ((_, inertia),) = weighted.assign([above.centroids])
+            above = replace(above, inertia=inertia)
         ids = np.where(below.ids >= 0, above.ids[below.ids], -1).astype(np.int32)
         parents.append(above.ids)
         below = Clustering(above.centroids, ids, below.inertia + above.inertia, above.history)

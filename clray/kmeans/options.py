@@ -18,7 +18,7 @@ from clray.errors import UserError
 InitMethod = Literal["random", "kmeans++", "afk-mc2"]
 AssignMethod = Literal["exact", "ivf", "hnsw"]
 
-WHOLE = ("seed", "num_shards", "num_iterations", "num_redos", "num_refresh_iterations")
+WHOLE = ("seed", "num_shards", "num_iterations", "num_redos", "num_refresh_iterations", "resample_steps")
 REAL = ("sample_fraction", "tolerance", "cpus_per_shard", "gpus_per_shard")
 
 
@@ -40,6 +40,13 @@ class KMeansOptions(KMeansConfig):
     sample_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the vectors, drawn at random and held in memory, that the iterations see; at most
     `num_refresh_iterations` over all vectors follow. With 1 all iterations see all."""
+    resample_steps: Annotated[int, Field(ge=0)] = 0
+    """Clusterings that follow, of as many vectors of each cluster, so that centroids follow where vectors lie and less
+    how densely. Of nested clusters at each level, whose centroids then count once each, and not by size; 10 as in
+    arXiv 2405.15613. With 0 there are none."""
+    resample_points: int | None = Field(default=None, ge=2)
+    """Vectors of each cluster that they see, those closest to its centroid; by default half of what a cluster has on
+    average, and at most 16."""
     drop_nonfinite: bool = False
     """Leave out vectors with NaN, infinity or a squared norm beyond what float32 allows, instead of refusing them."""
     memory_per_shard: int | str | None = None
@@ -59,6 +66,11 @@ class KMeansOptions(KMeansConfig):
     @classmethod
     def _is_whole(cls, value: Any) -> int:
         return whole_number(value)
+
+    @field_validator("resample_points", mode="before")
+    @classmethod
+    def _is_whole_or_left_out(cls, value: Any) -> int | None:
+        return None if value is None else whole_number(value)
 
     @field_validator(*REAL, mode="before")
     @classmethod

@@ -18,6 +18,7 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTa
 
 from clray.config.sections import KMeansConfig
 from clray.errors import UserError
+from clray.kmeans.closest import Closest, closest_members, join_closest
 from clray.kmeans.options import AssignMethod
 from clray.kmeans.origin import Survey, join_surveys
 from clray.kmeans.shards.choice import require_gpu
@@ -81,6 +82,19 @@ class ShardActor:
     ) -> Measured:
         """As `assign`."""
         return self.kept.last(key, vectors, [len(each) for each in centroids]).about(origin).measure(centroids)
+
+    def closest(
+        self,
+        key: str,
+        vectors: FileSlice | np.ndarray,
+        origin: np.ndarray | None,
+        centroids: list[np.ndarray],
+        most: int,
+    ) -> Closest:
+        """Of this slice; under one set of centroids."""
+        shard = self.kept.open(key, vectors, [len(each) for each in centroids]).about(origin)
+        ((ids, squares),) = shard.measure(centroids)
+        return closest_members(ids, squares, len(centroids[0]), most)
 
     def add(self, *parts: list[PartialSums]) -> list[PartialSums]:
         return add_sums(parts)
@@ -227,6 +241,11 @@ class RayShards:
         return join_measured(
             self._on_all(lambda actor, key, vectors: actor.measure.remote(key, vectors, self.origin, shared))
         )
+
+    def closest(self, centroids: np.ndarray, most: int) -> np.ndarray:
+        shared = ray.put([centroids])
+        parts = self._on_all(lambda actor, key, vectors: actor.closest.remote(key, vectors, self.origin, shared, most))
+        return join_closest(parts, self._starts[:-1].tolist(), len(centroids), most).rows
 
     @property
     def _num_away_nodes(self) -> int:

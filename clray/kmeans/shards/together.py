@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Int
 
+from clray.kmeans.closest import closest_members
 from clray.kmeans.origin import Survey, join_surveys
 from clray.kmeans.shards.port import Measured, PartialSums, Shard
 
@@ -50,6 +51,10 @@ class Shards(Protocol):
         """Nearest centroid of each vector in row order, and its squared distance, under each set of centroids."""
         ...
 
+    def closest(self, centroids: Float[np.ndarray, "k dim"], most: int) -> Int[np.ndarray, " m"]:
+        """Rows of so many vectors of each cluster, those closest to its centroid; ascending, int64."""
+        ...
+
 
 class LocalShards:
     """Shards in this process, searched one after the other."""
@@ -86,6 +91,10 @@ class LocalShards:
 
     def measure(self, centroids: Sequence[np.ndarray]) -> Measured:
         return join_measured([shard.measure(centroids) for shard in self.shards])
+
+    def closest(self, centroids: np.ndarray, most: int) -> np.ndarray:
+        ((ids, squares),) = self.measure([centroids])
+        return closest_members(ids, squares, len(centroids), most).rows
 
 
 def rows_by_slice(rows: np.ndarray, starts: np.ndarray) -> list[np.ndarray]:

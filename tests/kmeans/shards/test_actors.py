@@ -66,6 +66,14 @@ def test_files_are_read_by_the_actors(actors: list, tmp_path: Path) -> None:
     assert found.inertia == pytest.approx(local(20).inertia, rel=1e-6)
 
 
+def test_actors_find_the_vectors_closest_to_each_centroid(actors: list, tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", VECTORS)
+    parts = open_vectors(tmp_path / "v.npy").split(5)
+    expected = LocalShards([FaissShard(VECTORS)]).closest(VECTORS[:20], 7)
+    for shards in (in_store(actors, 4), RayShards(actors, parts, [len(part) for part in parts])):
+        np.testing.assert_array_equal(shards.closest(VECTORS[:20], 7), expected)
+
+
 def test_bytes_per_iteration_do_not_depend_on_the_number_of_vectors(actors: list) -> None:
     traffic = []
     for num_vectors in (300, 900):
