@@ -20,6 +20,7 @@ from clray.training.cluster_metrics import measure_clusters
 from clray.training.encoder_start import fresh_model
 from clray.training.export import load_model
 from clray.training.metrics import Metrics
+from clray.training.pixel_statistics import with_own_pixels
 from clray.training.representations import Features, features_on_first, two_views
 from clray.training.workers.gpus import device_beside
 from clray.training.workers.port import Session, from_first
@@ -132,5 +133,6 @@ def evaluate_checkpoint(checkpoint: Checkpoint, config: Config, data: Dataset) -
 def evaluate_untrained(config: Config, data: Dataset) -> Metrics:
     """Accuracy of the encoder that a run with this config starts from."""
     session = LocalSession(Path(), None, lambda _: None, device_beside(config.train))
+    config = with_own_pixels(config, data.train)
     model = fresh_model(config, data.num_channels, config.clusters.num_clusters)
     return evaluate(config, model.to(session.device), data, session, with_test=True)

@@ -14,6 +14,7 @@ from clray.training.conditioning import value_assignment, value_notes
 from clray.training.encoder_start import check_encoder, is_plain, matched_model, start_notes, with_pixels
 from clray.training.first_clusterings import FirstClustering
 from clray.training.objectives.rehearsal import rehearse
+from clray.training.pixel_statistics import with_own_pixels
 from clray.training.positives import positives_notes
 
 StartClusters = dict[str, tuple[ClusterAssignment, ...]]
@@ -44,6 +45,7 @@ def prepare(config: Config, data: Dataset) -> Start:
         UserError: as `check_against_data` and `check_code`; clusters that the data do not have.
     """
     check_against_data(config, data)
+    config = with_own_pixels(config, data.train)
     assignments = start_clusters(config, data)
     check_classes(config, assignments)
     notes = (
@@ -64,6 +66,7 @@ def check_code(config: Config, data: Dataset, assignments: tuple[ClusterAssignme
     Raises:
         UserError: an encoder, its weights or an objective that cannot be used.
     """
+    config = with_own_pixels(config, data.train)
     if is_plain(config) and not config.objective.is_own:
         return start_notes(config, None)
     model, match = matched_model(config, data.num_channels, num_classes(config, assignments))

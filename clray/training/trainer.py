@@ -28,6 +28,7 @@ from clray.training.epoch import EpochMeter, train_step, waited_for
 from clray.training.first_clusterings import Wanted, as_tree
 from clray.training.members import choose_members, draws_every_epoch, training_ids
 from clray.training.metrics import Metrics
+from clray.training.pixel_statistics import with_own_pixels
 from clray.training.precision import (
     IS_BFLOAT16,
     IS_FLOAT16,
@@ -77,7 +78,7 @@ class _Run:
 
     def __init__(self, config: Config, data: Dataset, session: Session, start: Start) -> None:
         """Starts afresh, or where the session's checkpoint stands."""
-        config = with_pixels(config)
+        config = with_pixels(with_own_pixels(config, data.train))
         data = replace(data, train=held_on(session.device, data.train, config.data))
         self.config, self.data, self.session = config, data, session
         self.shards = shard_indices(data.train, session.world_size)

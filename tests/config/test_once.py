@@ -30,6 +30,7 @@ OTHER_VALUES = {
     "clusters.tree": "/tree.yaml",
     "clusters.value_columns": ["age", "weight"],
     "encoder.image_size": 64,
+    "encoder.pixel_statistics": "own",
     "encoder.mean": [0.4],
     "encoder.std": [0.4],
     "encoder.weights": "/weights.pt",

@@ -56,6 +56,9 @@ class EncoderConfig(Section):
     """Subtracted from pixels in 0..1, one number or one for each of 3 channels; by default that of the weights."""
     std: tuple[PositiveFloat, ...] | None = None
     """Divides the pixels after `mean` is subtracted; by default that of the weights."""
+    pixel_statistics: Literal["weights", "own"] = "weights"
+    """What `mean` and `std` are where they are not given: those that the weights were trained with (none for random
+    ones), or the training images' `own`, channel by channel over up to 2,000 of them. Checkpoints keep the numbers."""
     frozen_epochs: NonNegativeInt = 0
     """First epochs that train the heads alone; the encoder, its batch-norm statistics included, stays as it is."""
     keep_norm_statistics: Flag = False
@@ -102,6 +105,9 @@ class EncoderConfig(Section):
         size = self.image_size
         if self.name == "vit_s16" and size is not None and (size < 16 or size % 16):
             raise ValueError(f"image_size must be a multiple of 16, the size of a patch of vit_s16; got {size}")
+        if self.pixel_statistics == "own" and (self.mean is not None or self.name in OF_VECTORS):
+            other = f"name={self.name} takes vectors" if self.mean is None else "mean and std are given"
+            raise ValueError(f"pixel_statistics=own are of images, and {other}; leave encoder.pixel_statistics out")
         if (self.mean is None) != (self.std is None):
             raise ValueError("mean and std belong together; set both or neither")
         for key in ("mean", "std"):
