@@ -118,7 +118,7 @@ def train(
         UserError: what can be put right; before anything is written, but for what only training can find.
         TrainingError: training that cannot continue.
     """
-    config = read_with_objects(source, overrides)
+    config = read_with_objects(source, overrides).model_copy(update={"search_space": ()})
     observer = observer_of(observer, progress)
     with observer.preparing("preparing data, MLflow store and Ray"):
         _check_devices(config, debug)

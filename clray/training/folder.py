@@ -107,6 +107,8 @@ def _require_same_config(config: Config, kept: Config, where: str) -> None:
     saved, given = _comparable(kept), hide_in_tree(_comparable(config))
     if AUTO in (saved.get("sweep.metric"), given["sweep.metric"]):  # which means what the data allow
         del given["sweep.metric"]
+    if not config.search_space:  # a run, which its file's search space does not concern
+        del given["search_space"]
     changed = [key for key in given if given[key] != saved.get(key)]
     if changed:
         key = changed[0]
