@@ -14,6 +14,7 @@ from ray.tune.experiment import Trial
 
 from clray.config import Config, override
 from clray.data.samples import Dataset
+from clray.errors import TrainingError
 from clray.interrupts import uninterrupted
 from clray.kmeans.shards.actors import shard_group
 from clray.ray_runtime.cluster import num_cluster_gpus, require_room, room, start_ray, warn_of_unused_gpus
@@ -177,6 +178,10 @@ def run_sweep(
         tuner.fit()
     except KeyboardInterrupt:
         log.warning("interrupted again: not waiting for Ray Tune; writing the results of the finished trials")
+    except RuntimeError as error:  # Ray Tune ends with it where Ray has killed a trial for its memory
+        if isinstance(error.__cause__, ray.exceptions.OutOfMemoryError):
+            raise out_of_memory(error.__cause__) from error
+        raise
     finally:
         with uninterrupted():
             reporter.close()
@@ -185,6 +190,14 @@ def run_sweep(
             if not any(record.is_open for record in book.records):
                 shutil.rmtree(folder / TRUNKS_FOLDER, ignore_errors=True)
     return book.records, reporter.parent
+
+
+def out_of_memory(error: ray.exceptions.OutOfMemoryError) -> TrainingError:
+    """What Ray says of trials that it killed, in its first line, with what to do."""
+    return TrainingError(
+        f"{str(error).strip().splitlines()[0]}. Trials that have finished are kept, the others have their checkpoints. "
+        "Free memory, or run fewer trials at once (sweep.max_concurrent_trials), and resume the sweep"
+    )
 
 
 class Reporter(Callback):

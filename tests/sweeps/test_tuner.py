@@ -13,7 +13,7 @@ from clray.errors import UserError
 from clray.kmeans.shards.actors import require_gpus
 from clray.ray_runtime.held_gpu import hold_gpu
 from clray.sweeps.search_space import plan_sweep
-from clray.sweeps.tuner import start_for_sweep
+from clray.sweeps.tuner import out_of_memory, start_for_sweep
 
 pytestmark = pytest.mark.slow
 
@@ -91,3 +91,13 @@ def test_a_run_in_this_process_holds_the_gpu_that_ray_assigns(monkeypatch: pytes
 def test_shards_on_a_node_with_gpus_that_nothing_can_use_are_refused() -> None:
     with pytest.raises(UserError, match=r"gpus_per_shard=1: neither torch nor FAISS sees a GPU"):
         require_gpus(KMeansConfig(gpus_per_shard=1))
+
+
+def test_trials_that_ray_killed_for_their_memory_are_told_in_a_sentence_with_a_way_out() -> None:
+    told = (
+        "2 worker(s) were killed due to the node running low on memory. Memory on the node was 22GB used / 23GB limit"
+    )
+    message = str(out_of_memory(ray.exceptions.OutOfMemoryError(f"{told}\nObject store memory usage: [- bytes: 6018]")))
+    assert message.startswith(told)
+    assert "sweep.max_concurrent_trials" in message
+    assert "6018" not in message
