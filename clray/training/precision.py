@@ -5,24 +5,15 @@ keeps the times.
 """
 
 import copy
-import hashlib
-import json
 import logging
-import os
-import platform
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
 from statistics import median
 from typing import Literal
 
 import torch
 
 from clray.config import Config
-from clray.data.remote.local import cache_root
-from clray.folder_lock import in_turn
 from clray.model.encoder import ContrastiveModel, product_type, uses_bfloat16
+from clray.training.machine_times import MachineTimes, Seconds, embed_and_back, one_thread
 from clray.training.metrics import Metrics
 
 IS_BFLOAT16 = "train/bfloat16"
@@ -36,8 +27,6 @@ PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 LEAST_GAIN = 1.05
 """So much faster bfloat16 has to be: below that, its rounding buys nothing that timing can tell from noise."""
 STEP_SECONDS, MOST_SECONDS, MOST_ROUNDS = 0.1, 0.5, 9
-Seconds = dict[str, float]
-"""Of a step, by precision."""
 log = logging.getLogger(__name__)
 
 
@@ -60,7 +49,8 @@ def settled_precision(
         return "bfloat16"
     if config.train.deterministic:
         return "float32"  # times differ from run to run
-    seconds = _remembered(config, model, (batch_size, *image_shape))
+    shape = (batch_size, *image_shape)
+    seconds = MachineTimes(FOLDER, PRECISIONS, config, model, shape).take(lambda: time_precisions(model, shape))
     return "bfloat16" if seconds["float32"] >= LEAST_GAIN * seconds["bfloat16"] else "float32"
 
 
@@ -87,41 +77,6 @@ def precision_of(metrics: Metrics) -> str:
     return "bfloat16" if metrics[IS_BFLOAT16] else "float16" if metrics.get(IS_FLOAT16) else "float32"
 
 
-def _remembered(config: Config, model: ContrastiveModel, shape: tuple[int, ...]) -> Seconds:
-    """The times of this machine, encoder and batch; taken now where no process of this machine has taken them."""
-    key = {
-        "cpu": cpu_name(),
-        "torch": torch.__version__,
-        "encoder": config.encoder.model_dump(mode="json"),
-        "parameters": [list(each.shape) for each in model.parameters()],
-        "images": list(shape),
-    }
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
-    path = cache_root(config.data) / FOLDER / f"{digest}.json"
-    found = _read(path)
-    if found is not None:
-        return found
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Trials that start together would time each other; those that wait find the times of the first.
-        with in_turn(path.with_suffix(".lock")):
-            seconds = _read(path) or time_precisions(model, shape)
-            partial = path.with_suffix(f".{os.getpid()}.partial")
-            partial.write_text(json.dumps({"seconds": seconds, **key}), encoding="utf-8")
-            partial.replace(path)
-    except OSError:  # a folder that cannot be written costs a second for each run
-        return time_precisions(model, shape)
-    return seconds
-
-
-def _read(path: Path) -> Seconds | None:
-    with suppress(OSError, ValueError, TypeError, KeyError):
-        found = json.loads(path.read_text(encoding="utf-8"))["seconds"]
-        if all(isinstance(found[name], float) and found[name] > 0 for name in PRECISIONS):
-            return {name: found[name] for name in PRECISIONS}
-    return None
-
-
 def time_precisions(model: ContrastiveModel, shape: tuple[int, ...]) -> Seconds:
     """Median seconds of a forward and backward pass in each precision, which take turns.
 
@@ -136,46 +91,15 @@ def time_precisions(model: ContrastiveModel, shape: tuple[int, ...]) -> Seconds:
         each.precision = name
     with one_thread(), torch.random.fork_rng(devices=[]):
         few = images[:2]
-        _step(copies["float32"], few)  # the first pass of a shape sets up its kernels
-        affordable = int(len(few) * STEP_SECONDS / _step(copies["float32"], few))
+        embed_and_back(copies["float32"], few)  # the first pass of a shape sets up its kernels
+        affordable = int(len(few) * STEP_SECONDS / embed_and_back(copies["float32"], few))
         if affordable > len(few):
             images = images[:affordable]
-            _step(copies["float32"], images)
+            embed_and_back(copies["float32"], images)
         else:
             images = few
-        _step(copies["bfloat16"], images)
+        embed_and_back(copies["bfloat16"], images)
         rounds: list[list[float]] = []
         while not rounds or (sum(map(sum, rounds)) < MOST_SECONDS and len(rounds) < MOST_ROUNDS):
-            rounds.append([_step(each, images) for each in copies.values()])
+            rounds.append([embed_and_back(each, images) for each in copies.values()])
     return {name: median(times) for name, times in zip(copies, zip(*rounds, strict=True), strict=True)}
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Within the block torch computes in the calling thread alone."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(num_threads)
-
-
-def _step(model: ContrastiveModel, images: torch.Tensor) -> float:
-    start = time.thread_time()
-    outputs = model(images)
-    parts = [outputs.h, outputs.z, *([] if outputs.second is None else [outputs.second])]
-    torch.stack([each.square().sum() for each in parts]).sum().backward()
-    for parameter in model.parameters():
-        parameter.grad = None
-    return max(time.thread_time() - start, 1e-9)
-
-
-def cpu_name() -> str:
-    """The CPU's model, and its flags where the system tells them; equal on equal machines."""
-    with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
-        told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        flags = told.get("flags", told.get("Features", ""))
-        return f"{told.get('model name', platform.machine())}, flags {hashlib.sha256(flags.encode()).hexdigest()[:12]}"
-    return f"{platform.machine()} {platform.processor()}"

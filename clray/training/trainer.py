@@ -22,7 +22,7 @@ from clray.training.batches import epoch_batches, order_follows_clusters
 from clray.training.check import pixel_size, view_shape
 from clray.training.checkpoint_form import Checkpoint, Part, Snapshot
 from clray.training.cluster_metrics import ClusterMetrics
-from clray.training.compiling import compile_encoder
+from clray.training.compiling import compile_step, is_worth_compiling
 from clray.training.encoder_start import with_pixels
 from clray.training.epoch import EpochMeter, train_step, waited_for
 from clray.training.first_clusterings import Wanted, as_tree
@@ -99,8 +99,9 @@ class _Run:
         if is_resumed and config.train.precision == "auto" and session.rank == 0:
             warn_of_kept(self.precision, session.device)
         self._settle_precision()
-        self.model = self._wrapped()
         self.augmentation = build_augmentation(config.augmentation, pixel_size(data.train)[1], data.num_channels)
+        self._compile()
+        self.model = self._wrapped()
         self.cluster_ids = self._ids()
 
     def train_until(self, num_epochs: int) -> Metrics:
@@ -162,22 +163,32 @@ class _Run:
             self.model = self._wrapped()
 
     def _wrapped(self) -> nn.Module:
-        state, session, train = self.state, self.session, self.config.train
-        compile_encoder(state.model, train, num_steps=train.num_epochs * state.steps_per_epoch, device=session.device)
-        return wrap_for_workers(state.model, session.world_size, session.device)
+        return wrap_for_workers(self.state.model, self.session.world_size, self.session.device)
+
+    def _compile(self) -> None:
+        """Compile the step where rank 0 finds that it pays."""
+        config, state, world_size = self.config, self.state, self.session.world_size
+        num_steps = config.train.num_epochs * state.steps_per_epoch
+        if config.train.compile is not False and from_first(
+            lambda: is_worth_compiling(config, state.model, self._view_batch, num_steps=num_steps), world_size
+        ):
+            is_alone = config.train.accumulate_batches == 1
+            compile_step(state.model, state.objective, self.augmentation, is_alone=is_alone)
+
+    @property
+    def _view_batch(self) -> tuple[int, int, int, int]:
+        """Views that this worker embeds in a step, their channels, height and width."""
+        size = min(self.config.train.global_batch_size, len(self.data.train)) // self.session.world_size
+        return (self.state.objective.num_views * size, *view_shape(self.config, self.data))
 
     def _settle_precision(self) -> None:
         """That of the checkpoint, so that a run keeps what it started with; else rank 0's choice, on all workers."""
         config, state, session = self.config, self.state, self.session
         if self.precision == "auto":
-            size = min(config.train.global_batch_size, len(self.data.train)) // session.world_size
-            shape = view_shape(config, self.data)
+            size, shape = self._view_batch[0], self._view_batch[1:]
             self._take_precision(
                 from_first(
-                    lambda: settled_precision(
-                        config, state.model, shape, state.objective.num_views * size, session.device
-                    ),
-                    session.world_size,
+                    lambda: settled_precision(config, state.model, shape, size, session.device), session.world_size
                 )
             )
         for model in (state.model, state.objective.embedding_model(state.model)):
@@ -226,6 +237,8 @@ class _Run:
     def _begin_step(self) -> None:
         state, session = self.state, self.session
         session.at_step(state.step, state.steps_per_epoch)
+        if session.device.type == "cuda" and self.config.train.compile is not False:
+            torch.compiler.cudagraph_mark_step_begin()  # what the last step's graph gave is used up
         torch.manual_seed(derive_seed(self.config.seed, "augmentation", epoch=state.step, rank=session.rank))
 
     def _save_within_epoch(self) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from tests.conftest import REPOSITORY, png
 FOLDER = REPOSITORY / "scripts" / "benchmarks"
 RunHere = Callable[..., str]
 WORKERS = ["--part", "workers", "--batch", 16, "--turns", 1, "--epochs", 2]
+HAS_COMPILER = any(map(shutil.which, ("g++", "clang++")))
 SMALL = ["--encoder", "small_cnn", "--width", "4", "--images", "32"]
 
 
@@ -106,6 +108,13 @@ def test_figures_of_a_cpu_never_replace_the_page_of_gpus(run_here: RunHere, imag
             "recluster_tax",
             ["IMAGES", "IMAGES", *SMALL, "--clusters", 4, "--epochs", 2, "--seeds", 1],
             "noise: two equal runs",
+        ),
+        # The compiler takes most of a minute.
+        pytest.param(
+            "compiling",
+            ["--only", "digits", "--parts", "loss", "--turns", 1],
+            "| digits | loss | float32 |",
+            marks=[pytest.mark.long, pytest.mark.skipif(not HAS_COMPILER, reason="there is no C++ compiler")],
         ),
         ("objectives", ["--sizes", 64, "--pairs", 1], "clray"),
         ("decoding", ["--images", 8, "--decoders", 1, "--sizes", 32, "--repeats", 1], "with small_cnn"),

@@ -68,8 +68,10 @@ class TrainConfig(Section):
     sync_batch_norm: Flag = False
     """Batch-norm statistics over all workers, on GPUs."""
     compile: AutoOrFlag = False
-    """`torch.compile` the encoder. `auto` does so on a GPU in runs of 10,000 steps or more, and not on a CPU, where it
-    gains little. Without a compiler the run goes on uncompiled, with a warning."""
+    """`torch.compile` views, encoder and loss; on a GPU the encoder's calls are a CUDA graph. `auto` does so on a GPU
+    in runs of 10,000 steps or more, and on a CPU where what it gains, timed once for a machine and encoder, pays for
+    the compilation within the run. Without a compiler, or where a part cannot be compiled, the run goes on, with a
+    warning."""
     num_workers: PositiveInt = 1
     """Training processes of a run, which share each batch."""
     cpus_per_worker: PositiveFloat = 1.0
