@@ -1,6 +1,7 @@
 """Four gloo workers write a checkpoint side by side, and all go on from the same one."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.distributed import distributed_c10d
 
+from clray.data.load import load_dataset
 from clray.errors import UserError
 from clray.training.checkpoint import newest_checkpoint, read_checkpoint
 from clray.training.checkpoint_form import Snapshot
@@ -25,7 +27,9 @@ from clray.training.checkpoint_parts import (
     remove_unfinished,
     write_manifest,
 )
+from clray.training.trainer import run
 from clray.training.workers import together
+from clray.training.workers.process import LocalSession
 from clray.training.workers.together import restore_together, write_together
 from tests.training.test_checkpoint import CHECKPOINT
 
@@ -137,6 +141,27 @@ def test_a_run_without_a_bank_has_parts_too(tmp_path: Path) -> None:
     found = read_checkpoint(tmp_path, rows_of(1, 2))
     assert found["bank"] is None
     assert found["meter"]["losses"].tolist() == [1.5, 2.5]
+
+
+def test_a_group_s_checkpoint_from_before_parts_is_read_and_those_after_go_first(tmp_path: Path) -> None:
+    whole = {**CHECKPOINT, "epoch": 1, "cluster_ids": torch.zeros(1, NUM_ROWS, dtype=torch.int32)}
+    whole["bank"] = {"vectors": BANK, "seen": SEEN}
+    place = Place.here(tmp_path / "workers" / "checkpoint_1")
+    place.write(CHECKPOINT_FILE, lambda file: torch.save(whole, file))
+    found = newest_checkpoint(tmp_path, rows=rows_of(0, 2))
+    assert found is not None
+    assert torch.equal(found["bank"]["vectors"], BANK)
+    written(tmp_path, 2)
+    assert read_checkpoint(tmp_path)["epoch"] == 2
+
+
+def test_a_part_without_the_others_is_refused_by_name(tiny_config: Callable[..., Any], tmp_path: Path) -> None:
+    """As where the output folder holds a copy of what the workers share."""
+    written(tmp_path, 1)
+    (tmp_path / "workers" / "checkpoint_1" / CHECKPOINT_FILE).rename(tmp_path / CHECKPOINT_FILE)
+    config = tiny_config()
+    with pytest.raises(UserError, match="holds what 4 workers share, and not what each held alone"):
+        run(config, load_dataset(config.data), LocalSession(tmp_path, None, lambda _: None, torch.device("cpu")))
 
 
 def damage(folder: Path, name: str, kind: str) -> None:

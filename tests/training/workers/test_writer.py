@@ -98,6 +98,15 @@ def test_training_goes_on_while_a_checkpoint_is_written(
     assert all(torch.equal(value, held[name]) for name, value in whole.items())
 
 
+def test_a_run_that_had_more_workers_before_leaves_no_older_checkpoints_of_theirs(
+    tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = tiny_config(clusters={"source": "labels"}, train={"num_epochs": 1})
+    (tmp_path / "workers" / "checkpoint_1").mkdir(parents=True)
+    run(config, load_dataset(config.data), LocalSession(tmp_path, None, lambda _: None, CPU))
+    assert not (tmp_path / "workers").exists()
+
+
 @pytest.mark.parametrize("epoch", [1, 3])
 def test_a_checkpoint_that_cannot_be_written_ends_the_run_and_keeps_the_one_before(
     tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int
