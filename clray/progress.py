@@ -152,6 +152,8 @@ class RunProgress:
             self.measured += f", linear {100 * metrics['eval/linear_accuracy']:.1f} %"
         elif "eval/linear_mean_average_precision" in metrics:
             self.measured += f", linear mAP {100 * metrics['eval/linear_mean_average_precision']:.1f} %"
+        if "train/num_workers" in metrics:
+            self.measured += f", {metrics['train/num_workers']:.0f} workers"
         self.show(metrics["epoch"], self.measured)
 
 

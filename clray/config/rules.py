@@ -245,11 +245,30 @@ RULES: tuple[Rule, ...] = (
         "tracking.register_as registers the best model, and tracking.models=none keeps none; set it to best",
     ),
     (
-        lambda c: c.train.global_batch_size % c.train.num_workers != 0,
+        lambda c: c.train.min_workers is None and c.train.global_batch_size % c.train.num_workers != 0,
         lambda c: (
             f"train.global_batch_size must be a multiple of train.num_workers={c.train.num_workers}; "
             f"got {c.train.global_batch_size}"
         ),
+    ),
+    (
+        lambda c: c.train.min_workers is not None and c.train.min_workers >= c.train.num_workers,
+        lambda c: (
+            f"train.min_workers must be below train.num_workers={c.train.num_workers}; got {c.train.min_workers}; "
+            "leave it out for a fixed number"
+        ),
+    ),
+    (
+        lambda c: c.train.min_workers is not None and c.train.global_batch_size < 2 * c.train.num_workers,
+        lambda c: (
+            f"train.global_batch_size must leave each of train.num_workers={c.train.num_workers} two images; "
+            f"got {c.train.global_batch_size}"
+        ),
+    ),
+    (
+        lambda c: c.train.min_workers is not None and c.train.deterministic,
+        "train.deterministic=true: with train.min_workers the batches depend on the nodes that are there; set "
+        "train.num_workers to one number",
     ),
     (
         lambda c: c.train.deterministic and c.clusters.source == "kmeans" and c.recluster.mode == "async",

@@ -1,6 +1,6 @@
 """Batches of images: a fixed shard per worker, in the order given, and an ordered pass for embedding."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -21,6 +21,11 @@ def shard_indices(data: Samples, world_size: int) -> list[np.ndarray]:
 def num_steps(shards: list[np.ndarray], global_batch_size: int) -> int:
     """Steps per epoch, the same on every worker: the smallest shard decides, and an incomplete batch is left out."""
     return max(1, min(map(len, shards)) // (global_batch_size // len(shards)))
+
+
+def fewest_steps(data: Samples, sizes: Iterable[int], global_batch_size: int) -> int:
+    """Steps per epoch that any of these numbers of workers can take, so that a run keeps them when it loses some."""
+    return min(num_steps(shard_indices(data, size), global_batch_size) for size in sizes)
 
 
 def training_batches(

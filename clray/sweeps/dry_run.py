@@ -9,7 +9,7 @@ import torch
 from rich.table import Table
 
 from clray.config import Config
-from clray.data.loaders import num_steps, shard_indices
+from clray.data.loaders import fewest_steps
 from clray.data.samples import Dataset
 from clray.ray_runtime.room import Group
 from clray.sweeps.search_space import SweepPlan, SweepPoint
@@ -79,9 +79,7 @@ def estimate(
             num_epochs -= trunk.num_epochs
         elif trunk is not None:
             grown.add(trunk)
-        count = num_epochs * num_steps(
-            shard_indices(data.train, train.num_workers), min(train.global_batch_size, len(data.train))
-        )
+        count = num_epochs * fewest_steps(data.train, train.group_sizes, min(train.global_batch_size, len(data.train)))
         steps, seconds = steps + count, seconds + count * timed[kind]
     scale = plan.num_trials / len(plan.samples)
     return Estimate(

@@ -33,8 +33,8 @@ from clray.track.runs import RunLogger, Tracker
 from clray.training.health import warn_of_collapse
 from clray.training.start import StartClusters
 from clray.training.storage import keep_results
-from clray.training.workers.opening import start_service
-from clray.training.workers.resources import needs_shards, worker_group
+from clray.training.workers.opening import require_no_shards_beside, start_service
+from clray.training.workers.resources import fewest_workers, needs_shards, worker_group
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,8 @@ def start_for_sweep(config: Config, points: list[SweepPoint], data: Dataset, *, 
     # Tune reserves the largest for every trial; a worker group takes what its own trial asks for.
     largest, shards = _largest(points, data, num_gpus), _shards(config, points, num_gpus)
     groups = _groups(points, data, num_gpus) if _is_group(points) else {largest}
+    for point in points:
+        require_no_shards_beside(point.config, shards)
     for group in groups:
         require_room(group, "a trial", beside=shards, labels=labels)
     warn_of_unused_gpus(largest)
@@ -90,14 +92,15 @@ def _is_group(points: list[SweepPoint]) -> bool:
 
 
 def _groups(points: list[SweepPoint], data: Dataset, num_gpus: float) -> set[Group]:
-    return {worker_group(point.config, data, num_gpus=num_gpus) for point in points}
+    """As many workers as each trial needs to begin."""
+    return {fewest_workers(point.config, worker_group(point.config, data, num_gpus=num_gpus)) for point in points}
 
 
 def _largest(points: list[SweepPoint], data: Dataset, num_gpus: float) -> Group:
-    """As many workers, and of each resource as much for a worker, as any trial needs."""
+    """As many workers as any trial may have, and of each resource as much for a worker as any needs."""
     groups = _groups(points, data, num_gpus)
     most = Bundle(max(each.bundle.cpus for each in groups), max(each.bundle.gpus for each in groups))
-    return Group(max(each.size for each in groups), most, "worker")
+    return Group(max(point.config.train.num_workers for point in points), most, "worker")
 
 
 def _shards(config: Config, points: list[SweepPoint], num_gpus: float) -> Group:

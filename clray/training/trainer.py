@@ -12,7 +12,7 @@ from clray.config import Config, override, stored_config
 from clray.data.augmentation import build_augmentation
 from clray.data.held import brought_to, held_on
 from clray.data.images.port import Batch
-from clray.data.loaders import num_steps, shard_indices
+from clray.data.loaders import fewest_steps, shard_indices
 from clray.data.samples import Dataset
 from clray.data.transfer import to_device
 from clray.seeding import derive_seed
@@ -85,7 +85,9 @@ class _Run:
         self.state = create_state(
             config,
             num_channels=data.num_channels,
-            steps_per_epoch=num_steps(self.shards, min(config.train.global_batch_size, len(data.train))),
+            steps_per_epoch=fewest_steps(
+                data.train, config.train.group_sizes, min(config.train.global_batch_size, len(data.train))
+            ),
             start=start,
             device=session.device,
             shard=self.shards[session.rank],
@@ -270,6 +272,7 @@ class _Run:
             "train/seconds": seconds,
             IS_BFLOAT16: float(self.precision == "bfloat16"),
             **({IS_FLOAT16: 1.0} if self.precision == "float16" else {}),
+            **({} if self.config.train.min_workers is None else {"train/num_workers": float(world_size)}),
         }
 
     def _batches(self) -> Iterator[Batch]:

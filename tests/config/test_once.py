@@ -58,6 +58,7 @@ WITH_OTHERS: dict[str, dict[str, object]] = {
     **dict.fromkeys(COLOURS, COLOURS),
     "objective.dual_head_clusters": {"objective.dual_head": True},
     "encoder.keep_norm_statistics": {"encoder.weights": "weights.pt"},
+    "train.min_workers": {"train.num_workers": 4},
 }
 """The config in which a key can be set at all."""
 READ_FOR_BOTH = {

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from clray.config import Config, dump_yaml, flatten, load_config, override, parse_config, stored_config
+from clray.config import Config, dump_yaml, flatten, load_config, override, parse_config, stored_config, with_overrides
 from clray.errors import UserError
 
 
@@ -156,3 +156,18 @@ def test_label_budgets_are_a_number_or_a_list(given: object, budgets: tuple[int 
 def test_other_label_budgets_are_refused(given: object) -> None:
     with pytest.raises(UserError, match="labels_per_class"):
         parse_config({"evaluate": {"labels_per_class": given}})
+
+
+def test_a_range_of_workers_is_its_fewest_and_its_most() -> None:
+    config = parse_config({"train": {"num_workers": [2, 8]}})
+    assert (config.train.min_workers, config.train.num_workers) == (2, 8)
+    assert list(config.train.group_sizes) == list(range(2, 9))
+    assert parse_config(config.model_dump(mode="json")) == config
+    assert parse_config(with_overrides({}, {"train.num_workers": [2, 8]})) == config
+    assert list(parse_config({"train": {"num_workers": 2}}).train.group_sizes) == [2]
+
+
+@pytest.mark.parametrize("train", [{"num_workers": [2]}, {"num_workers": [2, 8], "min_workers": 2}])
+def test_other_lists_of_workers_are_refused(train: dict) -> None:
+    with pytest.raises(UserError, match=r"expected a number, or the fewest and the most such as \[2, 8\]"):
+        parse_config({"train": train})

@@ -45,6 +45,15 @@ BROKEN: list[tuple[Mapping[str, Any], str]] = [
     ),
     ({"clusters.granularities": [3, 9]}, "so they must fall, as in [500, 50]; got [3, 9]"),
     ({"sweep.stop_dominated": True}, "sweep.stop_dominated=true compares accuracies while trials run"),
+    ({"train.num_workers": [4, 4]}, "train.min_workers must be below train.num_workers=4; got 4"),
+    (
+        {"train.num_workers": [1, 8], "train.global_batch_size": 15},
+        "train.global_batch_size must leave each of train.num_workers=8 two images; got 15",
+    ),
+    (
+        {"train.num_workers": [1, 2], "train.deterministic": True},
+        "with train.min_workers the batches depend on the nodes",
+    ),
     ({**PBT, "train.num_workers": 2}, "sweep.scheduler=pbt needs train.num_workers=1 (it is 2)"),
     ({**PBT, "sweep.searcher": "optuna"}, "sweep.searcher=optuna cannot learn from them"),
     ({**PBT, "evaluate.every_epochs": 2}, "a multiple of evaluate.every_epochs=2; got 5"),

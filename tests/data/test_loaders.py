@@ -2,11 +2,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from clray.config.sections import DataConfig
 from clray.data.images.array import ArrayImages
 from clray.data.load import load_dataset
-from clray.data.loaders import num_steps, ordered_batches, shard_indices, training_batches
+from clray.data.loaders import fewest_steps, num_steps, ordered_batches, shard_indices, training_batches
 from clray.data.samples import Samples
 from tests.conftest import png
 from tests.data.test_load import write_parquet
@@ -33,6 +35,21 @@ def test_batches_follow_the_order_given() -> None:
 def test_an_epoch_leaves_out_an_incomplete_batch_unless_it_is_the_only_one(num_samples: int, expected: int) -> None:
     for world_size in (1, 2):
         assert num_steps(shard_indices(images(num_samples), world_size), 8) == expected
+
+
+@given(st.integers(16, 300), st.integers(1, 4), st.integers(0, 4), st.integers(8, 40))
+def test_a_group_that_shrinks_or_grows_keeps_its_steps_per_epoch(
+    num_samples: int, fewest: int, more: int, batch: int
+) -> None:
+    """Each size has images for as many steps of its share of the batch, and the rest of the batch is less than it."""
+    sizes, samples = range(fewest, fewest + more + 1), images(num_samples)
+    batch = min(batch, num_samples)
+    steps = fewest_steps(samples, sizes, batch)
+    for size in sizes:
+        each = batch // size
+        assert steps == 1 or all(len(shard) >= steps * each for shard in shard_indices(samples, size))
+        assert batch - size * each < size
+    assert steps == min(num_steps(shard_indices(samples, size), batch) for size in sizes)
 
 
 def test_images_come_with_their_own_indices() -> None:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from clray.config.sections.data import metric_suffix
@@ -22,6 +22,13 @@ from clray.config.sections.values import (
     Text,
     TwoOrMore,
 )
+
+_COUNT = {"type": "integer", "minimum": 1, "maximum": 2147483647}
+NumWorkers = Annotated[
+    PositiveInt,
+    WithJsonSchema({"anyOf": [_COUNT, {"type": "array", "items": _COUNT, "minItems": 2, "maxItems": 2}]}),
+]
+"""A number, or a range as `TrainConfig` takes it."""
 
 
 class TrainConfig(Section):
@@ -72,8 +79,12 @@ class TrainConfig(Section):
     in runs of 10,000 steps or more, and on a CPU where what it gains, timed once for a machine and encoder, pays for
     the compilation within the run. Without a compiler, or where a part cannot be compiled, the run goes on, with a
     warning."""
-    num_workers: PositiveInt = 1
-    """Training processes of a run, which share each batch."""
+    num_workers: NumWorkers = 1
+    """Training processes of a run, which share each batch. A range such as `[2, 8]` is `min_workers: 2` with
+    `num_workers: 8`."""
+    min_workers: PositiveInt | None = None
+    """With so few of `num_workers` a run starts, and goes on after the loss of a node; it grows again where there is
+    room. A step then has `global_batch_size` images less the rest that its workers cannot share evenly."""
     cpus_per_worker: PositiveFloat = 1.0
     """Cores that Ray reserves for a worker."""
     gpus_per_worker: AutoOrNumber = "auto"
@@ -92,6 +103,25 @@ class TrainConfig(Section):
     """How long the workers of a group wait for one that no longer answers."""
     max_failures: NonNegativeInt = 1
     """Restarts of a failed worker group (several workers), each from the last checkpoint."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _takes_a_range(cls, tree: Any) -> Any:
+        """`num_workers: [2, 8]` as the two settings that it stands for."""
+        workers = tree.get("num_workers") if isinstance(tree, dict) else None
+        if not isinstance(workers, list | tuple):
+            return tree
+        if len(workers) != 2 or tree.get("min_workers") is not None:
+            raise ValueError(
+                f"train.num_workers={list(workers)}: expected a number, or the fewest and the most such as [2, 8], and "
+                "then no train.min_workers"
+            )
+        return {**tree, "min_workers": workers[0], "num_workers": workers[1]}
+
+    @property
+    def group_sizes(self) -> range:
+        """The numbers of workers that the run may have."""
+        return range(self.min_workers or self.num_workers, self.num_workers + 1)
 
     @model_validator(mode="after")
     def _checkpoints_after_optimizer_steps(self) -> "TrainConfig":

@@ -22,7 +22,7 @@ def with_gpus(config: Config, num_gpus: float) -> Config:
 def gpus_of(train: TrainConfig, num_gpus: float) -> float:
     """GPUs for each worker; see `with_gpus`."""
     if train.gpus_per_worker == "auto":
-        return float(num_gpus >= train.num_workers)
+        return float(num_gpus >= train.group_sizes[0])
     return train.gpus_per_worker
 
 

@@ -246,7 +246,8 @@ def _trainer(
         },
         torch_config=ray.train.torch.TorchConfig(backend_of(each.gpus), timeout_s=math.ceil(train.timeout_seconds)),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=train.num_workers,
+            # Its elastic policy chooses among these; Ray's stubs are those of Train V1.
+            num_workers=train.num_workers if train.min_workers is None else (train.min_workers, train.num_workers),  # type: ignore[arg-type]
             use_gpu=each.gpus > 0,
             resources_per_worker={"CPU": each.cpus, "GPU": each.gpus},
         ),

@@ -7,6 +7,7 @@ import torch
 from clray.config import Config
 from clray.config.sections import KMeansConfig
 from clray.data.samples import Dataset
+from clray.errors import UserError
 from clray.kmeans.service import KMeansService
 from clray.kmeans.shards.actors import require_gpus, shard_group
 from clray.ray_runtime.cluster import (
@@ -19,7 +20,7 @@ from clray.ray_runtime.cluster import (
 from clray.ray_runtime.held_gpu import HeldGpu, hold_gpu
 from clray.ray_runtime.room import NOTHING, Group
 from clray.training.workers.gpus import with_gpus
-from clray.training.workers.resources import needs_shards, worker_group
+from clray.training.workers.resources import fewest_workers, needs_shards, worker_group
 
 
 def start_service(config: KMeansConfig, *, deterministic: bool = False) -> Any:
@@ -40,6 +41,19 @@ def _shards(config: Config) -> Group:
     return shard_group(config.kmeans) if needs_shards(config) else NOTHING
 
 
+def require_no_shards_beside(config: Config, shards: Group) -> None:
+    """Refuse a group of changing size beside k-means shards.
+
+    Ray's elastic policy counts what nodes have, not what actors such as shards have taken of it (2.60); it would then
+    ask for more workers than fit, and wait for them for ever.
+    """
+    if config.train.min_workers is not None and shards.size:
+        raise UserError(
+            f"train.min_workers={config.train.min_workers}: Ray counts the CPUs of k-means shards as free for workers. "
+            "Let the workers cluster what they hold with kmeans.backend=torch, or set train.num_workers to one number"
+        )
+
+
 class Opened(NamedTuple):
     """Attributes: the config with its GPUs settled; the k-means service; the GPU of a run in this process."""
 
@@ -58,11 +72,12 @@ def start_for_run(config: Config, data: Dataset, *, verbose: bool = False) -> Op
         UserError: the cluster does not answer or is too small.
     """
     shards = _shards(config)
-    start_ray(needed_cpus=worker_group(config, data).cpus + shards.cpus, verbose=verbose)
+    start_ray(needed_cpus=fewest_workers(config, worker_group(config, data)).cpus + shards.cpus, verbose=verbose)
     config = with_gpus(config, num_cluster_gpus() - shards.gpus)
     # On GPUs the workers may do without them.
     workers, shards = worker_group(config, data), _shards(config)
-    require_room(workers, "the run", beside=shards, labels=config.kmeans.node_labels)
+    require_no_shards_beside(config, shards)
+    require_room(fewest_workers(config, workers), "the run", beside=shards, labels=config.kmeans.node_labels)
     warn_of_unused_gpus(workers)
     gpu = None
     if config.train.num_workers == 1 and workers.bundle.gpus > 0:

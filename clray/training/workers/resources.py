@@ -1,5 +1,7 @@
 """What a run asks of the Ray cluster."""
 
+from dataclasses import replace
+
 from clray.config import Config
 from clray.data.images.ahead import decoders_of
 from clray.data.samples import Dataset
@@ -8,7 +10,7 @@ from clray.training.workers.gpus import gpus_of
 
 
 def worker_group(config: Config, data: Dataset, *, num_gpus: float = 0.0) -> Group:
-    """The workers of one run; where images are decoded while training, each has its decoders beside it.
+    """The workers of one run, as many as it may have; where images are decoded, each has its decoders beside it.
 
     Args:
         num_gpus: that they may take where `train.gpus_per_worker` is `auto`.
@@ -16,6 +18,11 @@ def worker_group(config: Config, data: Dataset, *, num_gpus: float = 0.0) -> Gro
     train, is_decoding = config.train, not data.train.images.is_decoded
     cpus = train.cpus_per_worker + (decoders_of(config.data, train.cpus_per_worker) if is_decoding else 0)
     return Group(train.num_workers, Bundle(cpus, gpus_of(train, num_gpus)), "worker")
+
+
+def fewest_workers(config: Config, group: Group) -> Group:
+    """Of the workers of a run, as many as it needs to begin."""
+    return replace(group, size=config.train.min_workers or group.size)
 
 
 def needs_ray(config: Config) -> bool:

@@ -128,3 +128,22 @@ def test_one_gpu_and_a_half_is_refused(tiny_config: Callable[..., Config], nodes
     nodes({"CPU": 8.0, "GPU": 4.0})
     with pytest.raises(UserError, match=r"1\.5 GPUs; Ray gives whole GPUs, or a fraction of one"):
         sweep_room(tiny_config(search_space=SPACE, train={"gpus_per_worker": 1.5}))
+
+
+@pytest.mark.parametrize("is_sweep", [True, False], ids=["sweep", "run"])
+def test_a_group_of_changing_size_needs_room_for_its_fewest_workers(
+    tiny_config: Callable[..., Config], nodes: Callable[..., None], is_sweep: bool
+) -> None:
+    nodes({"CPU": 1.0}, {"CPU": 1.0})
+
+    def start(**sections: dict) -> object:
+        config = tiny_config(search_space=SPACE, **sections)
+        return sweep_room(config) if is_sweep else opening.start_for_run(config, load_dataset(config.data))
+
+    train = {"num_workers": [2, 8], "cpus_per_worker": 1, "gpus_per_worker": 0, "global_batch_size": 32}
+    start(train=train, clusters={"source": "labels"})
+    with pytest.raises(UserError, match="needs 3 workers of 1 CPU, and does not fit"):
+        start(train=train | {"num_workers": [3, 8]}, clusters={"source": "labels"})
+    with pytest.raises(UserError, match=r"train\.min_workers=2: Ray counts the CPUs of k-means shards as free"):
+        start(train=train, kmeans={"backend": "faiss"})
+    start(train=train, kmeans={"backend": "torch"})
