@@ -3,6 +3,7 @@
     python scripts/benchmarks/sweep.py points TRAIN.parquet TEST.parquet   # 16 points, three ways, one after the other
     python scripts/benchmarks/sweep.py tracking                            # share of a run spent in MLflow calls
     python scripts/benchmarks/sweep.py many --trials 64                    # time per trial, memory, size of the store
+    python scripts/benchmarks/sweep.py trunks                              # sweeps alone, from trunks, and prescreened
 
 The documented pattern is a trial function that launches a `TorchTrainer` and forwards its reports to Tune. All ways
 train the same points with the same code; the loop's runs have both cores to themselves, the others share them between
@@ -83,6 +84,31 @@ def compare_points(arguments: argparse.Namespace) -> dict[str, Any]:
     for way in found.keys() & {"loop", "nested_trainers", "clray_all"}:
         if "clray_asha" in found:
             found[f"{way} / clray_asha"] = found[way]["seconds"] / found["clray_asha"]["seconds"]
+    return found
+
+
+def compare_trunks(warmup_epochs: int) -> dict[str, Any]:
+    """Wall time and best accuracy of the quickstart's k-means points: each alone, from trunks, and half of them."""
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        tree = yaml.safe_load(Path("tune_configs/quickstart.yaml").read_text())
+        tree["search_space"] = tree["search_space"][0]
+        tree["recluster"]["warmup_epochs"] = warmup_epochs
+        for way, settings in (
+            ("alone", {"share_warmup": False}),
+            ("trunks", {}),
+            ("prescreen", {"prescreen": True, "prescreen_keep": 0.5}),
+        ):
+            path = folder / f"{way}.yaml"
+            path.write_text(yaml.safe_dump(tree | {"sweep": settings}))
+            start = time.perf_counter()
+            results = clray("sweep", path, "-o", folder / way)
+            found[way] = {"seconds": time.perf_counter() - start, **results["timing"], **best_of(results)}
+            print(way, found[way], file=sys.stderr, flush=True)
+    for way in ("trunks", "prescreen"):
+        for key in ("seconds", "trials_seconds"):
+            found[f"{way} / alone, {key}"] = found[way][key] / found["alone"][key]
     return found
 
 
@@ -292,6 +318,8 @@ def main() -> None:
     points.add_argument("--images", type=int, default=2000)
     points.add_argument("--ways", nargs="*", help="Of clray_asha, clray_dominated, clray_all, loop, nested_trainers.")
     what.add_parser("tracking")
+    trunks = what.add_parser("trunks")
+    trunks.add_argument("--warmup-epochs", type=int, default=8)
     many = what.add_parser("many")
     many.add_argument("--trials", type=int, default=64)
     for name, names in (("nested", ("path", "output")), ("tracked", ("path", "output", "uri"))):
@@ -304,6 +332,8 @@ def main() -> None:
         found = compare_points(arguments)
     elif arguments.what == "tracking":
         found = measure_tracking()
+    elif arguments.what == "trunks":
+        found = compare_trunks(arguments.warmup_epochs)
     elif arguments.what == "many":
         found = measure_many(arguments.trials)
     elif arguments.what == "nested":
