@@ -6,6 +6,7 @@ from clray.errors import UserError
 from clray.sweeps.search_space import SweepPoint
 from clray.training.check import check_against_data, check_classes
 from clray.training.conditioning import value_notes
+from clray.training.objectives.kernel_contrast import kernel_of
 from clray.training.positives import positives_notes
 from clray.training.start import StartClusters, check_code, cluster_notes, clusters_key, start_clusters
 
@@ -34,7 +35,7 @@ def _check_point(config: Config, data: Dataset, known: StartClusters, notes: dic
         known[key] = start_clusters(config, data)
         notes[key] = cluster_notes(config, data)
     check_classes(config, known[key])
-    of_values = repr((key, config.objective, config.train.global_batch_size))
+    of_values = repr((key, kernel_of(config.objective), config.train.global_batch_size))
     if of_values not in notes:
         notes[of_values] = value_notes(config, data, known[key])
     # Trials build their own model; what is tried here is tried once for all that have the same.

@@ -125,7 +125,7 @@ def evaluate_checkpoint(checkpoint: Checkpoint, config: Config, data: Dataset) -
         **evaluate(config, model.to(session.device), data, session, with_test=True),
     }
     ids = checkpoint["cluster_ids"][0].numpy()
-    if len(ids) == len(data.train):
+    if len(ids) == len(data.train) and checkpoint["cluster_source"] != "values":
         metrics |= measure_clusters(ids, data.train, checkpoint["num_clusters"][0])
     return metrics
 

@@ -15,6 +15,8 @@ from clray.data.images.array import ArrayImages
 from clray.data.load import load_dataset
 from clray.data.samples import Dataset, Samples
 from clray.errors import UserError
+from clray.training.accuracy import evaluate_checkpoint
+from clray.training.checkpoint import read_checkpoint
 from clray.training.start import prepare, start_clusters
 from tests.training.test_members import are_equal, weights
 from tests.training.test_trainer import train
@@ -170,6 +172,9 @@ def test_a_run_on_one_hot_labels_is_supcon_and_reports_no_clusters(tiny_config: 
         assert ours["train/loss"] == pytest.approx(theirs["train/loss"], rel=1e-3)
         assert ours["train/positives_per_anchor"] == pytest.approx(theirs["train/positives_per_anchor"], rel=1e-3)
         assert not [name for name in ours if name.startswith("clusters/")]
+    again = evaluate_checkpoint(read_checkpoint(tmp_path / "kernel"), config, data)
+    assert again["eval/knn_accuracy"] == found[-1]["eval/knn_accuracy"]
+    assert not [name for name in again if name.startswith("clusters/")]
 
 
 def test_a_resumed_run_is_to_the_bit_what_it_would_have_been(tiny_config: MakeConfig, tmp_path: Path) -> None:
