@@ -10,6 +10,7 @@ import torch.multiprocessing as mp
 from clray.config import Config, parse_config
 from clray.data.load import load_dataset
 from clray.training.checkpoint import read_checkpoint
+from clray.training.checkpoint_parts import Place
 from clray.training.first_clusterings import Wanted
 from clray.training.start import Start, start_clusters
 from clray.training.trainer import grow, run
@@ -57,7 +58,10 @@ def train_both_ways(rank: int, folder: Path, config: Config, other: Config) -> N
     first = trunk.first_clustering(config)
     assert first is not None
     start = Start(start_clusters(config, data), first=first)
-    run(config, data, GlooSession(folder / "shared", rank, None), start)
+    shared = GlooSession(folder / "shared", rank, None)
+    # A group without checkpoints of its own starts from the run's file.
+    shared.before = [Place.here(folder / "shared")]
+    run(config, data, shared, start)
     run(config, data, GlooSession(folder / "alone", rank, None))
 
 
@@ -67,7 +71,7 @@ def test_a_group_that_starts_from_a_trunk_is_to_the_bit_what_it_would_be_alone(t
         (tmp_path / embeddings).mkdir()
     mp.spawn(worker, (str(tmp_path),), nprocs=2)
     for embeddings in EMBEDDINGS:
-        shared, alone = (read_checkpoint(tmp_path / embeddings / name) for name in ("shared", "alone"))
+        shared, alone = (read_checkpoint(tmp_path / embeddings / name, "all") for name in ("shared", "alone"))
         assert shared["epoch"] == alone["epoch"] == 2
         assert shared["cluster_ids"].max() == 3
         for part in ("model", "optimizer", "bank", "cluster_ids", "centroids"):
