@@ -9,6 +9,8 @@ import pandas as pd
 from clray.errors import UserError
 
 MAX_NAMED = 5
+OWN_COLUMNS = ("path", "label", "split", "_merge")
+"""Of a catalog's table, and of pandas while it is made."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,18 @@ def require_rows(table: pd.DataFrame, path: Path, source: Source) -> None:
         raise UserError(f"{source.title}: {path} names no image. It is obtained from {source.obtained}")
 
 
+def require_names(names: Sequence[str], path: Path) -> None:
+    """Raise UserError where two attributes have one name, or one has that of another column of a catalog's table."""
+    for number, name in enumerate(names):
+        if name in OWN_COLUMNS or name in names[:number]:
+            raise UserError(f"{path}: expected a name of its own for each attribute; got {name!r} once more")
+
+
 def safe_paths(paths: Sequence[str], where: Path) -> list[str]:
-    """The paths as they are; raises UserError where one is absolute or leaves its root."""
+    """The paths as they are; raises UserError where one is absolute, leaves its root, or holds a zero byte."""
+    impossible = [path for path in paths if "\0" in path]
+    if impossible:
+        raise UserError(f"{where}: {len(impossible)} paths are no file's on any system: {impossible[0]!r}")
     bad = [path for path in paths if Path(path).is_absolute() or ".." in Path(path).parts]
     if bad:
         raise UserError(f"{where}: {len(bad)} paths leave the image root: {', '.join(map(repr, bad[:MAX_NAMED]))}")

@@ -11,6 +11,7 @@ from clray.data.readers.published.catalog import (
     read_spaced,
     read_text,
     require_file,
+    require_names,
     require_rows,
     safe_paths,
 )
@@ -39,6 +40,9 @@ def read_cub(root: Path, min_certainty: int = 1) -> Catalog:
     images = read_spaced(folder / "images.txt", ("image", "path"), SOURCE).set_index("image")
     require_rows(images, folder / "images.txt", SOURCE)
     classes = read_spaced(folder / "classes.txt", ("class", "label"), SOURCE).set_index("class")["label"]
+    if classes.index.has_duplicates:
+        twice = classes.index[classes.index.duplicated()][0]
+        raise UserError(f"{folder / 'classes.txt'}: class {twice} is named twice")
     labels = _numbers(folder / "image_class_labels.txt", "class", images.index)
     is_training = _numbers(folder / "train_test_split.txt", "is_training", images.index)
     unknown = sorted(set(labels) - set(classes.index))
@@ -65,7 +69,7 @@ def _numbers(path: Path, name: str, images: pd.Index) -> np.ndarray:
         raise UserError(f"{path}: no line for {len(missing)} images of images.txt; the first: {missing[0]}")
     try:
         return lines.loc[images].astype(int).to_numpy()
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise UserError(f"{path}: expected whole numbers: {error}") from None
 
 
@@ -74,7 +78,9 @@ def _attribute_names(root: Path, folder: Path) -> tuple[str, ...]:
     path = require_file(folder, ("attributes/attributes.txt", "attributes.txt", "../attributes.txt"), SOURCE)
     if not path.resolve().is_relative_to(root.resolve()) and path.resolve().parent != root.resolve().parent:
         raise UserError(f"{path}: leaves the root {root}")
-    return tuple(read_spaced(path, ("attribute", "name"), SOURCE)["name"])
+    names = tuple(read_spaced(path, ("attribute", "name"), SOURCE)["name"])
+    require_names(names, path)
+    return names
 
 
 def _read_marks(

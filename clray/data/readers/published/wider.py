@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from clray.data.readers.published.catalog import Catalog, Source, read_text, require_file, require_rows, safe_paths
+from clray.data.readers.published.catalog import (
+    Catalog,
+    Source,
+    read_text,
+    require_file,
+    require_names,
+    require_rows,
+    safe_paths,
+)
 from clray.errors import UserError
 
 SOURCE = Source(
@@ -37,7 +45,11 @@ def read_wider(root: Path) -> Catalog:
     for file in FILES:
         path = require_file(root, [folder + file for folder in FOLDERS], SOURCE)
         tree = _load(path)
-        names = tuple(_by_number(tree, "attribute_id_map", path).values())
+        own = tuple(_by_number(tree, "attribute_id_map", path).values())
+        require_names(own, path)
+        if file != FILES[0] and own != names:
+            raise UserError(f"{path}: expected the attribute_id_map of {FILES[0]}, {names}; got {own}")
+        names = own
         scenes = _by_number(tree, "scene_id_map", path)
         for number, image in enumerate(_list(tree, "images", path)):
             where = f"{path}, image {number}"
@@ -65,9 +77,12 @@ def read_wider(root: Path) -> Catalog:
 
 
 def _load(path: Path) -> dict[str, Any]:
+    text = read_text(path, SOURCE)
     try:
-        tree = json.loads(read_text(path, SOURCE))
-    except (json.JSONDecodeError, RecursionError) as error:
+        tree = json.loads(text)
+        if "\\ud" in text.lower():  # JSON can escape halves of characters, which no text holds
+            json.dumps(tree, ensure_ascii=False).encode()
+    except (json.JSONDecodeError, UnicodeEncodeError, RecursionError) as error:
         raise UserError(f"{path}: not readable as JSON: {error}") from error
     if not isinstance(tree, dict):
         raise UserError(f"{path}: expected an object with images, attribute_id_map and scene_id_map")
@@ -95,9 +110,9 @@ def _boxes(image: dict[str, Any], num_attributes: int, where: str) -> np.ndarray
     """Attributes of each person, int [people, attributes]: 1 present, -1 absent, 0 unspecified."""
     targets = image.get("targets", [])
     try:
-        boxes = [[int(value) for value in target["attribute"]] for target in targets]
-    except (TypeError, KeyError, ValueError):
+        boxes = [np.array([int(value) for value in target["attribute"]], np.int64) for target in targets]
+    except (TypeError, KeyError, ValueError, OverflowError):
         raise UserError(f"{where}: expected targets with an 'attribute' list each") from None
     if any(len(box) != num_attributes for box in boxes):
         raise UserError(f"{where}: expected {num_attributes} attributes for each person")
-    return np.array(boxes, np.int64).reshape(-1, num_attributes)
+    return np.array(boxes, np.int64).reshape(len(boxes), num_attributes)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from clray.data.readers.places import is_hidden
-from clray.data.readers.published.catalog import Catalog, Source, require_file, require_rows
+from clray.data.readers.published.catalog import Catalog, Source, require_file, require_names, require_rows
 from clray.data.readers.text_tables import read_text_table
 from clray.errors import UserError
 
@@ -50,6 +50,7 @@ def read_zappos(root: Path) -> Catalog:
     )
     require_rows(table, folder, SOURCE)
     attributes = tuple(name for name in binary.columns if name != "CID" and not name.startswith(ABOUT_THE_CLASS))
+    require_names(attributes, path)
     repeated = int(binary["CID"].duplicated().sum())
     known = binary.drop_duplicates("CID")[["CID", *attributes]].assign(CID=lambda each: each["CID"].astype(str))
     table = table.merge(known, on="CID", how="left", indicator=True)

@@ -52,3 +52,20 @@ def test_a_file_that_forgets_an_image_is_named(tmp_path: Path) -> None:
     path.write_text("\n".join(path.read_text().splitlines()[:-1]))
     with pytest.raises(UserError, match=r"train_test_split\.txt: no line for 1 images of images\.txt; the first: 6"):
         read_cub(root)
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "message"),
+    [
+        ("classes.txt", "2 again", "class 2 is named twice"),
+        ("images.txt", "1 a\0.jpg", "1 paths are no file's on any system"),
+        ("train_test_split.txt", f"1 {10**30}", "expected whole numbers"),
+        ("../attributes.txt", f"4 {CUB_ATTRIBUTES[0]}", "a name of its own for each attribute"),
+    ],
+)
+def test_what_cannot_be_meant_is_named(tmp_path: Path, name: str, line: str, message: str) -> None:
+    root = write_cub(tmp_path)
+    path = root / "CUB_200_2011" / name
+    path.write_text(f"{line}\n{path.read_text()}")
+    with pytest.raises(UserError, match=message):
+        read_cub(root)

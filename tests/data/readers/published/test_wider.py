@@ -29,6 +29,13 @@ def test_images_beside_the_annotations_are_found_too(tmp_path: Path) -> None:
     assert all(file.is_file() for file in read_wider(root).files())
 
 
+def nobody_of_two_attributes(tree: dict) -> None:
+    """Images without people agree with any map."""
+    del tree["attribute_id_map"]["2"]
+    for image in tree["images"]:
+        image["targets"] = []
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -39,6 +46,22 @@ def test_images_beside_the_annotations_are_found_too(tmp_path: Path) -> None:
             "image 1: expected targets with an 'attribute'",
         ),
         (lambda tree: tree["images"][2]["targets"][0].update(attribute=[1]), "expected 3 attributes for each person"),
+        (
+            lambda tree: tree["images"][2]["targets"][0].update(attribute=[10**30, 0, 0]),
+            "image 2: expected targets with an 'attribute'",
+        ),
+        (
+            lambda tree: tree["images"][2]["targets"][0].update(attribute=[float("inf"), 0, 0]),
+            "image 2: expected targets with an 'attribute'",
+        ),
+        (lambda tree: tree["attribute_id_map"].update({"1": "Male"}), "a name of its own .* got 'Male' once more"),
+        (lambda tree: tree["attribute_id_map"].update({"1": "label"}), "a name of its own .* got 'label' once more"),
+        (
+            lambda tree: tree["images"][0].update(file_name="\ud800.jpg"),
+            "not readable as JSON: .* surrogates not allowed",
+        ),
+        (lambda tree: tree["images"][0].update(file_name="a\0.jpg"), "1 paths are no file's on any system"),
+        (nobody_of_two_attributes, "test.json: expected the attribute_id_map of wider_attribute_trainval.json"),
         (lambda tree: tree["images"][0].update(file_name="../x.jpg"), "1 paths leave the image root"),
     ],
 )
