@@ -50,7 +50,7 @@ def test_ids_and_distances_are_those_of_a_brute_force(result: Path, tmp_path: Pa
 @pytest.mark.slow
 def test_ray_gives_the_same(result: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "new.npy", NEW)
-    check(clray.assign(result, tmp_path / "new.npy", num_shards=3, cpus_per_shard=0.1))
+    check(clray.assign(result, tmp_path / "new.npy", num_shards=2, cpus_per_shard=0.1))
     ray.shutdown()
 
 

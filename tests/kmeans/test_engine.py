@@ -34,7 +34,7 @@ def test_the_package_offers_it() -> None:
 def test_remote_shards_give_what_local_ones_give(tmp_path: Path, as_file: bool) -> None:
     np.save(tmp_path / "v.npy", VECTORS)
     source = tmp_path / "v.npy" if as_file else VECTORS
-    remote = cluster(source, [4, 30], num_shards=3, cpus_per_shard=0.2, num_redos=2)
+    remote = cluster(source, [4, 30], num_shards=2, cpus_per_shard=0.2, num_redos=2)
     local = cluster(VECTORS, [4, 30], use_ray=False, num_redos=2)
     for one, other in zip(remote.clusterings, local.clusterings, strict=True):
         np.testing.assert_array_equal(one.ids, other.ids)
@@ -43,8 +43,10 @@ def test_remote_shards_give_what_local_ones_give(tmp_path: Path, as_file: bool) 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_at_end")
-@pytest.mark.parametrize("use_ray", [False, True])
-@pytest.mark.parametrize("as_file", [False, True])
+@pytest.mark.parametrize(
+    ("use_ray", "as_file"),
+    [(False, False), (False, True), pytest.param(True, False, marks=pytest.mark.long), (True, True)],
+)
 def test_rows_with_nan_are_named_or_left_out(tmp_path: Path, use_ray: bool, as_file: bool) -> None:
     vectors, bad = VECTORS.copy(), [0, 299, 300, 599]
     vectors[bad, 3] = [np.nan, np.inf, -np.inf, np.nan]

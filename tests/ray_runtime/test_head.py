@@ -19,11 +19,16 @@ def heard() -> list[str]:
     return []
 
 
-@pytest.fixture
-def head(heard: list[str]) -> Iterator[_Head]:
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator[None]:
     start_ray()
-    yield _Head(heard.append, lambda reason: heard.append(f"lost: {reason}"))
+    yield
     ray.shutdown()
+
+
+@pytest.fixture
+def head(heard: list[str], ray_cluster: None) -> _Head:  # noqa: ARG001
+    return _Head(heard.append, lambda reason: heard.append(f"lost: {reason}"))
 
 
 def closed_address() -> str:

@@ -57,7 +57,7 @@ def short() -> Iterator[Path]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("interrupted", [(), ("interrupted",)])
+@pytest.mark.parametrize("interrupted", [pytest.param((), marks=pytest.mark.long), ("interrupted",)])
 def test_keys_that_ray_logs_are_nobody_elses_and_gone_at_the_end(short: Path, interrupted: tuple[str, ...]) -> None:
     done = subprocess.run(
         [sys.executable, "-c", LEAKING, *interrupted],

@@ -78,11 +78,20 @@ def test_status_reads_the_boards_without_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.fixture
-def watch() -> Iterator[Watch]:
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator[None]:
     start_ray(dashboard=True)
-    yield Watch("s", 3, METRIC)
+    yield
     ray.shutdown()
+
+
+@pytest.fixture
+def watch(ray_cluster: None) -> Iterator[Watch]:  # noqa: ARG001
+    watch = Watch("s", 3, METRIC)
+    yield watch
+    ray.kill(watch.board)
+    while read_boards():
+        time.sleep(0.1)
 
 
 def scrape() -> str:

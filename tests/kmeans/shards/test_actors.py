@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,6 +41,11 @@ def ray_cluster() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def actors(ray_cluster: None) -> list:  # noqa: ARG001
     return start_shard_actors(CONFIG)
+
+
+@pytest.fixture(scope="module")
+def service(ray_cluster: None) -> Any:  # noqa: ARG001
+    return KMeansService.remote(CONFIG)
 
 
 def local(num_clusters: int, options: KMeansOptions = OPTIONS) -> Clustering:
@@ -99,8 +105,7 @@ def test_a_killed_actor_repeats_its_part_of_the_iteration(actors: list, tmp_path
     assert after[0].inertia == before[0].inertia
 
 
-def test_the_service_returns_each_worker_the_ids_of_its_own_vectors() -> None:
-    service = KMeansService.remote(CONFIG)
+def test_the_service_returns_each_worker_the_ids_of_its_own_vectors(service: Any) -> None:
     halves = [VECTORS[:500], VECTORS[500:]]
 
     @ray.remote(num_cpus=0)
@@ -112,16 +117,16 @@ def test_the_service_returns_each_worker_the_ids_of_its_own_vectors() -> None:
     np.testing.assert_array_equal(ids, local(15, KMeansOptions(num_iterations=6, seed=2)).ids)
 
 
-def test_the_users_error_comes_back_as_itself() -> None:
-    client = KMeansClient(KMeansService.remote(CONFIG), CONFIG, Attempt("other", 0))
+def test_the_users_error_comes_back_as_itself(service: Any) -> None:
+    client = KMeansClient(service, CONFIG, Attempt("other", 0))
     with pytest.raises(UserError, match=r"between 1 and 900 .* got 901"):
         client(VECTORS, (901,), nested=False, seed=0, initial=None).result()
 
 
 def test_too_small_a_bound_on_memory_is_refused_with_the_figure(tmp_path: Path) -> None:
     np.save(tmp_path / "v.npy", VECTORS)
-    actors = start_shard_actors(CONFIG, memory_bytes=10**7)
-    shards = RayShards(actors[:1], [open_vectors(tmp_path / "v.npy").slice(0, 900)], [900])
+    actors = start_shard_actors(CONFIG.model_copy(update={"num_shards": 1}), memory_bytes=10**7)
+    shards = RayShards(actors, [open_vectors(tmp_path / "v.npy").slice(0, 900)], [900])
     with pytest.raises(UserError, match=r"memory_per_shard: 10 MB are too little: a shard needs at least \d+ MB"):
         shards.survey([5])
 
