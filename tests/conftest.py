@@ -14,6 +14,8 @@ import yaml
 from PIL import Image
 
 from clray.config import Config, parse_config
+from clray.track import store_file
+from tests.stores import TEMPLATE, create_by_copy
 
 REPOSITORY = Path(__file__).parent.parent
 CIFAR10 = REPOSITORY.parent / "shared" / "data" / "cifar10"
@@ -39,12 +41,27 @@ for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
     os.environ.pop(variable, None)  # a test records where it says, also on the machine of somebody who uses MLflow
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that no worker is left with one while the others have nothing more to do."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def ray_ends_with_its_module() -> Iterator[None]:
     """What the library starts stays for the next call of a user; another module starts a cluster of its own."""
     yield
     if "ray" in sys.modules:
         sys.modules["ray"].shutdown()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """New MLflow stores of this process are copies of one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(TEMPLATE, str(tmp_path_factory.getbasetemp() / "store.db"))
+        patch.setattr(store_file, "_create", create_by_copy)
+        yield
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
-"""MLflow stores for tests: made by migrations once, and copied."""
+"""A store that tests damage copies of."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,3 @@ def store_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     store_file.make_store_file(path)
     return path
-
-
-@pytest.fixture
-def quick_stores(store_template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """New stores are copies: the migrations of each would take seconds."""
-    monkeypatch.setattr(store_file, "_create", lambda path: shutil.copyfile(store_template, path))

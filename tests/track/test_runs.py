@@ -28,7 +28,7 @@ from clray.track.trial_tables import search_runs, search_trials
 from clray.track.writer import StoreWriter
 from clray.training.metrics import append_metrics, read_metrics
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_stores")]
+pytestmark = pytest.mark.slow
 MakeConfig = Callable[..., Config]
 
 

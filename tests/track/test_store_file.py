@@ -81,7 +81,7 @@ def test_a_kill_at_any_point_of_the_creation_costs_nothing(processes: Processes,
     for statement in (3, 300, 1000):
         assert run(processes, make_and_die, path, statement) == -signal.SIGKILL
         assert not path.exists()
-    make_store_file(path)
+    assert run(processes, make_store_file, path) == 0
     assert [each.name for each in tmp_path.iterdir()] == ["mlflow.db"]
     assert open_store(TrackingConfig(), tmp_path).experiment_id != "0"
 
@@ -117,7 +117,6 @@ def test_two_commands_at_once_make_one_store(processes: Processes, tmp_path: Pat
     assert is_finished(tmp_path / "mlflow.db")
 
 
-@pytest.mark.usefixtures("quick_stores")
 def test_a_half_migrated_file_is_replaced_and_kept(tmp_path: Path) -> None:
     path = tmp_path / "mlflow.db"
     with sqlite3.connect(path) as connection:
@@ -130,7 +129,6 @@ def test_a_half_migrated_file_is_replaced_and_kept(tmp_path: Path) -> None:
     assert (tmp_path / "mlflow.db.unfinished").exists()
 
 
-@pytest.mark.usefixtures("quick_stores")
 def test_a_store_with_content_is_never_replaced(tmp_path: Path) -> None:
     """Also not where it cannot be used: of another version of MLflow, say, or cut off in its own migration."""
     path = tmp_path / "mlflow.db"
@@ -175,7 +173,6 @@ def test_a_store_that_cannot_be_written_is_named(store_template: Path) -> None:
         shutil.rmtree(folder)
 
 
-@pytest.mark.usefixtures("quick_stores")
 def test_two_hundred_damaged_stores_are_named_or_used(tmp_path: Path, store_template: Path) -> None:
     whole = np.frombuffer(store_template.read_bytes(), np.uint8)
     generator = np.random.default_rng(0)
@@ -202,7 +199,6 @@ def test_two_hundred_damaged_stores_are_named_or_used(tmp_path: Path, store_temp
     assert all(str(path) in each for each in messages)
 
 
-@pytest.mark.usefixtures("quick_stores")
 @pytest.mark.parametrize("name", ["a?b", "a%20b", "a b", "a#b", "a'b", "ä"])
 def test_the_folder_of_a_store_may_hold_what_means_something_in_an_address(name: str, tmp_path: Path) -> None:
     folder = tmp_path / name
