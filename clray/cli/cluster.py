@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 ON_SHARDS = ("num_shards", "memory_per_shard", "cpus_per_shard", "gpus_per_shard", "backend", "assign_method",
              "drop_nonfinite")  # fmt: skip
 """The settings that both commands take."""
-ITERATIONS = ("num_iterations", "num_redos", "tolerance", "init", "sample_fraction", "num_refresh_iterations",
-              "resample_steps", "resample_points", "spherical", "balanced", "seed")  # fmt: skip
+ITERATIONS = ("num_iterations", "num_redos", "tolerance", "init", "oversampling", "sample_fraction",
+              "num_refresh_iterations", "resample_steps", "resample_points", "spherical", "balanced",
+              "seed")  # fmt: skip
 """Those of k-means alone."""
 ARGUMENTS = {"num_clusters": "--num-clusters", "column": "--column", "initial": "--initial", "output": "--output",
              "resume": "--resume"}  # fmt: skip

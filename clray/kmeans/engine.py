@@ -34,6 +34,8 @@ FINGERPRINT = ("num_iterations", "num_redos", "seed", "spherical", "tolerance", 
 """Options that decide the result: an interrupted clustering is resumed only with the same."""
 OF_SAMPLE = ("sample_fraction", "num_refresh_iterations")
 """Those that decide it where the iterations begin on a sample."""
+OF_PARALLEL_START = ("oversampling",)
+"""Those that decide it where k-means|| starts."""
 
 
 @dataclass(frozen=True)
@@ -202,11 +204,13 @@ def _check_initial(
 
 def _describe(vectors: Vectors, num_clusters: tuple[int, ...], options: KMeansOptions) -> dict[str, Any]:
     """What was asked for, as JSON; equal for the same vectors and options."""
+    further = OF_SAMPLE if options.sample_fraction < 1 else ()
+    further += OF_PARALLEL_START if options.init == "kmeans-parallel" else ()
     return {
         "vectors": vectors.source,
         "vectors_stamp": vectors.stamp(),
         "num_vectors": len(vectors),
         "dim": vectors.dim,
         "num_clusters": list(num_clusters),
-        **options.model_dump(include={*FINGERPRINT, *(OF_SAMPLE if options.sample_fraction < 1 else ())}),
+        **options.model_dump(include={*FINGERPRINT, *further}),
     }

@@ -13,6 +13,8 @@ from clray.kmeans.assign import assign
 from clray.kmeans.engine import cluster
 
 FLOATS = (np.float64, np.float32)
+INIT_NAMES = {"k-means++": "kmeans++", "k-means||": "kmeans-parallel"}
+"""scikit-learn's and cuML's names of starts."""
 
 
 class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
@@ -24,7 +26,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
     Args:
         n_clusters: K.
-        init: `random` vectors, `k-means++`, `afk-mc2`, or centroids [K, dim] to start from.
+        init: `random` vectors, `k-means++`, `afk-mc2`, `k-means||`, or centroids [K, dim] to start from.
         n_init: starts, of which the best is kept.
         max_iter: updates at most.
         tol: relative fall of the inertia at which to stop.
@@ -76,7 +78,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         result = cluster(
             vectors,
             self.n_clusters,
-            init=self.init.replace("k-means++", "kmeans++") if is_named else "random",
+            init=INIT_NAMES.get(self.init, self.init) if is_named else "random",
             initial=None if is_named else np.asarray(self.init, vectors.dtype),
             num_redos=self.n_init,
             num_iterations=self.max_iter,

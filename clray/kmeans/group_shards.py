@@ -15,8 +15,9 @@ from clray.kmeans.closest import closest_members
 from clray.kmeans.failures import computed_by_all
 from clray.kmeans.messages import counts_of_all, receive, rows_on_leader, send, sum_on_leader
 from clray.kmeans.origin import Survey
+from clray.kmeans.shards.nearest import Nearest, approach, draw
 from clray.kmeans.shards.port import Measured, PartialSums, Shard
-from clray.kmeans.shards.together import LocalShards, rows_by_slice
+from clray.kmeans.shards.together import LocalShards, join_rows, rows_by_slice
 
 
 class Ask(IntEnum):
@@ -24,11 +25,13 @@ class Ask(IntEnum):
 
     SURVEY = 0
     TAKE = 1
-    ACCUMULATE = 2
-    ASSIGN = 3
-    MEASURE = 4
-    END = 5
-    FAIL = 6
+    APPROACH = 2
+    DRAW = 3
+    ACCUMULATE = 4
+    ASSIGN = 5
+    MEASURE = 6
+    END = 7
+    FAIL = 8
 
 
 class GroupShards:
@@ -65,6 +68,16 @@ class GroupShards:
         assert found is not None, "worker 0 leads"
         return found
 
+    def approach(self, candidates: np.ndarray, before: Nearest | None) -> tuple[Nearest, float, np.ndarray]:
+        self._send(Ask.APPROACH, [candidates, np.array([before is None], np.uint8)])
+        return approach_together(self._own, candidates, before, self.device)
+
+    def draw(self, nearest: Nearest, rate: float, key: np.ndarray) -> np.ndarray:
+        self._send(Ask.DRAW, [np.array([rate]), key.view(np.int64)])
+        found = draw_together(nearest, rate, key, self.starts, self.device)
+        assert found is not None, "worker 0 leads"
+        return found
+
     def accumulate(self, centroids: Sequence[np.ndarray]) -> list[PartialSums]:
         self._send(Ask.ACCUMULATE, centroids)
         sums = accumulate_together(self._own, centroids, self.device)
@@ -96,6 +109,7 @@ class GroupShards:
 def answer(shard: Shard, counts: Sequence[int], device: torch.device) -> tuple[Ask, list[np.ndarray]]:
     """On the other workers: do what worker 0 asks until it ends; how, and what it then sent."""
     starts = np.cumsum([0, *counts])
+    nearest: Nearest | None = None
     while True:
         code, (origin, *arrays) = receive(device)
         if code in (Ask.END, Ask.FAIL):
@@ -105,6 +119,11 @@ def answer(shard: Shard, counts: Sequence[int], device: torch.device) -> tuple[A
             survey_together(shard, counts, device)
         elif code == Ask.TAKE:
             take_together(own, arrays[0], starts, device)
+        elif code == Ask.APPROACH:
+            nearest, *_ = approach_together(own, arrays[0], None if arrays[1][0] else nearest, device)
+        elif code == Ask.DRAW:
+            assert nearest is not None, "worker 0 draws from what it has asked for"
+            draw_together(nearest, float(arrays[0][0]), arrays[1].view(np.uint64), starts, device)
         elif code == Ask.ACCUMULATE:
             accumulate_together(own, arrays, device)
         elif code == Ask.ASSIGN:
@@ -133,6 +152,26 @@ def take_together(shard: Shard, rows: np.ndarray, starts: np.ndarray, device: to
     own = computed_by_all(lambda: shard.take(parts[torch.distributed.get_rank()]), device)
     taken = rows_on_leader(torch.from_numpy(own).to(device), [len(part) for part in parts])
     return torch.cat(taken).cpu().numpy() if taken else None
+
+
+def approach_together(
+    shard: Shard, candidates: np.ndarray, before: Nearest | None, device: torch.device
+) -> tuple[Nearest, float, np.ndarray]:
+    """The nearest candidates of this worker's vectors; on worker 0 also the potential and the weights of all."""
+    nearest = computed_by_all(lambda: approach(shard, candidates, before), device)
+    own = torch.from_numpy(np.append(nearest.weights, nearest.potential)).to(device)
+    found = sum_on_leader(own).cpu().numpy()
+    return nearest, float(found[-1]), found[:-1]
+
+
+def draw_together(
+    nearest: Nearest, rate: float, key: np.ndarray, starts: np.ndarray, device: torch.device
+) -> np.ndarray | None:
+    """Rows over all workers that are drawn, ascending, on worker 0."""
+    first_row = int(starts[torch.distributed.get_rank()])
+    own = computed_by_all(lambda: draw(nearest, first_row, rate, key), device)
+    parts = rows_on_leader(torch.from_numpy(own).to(device), counts_of_all(len(own), device))
+    return join_rows([part.cpu().numpy() for part in parts], starts[:-1].tolist()) if parts else None
 
 
 def accumulate_together(shard: Shard, centroids: Sequence[np.ndarray], device: torch.device) -> list[PartialSums]:

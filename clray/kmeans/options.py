@@ -15,11 +15,11 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from clray.config.sections import KMeansConfig, NonNegativeFloat
 from clray.errors import UserError
 
-InitMethod = Literal["random", "kmeans++", "afk-mc2"]
+InitMethod = Literal["random", "kmeans++", "afk-mc2", "kmeans-parallel"]
 AssignMethod = Literal["exact", "ivf", "hnsw"]
 
 WHOLE = ("seed", "num_shards", "num_iterations", "num_redos", "num_refresh_iterations", "resample_steps")
-REAL = ("sample_fraction", "tolerance", "cpus_per_shard", "gpus_per_shard")
+REAL = ("oversampling", "sample_fraction", "tolerance", "cpus_per_shard", "gpus_per_shard")
 
 
 class KMeansOptions(KMeansConfig):
@@ -33,6 +33,8 @@ class KMeansOptions(KMeansConfig):
     """Cores that Ray reserves for a shard."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Of the starts and of the repair of empty clusters."""
+    oversampling: Annotated[float, Field(gt=0)] = 2.0
+    """Candidates that each of the five rounds of init=kmeans-parallel draws, as a multiple of K."""
     balanced: bool = False
     """Give ids that make clusters of more even size; the centroids stay."""
     assign_method: AssignMethod = "exact"

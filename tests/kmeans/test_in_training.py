@@ -24,6 +24,7 @@ CPU = torch.device("cpu")
 CALLS: tuple[dict, ...] = (
     {"counts": (12,), "nested": False, "config": KMeansConfig(backend="torch")},
     {"counts": (30, 8), "nested": False, "config": KMeansConfig(backend="torch", init="kmeans++", num_redos=2)},
+    {"counts": (30, 8), "nested": False, "config": KMeansConfig(backend="torch", init="kmeans-parallel")},
     {"counts": (30, 5), "nested": True, "config": KMeansConfig(backend="torch", spherical=True)},
 )
 

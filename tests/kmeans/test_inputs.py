@@ -97,7 +97,7 @@ def test_other_numbers_of_clusters_are_refused(count: Any) -> None:
         ({"tolerance": np.nan}, "tolerance must be .*; got nan"),
         ({"tolerance": np.inf}, "tolerance must be a finite number; got inf"),
         ({"tolerance": "small"}, "tolerance must be a number; got 'small'"),
-        ({"init": "kmeans"}, "init must be 'random', 'kmeans\\+\\+' or 'afk-mc2'; got 'kmeans'"),
+        ({"init": "kmeans"}, "init must be 'random', 'kmeans\\+\\+', 'afk-mc2' or 'kmeans-parallel'; got 'kmeans'"),
         ({"assign_method": object()}, "assign_method must be .*; got a object"),
         ({"num_iteration": 5}, "unknown option 'num_iteration'. Did you mean 'num_iterations'"),
         ({"memory_per_shard": object()}, "memory_per_shard"),

@@ -179,8 +179,9 @@ class KMeansConfig(Section):
     """Lloyd's iterations of a cold start, at most."""
     num_redos: PositiveInt = 1
     """Starts of a cold clustering, of which the best is kept."""
-    init: Literal["random", "kmeans++", "afk-mc2"] = "random"
-    """How a cold start chooses its centroids."""
+    init: Literal["random", "kmeans++", "afk-mc2", "kmeans-parallel"] = "random"
+    """How a cold start chooses its centroids: any vectors; by k-means++ or its approximation on a sample; or by
+    k-means||, in six passes over all vectors, which cost as much as some ten iterations."""
     spherical: Flag = False
     """Scale the centroids to unit length after each iteration."""
     tolerance: NonNegativeFloat = 1e-6

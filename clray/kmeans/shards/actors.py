@@ -24,9 +24,10 @@ from clray.kmeans.origin import Survey, join_surveys
 from clray.kmeans.shards.choice import require_gpu
 from clray.kmeans.shards.faiss_shard import FaissShard
 from clray.kmeans.shards.kept import KeptShards
+from clray.kmeans.shards.nearest import Nearest, approach, draw
 from clray.kmeans.shards.placement import crossing
 from clray.kmeans.shards.port import Measured, PartialSums
-from clray.kmeans.shards.together import add_sums, join_assignments, join_measured, rows_by_slice
+from clray.kmeans.shards.together import add_sums, join_assignments, join_measured, join_rows, rows_by_slice
 from clray.kmeans.vectors.source import FileSlice, split_rows
 from clray.ray_runtime.room import Bundle, Group
 
@@ -65,6 +66,21 @@ class ShardActor:
         self, vectors: FileSlice | np.ndarray, origin: np.ndarray | None, rows: Int[np.ndarray, " m"]
     ) -> Float[np.ndarray, "m dim"]:
         return FaissShard(vectors).about(origin).take(rows)
+
+    def approach(
+        self,
+        key: str,
+        vectors: FileSlice | np.ndarray,
+        origin: np.ndarray | None,
+        candidates: Float[np.ndarray, "_ dim"],
+        before: Nearest | None,
+    ) -> tuple[Nearest, tuple[float, np.ndarray]]:
+        """As `Shards.approach`; the first result stays in the object store of this node."""
+        nearest = approach(self.kept.open(key, vectors, [len(candidates)]).about(origin), candidates, before)
+        return nearest, (nearest.potential, nearest.weights)
+
+    def draw(self, nearest: Nearest, first_row: int, rate: float, key: np.ndarray) -> Int[np.ndarray, " m"]:
+        return draw(nearest, first_row, rate, key)
 
     def accumulate(
         self, key: str, vectors: FileSlice | np.ndarray, origin: np.ndarray | None, centroids: list[np.ndarray]
@@ -209,6 +225,34 @@ class RayShards:
         )
         self._count(each.nbytes for each in taken)
         return np.concatenate(taken)
+
+    def approach(self, candidates: np.ndarray, before: list[Any] | None) -> tuple[list[Any], float, np.ndarray]:
+        shared, former = ray.put(candidates), before or [None] * len(self.slices)
+        nearest: list[Any] = []
+
+        def start() -> list[Any]:
+            pairs = [
+                a.approach.options(num_returns=2).remote(key, v, self.origin, shared, each)
+                for a, key, v, each in zip(self.actors, self.keys, self.slices, former, strict=True)
+            ]
+            nearest[:] = [kept for kept, _ in pairs]
+            return [found for _, found in pairs]
+
+        found = _until_reached(start)
+        self.traffic.num_bytes += self._num_away_nodes * candidates.nbytes
+        self._count(weights.nbytes for _, weights in found)
+        return nearest, sum(each for each, _ in found), np.sum([weights for _, weights in found], axis=0)
+
+    def draw(self, nearest: list[Any], rate: float, key: np.ndarray) -> Int[np.ndarray, " m"]:
+        firsts = self._starts[:-1].tolist()
+        drawn = _until_reached(
+            lambda: [
+                a.draw.remote(each, first, rate, key)
+                for a, each, first in zip(self.actors, nearest, firsts, strict=True)
+            ]
+        )
+        self._count(each.nbytes for each in drawn)
+        return join_rows(drawn, firsts)
 
     def accumulate(self, centroids: Sequence[np.ndarray]) -> list[PartialSums]:
         shared = ray.put(list(centroids))

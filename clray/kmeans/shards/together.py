@@ -1,13 +1,14 @@
 """All shards of a clustering together, as the algorithm sees them; here those of one process."""
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt64
 
 from clray.kmeans.closest import closest_members
 from clray.kmeans.origin import Survey, join_surveys
+from clray.kmeans.shards.nearest import Nearest, approach, draw
 from clray.kmeans.shards.port import Measured, PartialSums, Shard
 
 
@@ -37,6 +38,22 @@ class Shards(Protocol):
 
     def take(self, rows: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m dim"]:
         """Vectors by their ascending row over all shards."""
+        ...
+
+    def approach(self, candidates: Float[np.ndarray, "_ dim"], before: Any | None) -> tuple[Any, float, np.ndarray]:
+        """Search new candidates of k-means||, beside those of a former call.
+
+        Args:
+            before: what that call gave back first; None for the first candidates.
+
+        Returns:
+            The nearest candidate of each vector, kept where the vector lies; the sum of all squared distances to it;
+            and the number of vectors nearest to each candidate, float64 [m].
+        """
+        ...
+
+    def draw(self, nearest: Any, rate: float, key: UInt64[np.ndarray, "2"]) -> Int[np.ndarray, " m"]:
+        """Rows over all shards, ascending, each with probability min(1, rate x squared distance), as the key says."""
         ...
 
     def accumulate(self, centroids: Sequence[np.ndarray]) -> list[PartialSums]:
@@ -83,6 +100,15 @@ class LocalShards:
         parts = rows_by_slice(rows, self._starts)
         return np.concatenate([shard.take(part) for shard, part in zip(self.shards, parts, strict=True)])
 
+    def approach(self, candidates: np.ndarray, before: list[Nearest] | None) -> tuple[list[Nearest], float, np.ndarray]:
+        former: Sequence[Nearest | None] = before or [None] * len(self.shards)
+        nearest = [approach(shard, candidates, each) for shard, each in zip(self.shards, former, strict=True)]
+        return nearest, sum(each.potential for each in nearest), np.sum([each.weights for each in nearest], axis=0)
+
+    def draw(self, nearest: list[Nearest], rate: float, key: np.ndarray) -> np.ndarray:
+        firsts = self._starts[:-1].tolist()
+        return join_rows([draw(each, first, rate, key) for each, first in zip(nearest, firsts, strict=True)], firsts)
+
     def accumulate(self, centroids: Sequence[np.ndarray]) -> list[PartialSums]:
         return add_sums([shard.accumulate(centroids) for shard in self.shards])
 
@@ -101,6 +127,11 @@ def rows_by_slice(rows: np.ndarray, starts: np.ndarray) -> list[np.ndarray]:
     """Ascending rows over all slices, as rows of each slice; `starts` are the first rows, and their end."""
     edges = np.searchsorted(rows, starts)
     return [rows[a:b] - start for a, b, start in zip(edges[:-1], edges[1:], starts[:-1], strict=True)]
+
+
+def join_rows(parts: Sequence[np.ndarray], firsts: Sequence[int]) -> np.ndarray:
+    """Rows of each slice as rows over all slices; `firsts` are the first rows."""
+    return np.concatenate([part + first for part, first in zip(parts, firsts, strict=True)])
 
 
 def add_sums(parts: Sequence[list[PartialSums]]) -> list[PartialSums]:

@@ -21,6 +21,7 @@ from clray.kmeans.service import KMeansClient, KMeansService
 from clray.kmeans.shards.actors import RayShards, start_shard_actors
 from clray.kmeans.shards.faiss_shard import FaissShard
 from clray.kmeans.shards.together import LocalShards
+from clray.kmeans.starts import start_centroids
 from clray.kmeans.vectors.source import open_vectors, split_rows
 from clray.ray_runtime.cluster import start_ray
 
@@ -78,6 +79,16 @@ def test_actors_find_the_vectors_closest_to_each_centroid(actors: list, tmp_path
     expected = LocalShards([FaissShard(VECTORS)]).closest(VECTORS[:20], 7)
     for shards in (in_store(actors, 4), RayShards(actors, parts, [len(part) for part in parts])):
         np.testing.assert_array_equal(shards.closest(VECTORS[:20], 7), expected)
+
+
+def test_a_start_in_passes_is_that_of_one_process(actors: list, tmp_path: Path) -> None:
+    """Of arrays and of files; what is nearest to each vector stays with the actors' nodes between the rounds."""
+    np.save(tmp_path / "v.npy", VECTORS)
+    parts = open_vectors(tmp_path / "v.npy").split(5)
+    options = KMeansOptions(init="kmeans-parallel", seed=2)
+    expected = start_centroids(LocalShards([FaissShard(VECTORS)]), 20, options, 0)
+    for shards in (in_store(actors), RayShards(actors, parts, [len(part) for part in parts])):
+        np.testing.assert_array_equal(start_centroids(shards, 20, options, 0), expected)
 
 
 def test_bytes_per_iteration_do_not_depend_on_the_number_of_vectors(actors: list) -> None:
