@@ -204,7 +204,7 @@ def _check_initial(
 
 def _describe(vectors: Vectors, num_clusters: tuple[int, ...], options: KMeansOptions) -> dict[str, Any]:
     """What was asked for, as JSON; equal for the same vectors and options."""
-    further = OF_SAMPLE if options.sample_fraction < 1 else ()
+    further: tuple[str, ...] = OF_SAMPLE if options.sample_fraction < 1 else ()
     further += OF_PARALLEL_START if options.init == "kmeans-parallel" else ()
     return {
         "vectors": vectors.source,

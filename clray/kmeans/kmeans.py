@@ -11,7 +11,7 @@ import numpy as np
 
 from clray.errors import UserError
 from clray.kmeans.balance import balance
-from clray.kmeans.lloyd import Clustering, Descent, OnIteration, lloyd
+from clray.kmeans.lloyd import Clustering, Descent, OnIteration, descend, lloyd
 from clray.kmeans.nested import coarsen
 from clray.kmeans.options import KMeansOptions
 from clray.kmeans.origin import put_back, take_off
@@ -52,14 +52,10 @@ def kmeans(
     of_all = options
     if options.sample_fraction < 1:
         of_all = options.model_copy(update={"num_iterations": options.num_refresh_iterations, "num_redos": 1})
-    clusterings = lloyd(
-        shards,
-        first,
-        of_all,
-        initial=given,
-        descents=descents,
-        on_iteration=on_iteration,
-    )
+    if of_all.num_iterations == 0 and given is not None:
+        clusterings = [Clustering(each, *found) for each, found in zip(given, shards.assign(given), strict=True)]
+    else:
+        clusterings = lloyd(shards, first, of_all, initial=given, descents=descents, on_iteration=on_iteration)
     clusterings = [resample(shards, each, options) for each in clusterings]
     if options.balanced:
         clusterings = [balance(shards, each) for each in clusterings]
@@ -74,6 +70,9 @@ def kmeans(
 def centroids_of_sample(shards: Shards, num_clusters: Sequence[int], options: KMeansOptions) -> list[np.ndarray]:
     """Centroids of a random sample of the vectors, float32 [K, dim] each, from which a few passes over all remain.
 
+    A centroid of m vectors is off the mean of its cluster by 1/m of the inertia, on average. Iterations that gain less
+    than this share, which only follow the sample's chance, are left to the passes over all.
+
     Raises:
         UserError: a sample of fewer vectors than clusters.
     """
@@ -86,5 +85,5 @@ def centroids_of_sample(shards: Shards, num_clusters: Sequence[int], options: KM
     # Of its own stream: the start draws its vectors from that of the seed.
     generator = np.random.default_rng((options.seed, size, 1))
     rows = np.sort(generator.choice(shards.num_vectors, size, replace=False))
-    found = lloyd(shards.holding(shards.take(rows)), num_clusters, options)
-    return [each.centroids for each in found]
+    on_sample = options.model_copy(update={"tolerance": max(options.tolerance, min(num_clusters) / size)})
+    return [each.centroids for each in descend(shards.holding(shards.take(rows)), num_clusters, on_sample)]

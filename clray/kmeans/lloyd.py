@@ -93,6 +93,24 @@ def lloyd(
     Raises:
         UserError: more clusters than vectors, or fewer than one.
     """
+    best = descend(shards, num_clusters, options, initial=initial, descents=descents, on_iteration=on_iteration)
+    assigned = shards.assign([descent.centroids for descent in best])
+    return [
+        Clustering(descent.centroids, ids, inertia, descent.history)
+        for descent, (ids, inertia) in zip(best, assigned, strict=True)
+    ]
+
+
+def descend(
+    shards: Shards,
+    num_clusters: Sequence[int],
+    options: KMeansOptions | None = None,
+    *,
+    initial: Sequence[np.ndarray] | None = None,
+    descents: list[Descent] | None = None,
+    on_iteration: OnIteration | None = None,
+) -> list[Descent]:
+    """As `lloyd`, without the ids: the best descent of each granularity."""
     options = options or KMeansOptions()
     check_num_clusters(num_clusters, shards.num_vectors)
     if descents is None:
@@ -103,12 +121,7 @@ def lloyd(
             _update(descent, each, options)
         if on_iteration is not None:
             on_iteration(shards, descents, sums)
-    best = [_best([d for d in descents if d.num_clusters == k]) for k in num_clusters]
-    assigned = shards.assign([descent.centroids for descent in best])
-    return [
-        Clustering(descent.centroids, ids, inertia, descent.history)
-        for descent, (ids, inertia) in zip(best, assigned, strict=True)
-    ]
+    return [_best([d for d in descents if d.num_clusters == k]) for k in num_clusters]
 
 
 def _best(starts: Sequence[Descent]) -> Descent:

@@ -29,7 +29,6 @@ import ray
 from clray.config import parse_config
 from clray.config.sections import KMeansConfig
 from clray.data.load import load_dataset
-from clray.kmeans.kmeans import kmeans
 from clray.kmeans.lloyd import Clustering, lloyd
 from clray.kmeans.options import KMeansOptions
 from clray.kmeans.shards.actors import RayShards, start_shard_actors
@@ -144,43 +143,6 @@ def refresh(actors: list[Any], data: Path, num_pairs: int) -> dict[str, Any]:
                 "moved_fraction": float(np.mean(ours.ids != previous.ids)),
             }
     return rows
-
-
-def sample(num_vectors: int, num_clusters: int) -> dict[str, Any]:
-    """CPU seconds of one core to within 1 % of plain Lloyd's inertia, in this process, from the same random start.
-
-    Plain Lloyd is stopped at its first iteration there; with a sample the last assignment is within its time, too.
-    """
-    faiss.omp_set_num_threads(1)
-    vectors = blobs(num_vectors)
-    shards = LocalShards([FaissShard(vectors, num_threads=1)])
-
-    def cpu_seconds(options: KMeansOptions) -> tuple[float, Clustering]:
-        start = time.process_time()
-        (found,) = kmeans(shards, [num_clusters], options)[0]
-        return time.process_time() - start, found
-
-    _, plain = cpu_seconds(KMeansOptions(num_iterations=20, tolerance=0.0))
-    needed = next(i for i, inertia in enumerate(plain.history) if inertia <= 1.01 * plain.inertia)
-    seconds, stopped = cpu_seconds(KMeansOptions(num_iterations=max(1, needed), tolerance=0.0))
-    rows: dict[str, Any] = {
-        "plain": {"iterations": needed, "seconds": seconds, "ratio": stopped.inertia / plain.inertia}
-    }
-    for fraction in (0.05, 0.1, 0.25):
-        for passes in (1, 2):
-            options = KMeansOptions(
-                num_iterations=20, sample_fraction=fraction, num_refresh_iterations=passes, tolerance=0.0
-            )
-            seconds, found = cpu_seconds(options)
-            rows[f"{fraction}, {passes} passes"] = {"seconds": seconds, "ratio": found.inertia / plain.inertia}
-    return rows
-
-
-def blobs(num_vectors: int, dim: int = 128) -> np.ndarray:
-    """Vectors around 1,000 centres, float32."""
-    rng = np.random.default_rng(0)
-    centers = rng.normal(size=(1000, dim)).astype(np.float32)
-    return centers[rng.integers(1000, size=num_vectors)] + rng.standard_normal((num_vectors, dim), dtype=np.float32)
 
 
 def cifar10_embeddings(data: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -365,7 +327,6 @@ def main() -> None:
     parser.add_argument("rows", nargs="+")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--data", type=Path, help="folder of CIFAR-10 as Parquet, for `refresh`")
-    parser.add_argument("--vectors", type=int, default=2_000_000, help="of `sample`; K is an 800th of them")
     parser.add_argument("--picture", type=Path, help="where `scaling` draws its plot")
     arguments = parser.parse_args()
     start_ray(needed_cpus=4)
@@ -377,7 +338,6 @@ def main() -> None:
         "one-pass": lambda: compare_with_faiss(actors, 200_000, [50, 500, 5000], arguments.pairs),
         "refresh": lambda: refresh(actors, arguments.data, arguments.pairs),
         "memory": lambda: memory(4_000_000),
-        "sample": lambda: sample(arguments.vectors, arguments.vectors // 800),
         "scaling": lambda: scaling(arguments.pairs, arguments.picture),
     }
     print(f"starting two shard actors: {start_seconds:.2f} s")

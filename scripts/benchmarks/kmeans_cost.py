@@ -2,16 +2,19 @@
 
     python scripts/benchmarks/kmeans_cost.py
 
-N vectors of d dimensions in S shards, K clusters, e bytes per stored coordinate. Per iteration
+N vectors of d dimensions in S shards on M nodes, K clusters, e bytes per stored coordinate. Per iteration
 
     search     2 N K d operations, spread evenly over the shards: nearly all of the time for K above a few hundred
     sums       16 N d bytes through memory (a float64 copy is written and read), over the shards
     disk       e N d bytes, over the shards; none for a slice that fits the shard's memory; read ahead of the search
-    to shard   4 K d bytes of centroids
-    from shard 8 K (d + 1) bytes of sums and counts, whatever N is; above 8 shards added in a tree of fan-in 8, so that
-               no process receives more than 8 of them at a time
+    to shard   4 K d bytes of centroids: from the driver's node to each of the M - 1 others, one after the other; then
+               into the memory of each GPU
+    from shard 8 K (d + 1) bytes of sums and counts, whatever N is, out of the GPU's memory; above 8 shards added in a
+               tree of fan-in 8, so that no process receives more than 8 of them at a time
+    adding     3 arrays of that size through memory for each that arrives, in each level of the tree
+    update     4 of them through the driver's memory: divided, rounded to float32, written for the shards to fetch
 
-The time is that of the slower of search + sums and disk, plus the messages of each level of the tree, one after the
+The time is that of the slower of search + sums and disk, plus that of all others, the levels of the tree one after the
 other. The last search, which assigns every vector, adds one iteration and 4 N bytes of ids.
 
 A refresh of I iterations while training, over the network between nodes alone (`recluster/network_bytes`); where all is
@@ -49,6 +52,7 @@ class Machine:
         flops: of the search, operations per second.
         sum_bytes: bytes per second through memory while sums are added up.
         disk_bytes, network_bytes: per second.
+        device_bytes: per second between a shard's process and its GPU.
         message_seconds: of one call to an actor, beyond its bytes.
     """
 
@@ -56,6 +60,7 @@ class Machine:
     sum_bytes: float
     disk_bytes: float
     network_bytes: float
+    device_bytes: float
     message_seconds: float
 
 
@@ -66,7 +71,8 @@ class Cost:
     search_seconds: float
     sum_seconds: float
     disk_seconds: float
-    network_seconds: float
+    upload_seconds: float
+    tree_seconds: float
     total_seconds: float
     disk_bytes_per_shard: float
     bytes_to_shard: int
@@ -80,6 +86,7 @@ def iteration_cost(
     num_shards: int,
     machine: Machine,
     *,
+    num_nodes: int = 1,
     itemsize: int = 4,
     is_resident: bool = True,
 ) -> Cost:
@@ -91,13 +98,17 @@ def iteration_cost(
     to_shard, from_shard = 4 * num_clusters * dim, 8 * num_clusters * (dim + 1)
     levels = max(1, math.ceil(math.log(num_shards, FAN_IN)))
     arriving = min(num_shards, FAN_IN) * from_shard
-    network = (to_shard + levels * arriving) / machine.network_bytes + (1 + levels) * machine.message_seconds
+    upload = max(1, num_nodes - 1) * to_shard / machine.network_bytes + to_shard / machine.device_bytes
+    upload += 4 * from_shard / machine.sum_bytes + machine.message_seconds
+    level = arriving / machine.network_bytes + 3 * arriving / machine.sum_bytes + machine.message_seconds
+    tree = from_shard / machine.device_bytes + levels * level
     return Cost(
         search_seconds=search,
         sum_seconds=sums,
         disk_seconds=read / machine.disk_bytes,
-        network_seconds=network,
-        total_seconds=max(search + sums, read / machine.disk_bytes) + network,
+        upload_seconds=upload,
+        tree_seconds=tree,
+        total_seconds=max(search + sums, read / machine.disk_bytes) + upload + tree,
         disk_bytes_per_shard=read,
         bytes_to_shard=to_shard,
         bytes_from_shard=from_shard,
@@ -128,7 +139,8 @@ def calibrate() -> Machine:
         ray.get(empty.remote())
     message = (time.perf_counter() - starts) / 100
     faiss.omp_set_num_threads(os.cpu_count() or 1)
-    return Machine(2 * 50_000 * 1000 * 128 / search, 16 * 50_000 * 128 / sums, math.inf, 10**8 / store, message)
+    flops, sum_bytes = 2 * 50_000 * 1000 * 128 / search, 16 * 50_000 * 128 / sums
+    return Machine(flops, sum_bytes, math.inf, 10**8 / store, math.inf, message)
 
 
 def main() -> None:
@@ -151,10 +163,10 @@ def main() -> None:
             f"measured {measured:.3f} s, ratio {predicted / measured:.2f}"
         )
     # Assumed, not measured: an H100 at 30 TFLOP/s in FAISS's float32 search, sums on two host cores per GPU at
-    # 5 GB/s each, 2 GB/s of disk per GPU, 100 Gbit/s between nodes.
-    gpu = Machine(30e12, 10e9, 2e9, 12.5e9, 0.001)
+    # 5 GB/s each, 2 GB/s of disk per GPU, 100 Gbit/s between nodes, 25 GB/s between a process and its GPU.
+    gpu = Machine(30e12, 10e9, 2e9, 12.5e9, 25e9, 0.001)
     for is_resident in (True, False):
-        cost = iteration_cost(10**9, 256, 100_000, 64, gpu, itemsize=2, is_resident=is_resident)
+        cost = iteration_cost(10**9, 256, 100_000, 64, gpu, num_nodes=8, itemsize=2, is_resident=is_resident)
         print(
             f"10^9 x 256 float16, K=100,000, 8 nodes x 8 GPUs, {'in memory' if is_resident else 'from disk'}:",
             json.dumps({name: float(f"{value:.3g}") for name, value in asdict(cost).items()}, indent=2),

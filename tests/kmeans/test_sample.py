@@ -47,6 +47,34 @@ def test_iterations_on_a_sample_leave_few_for_all_vectors(backend: str, monkeypa
         assert one.inertia == pytest.approx(exact, rel=1e-4)
 
 
+def test_without_iterations_over_all_they_are_assigned_to_the_centroids_of_the_sample(tmp_path: Path) -> None:
+    found = cluster(
+        blobs(), 40, sample_fraction=0.5, num_refresh_iterations=0, output=tmp_path / "o", **LOCAL
+    )  # fmt: skip
+    exact = ((blobs()[:, None].astype(np.float64) - found.centroids[None]) ** 2).sum(-1)
+    np.testing.assert_array_equal(found.ids, exact.argmin(1))
+    assert found.inertia == pytest.approx(exact.min(1).sum(), rel=1e-5)
+    assert found.inertia < 1.03 * cluster(blobs(), 40, **LOCAL).inertia
+    assert found.clusterings[0].num_iterations == 0
+
+
+def test_the_iterations_on_a_sample_end_where_they_follow_its_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    accumulate = LocalShards.accumulate
+
+    def counted(self: LocalShards, centroids: list[np.ndarray]) -> object:
+        seen.append(self.num_vectors)
+        return accumulate(self, centroids)
+
+    monkeypatch.setattr(LocalShards, "accumulate", counted)
+    counts = []
+    for tolerance in (0.0, 0.2):
+        seen.clear()
+        cluster(blobs(), 60, sample_fraction=0.2, num_refresh_iterations=0, **LOCAL | {"tolerance": tolerance})
+        counts.append(seen.count(800))
+    assert 20 > counts[0] > counts[1]
+
+
 def test_the_sample_is_drawn_by_the_seed() -> None:
     runs = [
         cluster(blobs(), 20, use_ray=False, sample_fraction=0.1, num_refresh_iterations=1, seed=seed).centroids

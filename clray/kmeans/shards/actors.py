@@ -264,7 +264,7 @@ class RayShards:
             ]
             while len(partial) > self.fan_in:
                 groups = range(0, len(partial), self.fan_in)
-                partial = [self.actors[i].add.remote(*partial[i : i + self.fan_in]) for i in groups]
+                partial = [self.actors[self._adder(i)].add.remote(*partial[i : i + self.fan_in]) for i in groups]
             return partial
 
         sums = add_sums(_until_reached(start))
@@ -302,9 +302,18 @@ class RayShards:
         nodes, crossed = self.nodes, 0
         while len(nodes) > self.fan_in:
             groups = range(0, len(nodes), self.fan_in)
-            crossed += sum(crossing(nodes[i : i + self.fan_in], self.nodes[i]) for i in groups)
-            nodes = [self.nodes[i] for i in groups]
+            adders = [self.nodes[self._adder(i)] for i in groups]
+            crossed += sum(map(crossing, (nodes[i : i + self.fan_in] for i in groups), adders))
+            nodes = adders
         return crossed + crossing(nodes, self.home)
+
+    def _adder(self, first: int) -> int:
+        """The actor that adds the group of partial sums from `first` on.
+
+        Another place in each group: Ray deals actors out to the nodes in turn, and the first ones of groups of 8 would
+        all lie on one of 8 nodes.
+        """
+        return min(first + first // self.fan_in % self.fan_in, len(self.actors) - 1)
 
     def _count(self, num_bytes: Iterable[int]) -> None:
         """Add what each slice's actor sends to this process."""

@@ -109,14 +109,14 @@ class FaissShard:
 
     def assign(self, centroids: Sequence[Float[np.ndarray, "_ dim"]]) -> list[tuple[Int[np.ndarray, " n"], float]]:
         """For each set of centroids the nearest one of every vector, int32 [n], and the inertia."""
-        ids: list[list[np.ndarray]] = [[np.empty(0, np.int32)] for _ in centroids]
+        ids = np.empty((len(centroids), len(self)), np.int32)
         inertia = [0.0] * len(centroids)
         for start, found in self._searched(centroids):
             for i, (distances, nearest) in enumerate(found):
-                ids[i].append(nearest.astype(np.int32))
+                ids[i, start : start + len(nearest)] = nearest
                 weights = 1.0 if self.weights is None else self.weights[start : start + len(nearest)]
                 inertia[i] += float((distances * weights).sum())
-        return [(np.concatenate(parts), total) for parts, total in zip(ids, inertia, strict=True)]
+        return list(zip(ids, inertia, strict=True))
 
     def measure(
         self, centroids: Sequence[Float[np.ndarray, "_ dim"]]

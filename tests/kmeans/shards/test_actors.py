@@ -142,6 +142,14 @@ def test_too_small_a_bound_on_memory_is_refused_with_the_figure(tmp_path: Path) 
         shards.survey([5])
 
 
+def test_the_sums_are_added_on_all_nodes() -> None:
+    """Of 64 actors, dealt out to 8 nodes in turn, the first of each group of 8 would all be on one node."""
+    nodes = [f"node {i % 8}" for i in range(64)]
+    shards = RayShards([object()] * 64, [object()] * 64, [1] * 64, nodes=nodes, home="node 0")
+    assert {nodes[shards._adder(i)] for i in range(0, 64, 8)} == set(nodes)
+    assert shards._num_away_sums == 8 * 7 + 7
+
+
 def test_what_crosses_the_network_is_counted_about_any_origin() -> None:
     shards = RayShards([object()], [object()], [4], nodes=["far"], home="here")
     shards.about(np.ones(2))._count([100])
