@@ -11,7 +11,6 @@ import argparse
 import json
 import math
 import multiprocessing
-import resource
 import tempfile
 import time
 from dataclasses import dataclass
@@ -58,7 +57,9 @@ def search(part: FileSlice, centroids: np.ndarray) -> Searched:
     for work in (shard.accumulate, shard.assign):
         work([centroids])
         seconds.append(time.process_time())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # Not ru_maxrss, which begins at what the parent had in memory.
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    peak = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
     return Searched(seconds[1] - seconds[0], seconds[2] - seconds[1], peak)
 
 
