@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
-from clray.kmeans.lloyd import Clustering
+from clray.kmeans.refresh import Refreshed
 from clray.ray_runtime.board import count_drawn, draw_number
 
 
@@ -55,9 +55,9 @@ class Round:
     def __init__(self, world_size: int) -> None:
         self.world_size = world_size
         self.slices: dict[int, list[Slice]] = {}
-        self.sizes: list[int] = []
-        """Vectors of each rank, once all have come."""
-        self.result: asyncio.Future[list[Clustering]] = asyncio.get_running_loop().create_future()
+        self.counts: list[int] = []
+        """Slices of each rank, once all have come."""
+        self.result: asyncio.Future[Refreshed] = asyncio.get_running_loop().create_future()
         # A round that nobody waits for any more keeps its error to itself.
         self.result.add_done_callback(lambda result: result.cancelled() or result.exception())
         self.served: set[int] = set()

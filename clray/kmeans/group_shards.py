@@ -16,7 +16,7 @@ from clray.kmeans.failures import computed_by_all
 from clray.kmeans.messages import counts_of_all, receive, rows_on_leader, send, sum_on_leader
 from clray.kmeans.origin import Survey
 from clray.kmeans.shards.nearest import Nearest, approach, draw
-from clray.kmeans.shards.port import Measured, PartialSums, Shard
+from clray.kmeans.shards.port import Measured, PartialSums, Placed, Shard, placed
 from clray.kmeans.shards.together import LocalShards, join_rows, rows_by_slice
 
 
@@ -88,6 +88,9 @@ class GroupShards:
     def assign(self, centroids: Sequence[np.ndarray]) -> list[tuple[np.ndarray, float]]:
         self._send(Ask.ASSIGN, centroids)
         return assign_together(self._own, centroids, self.counts, self.device)
+
+    def place(self, centroids: Sequence[np.ndarray]) -> list[Placed]:
+        return placed(self.assign(centroids), centroids)
 
     def measure(self, centroids: Sequence[np.ndarray]) -> Measured:
         self._send(Ask.MEASURE, centroids)

@@ -43,9 +43,8 @@ class TrainingKMeans:
         """
         if self.world_size == 1:
             shards = LocalShards([self._shard(vectors)])
-            return Done(
-                refresh_clusters(shards, num_clusters, self.config, nested=nested, seed=seed, initial=initial)
-            )  # fmt: skip
+            alone = refresh_clusters(shards, num_clusters, self.config, nested=nested, seed=seed, initial=initial)
+            return Done(alone.clusterings(alone.ids))
         try:
             shard = computed_by_all(lambda: self._shard(vectors), self.device)
             counts = counts_of_all(len(vectors), self.device)
@@ -56,7 +55,7 @@ class TrainingKMeans:
                 found = refresh_clusters(
                     group, num_clusters, self.config, nested=nested, seed=seed, initial=initial
                 )  # fmt: skip
-            return Done(self._hand_out(found, counts))
+            return Done(self._hand_out(found.clusterings(found.ids), counts))
         except HeardByAllError as heard:
             raise heard.error from heard.error.__cause__
 

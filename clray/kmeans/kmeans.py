@@ -11,8 +11,8 @@ import numpy as np
 
 from clray.errors import UserError
 from clray.kmeans.balance import balance
-from clray.kmeans.lloyd import Clustering, Descent, OnIteration, descend, lloyd
-from clray.kmeans.nested import coarsen
+from clray.kmeans.lloyd import Clustering, Descent, Level, OnIteration, descend, lloyd
+from clray.kmeans.nested import coarsen, coarser_ids
 from clray.kmeans.options import KMeansOptions
 from clray.kmeans.origin import put_back, take_off
 from clray.kmeans.resample import resample
@@ -62,8 +62,11 @@ def kmeans(
     parents: list[np.ndarray] = []
     if nested:
         above = start[1:] if start is not None and len(start) > 1 else None
-        coarser, parents = coarsen(clusterings[0], tuple(num_clusters[1:]), options, initial=above)
-        clusterings += coarser
+        finest = clusterings[0]
+        level = Level(finest.centroids, finest.sizes, finest.inertia)
+        coarser, parents = coarsen(level, tuple(num_clusters[1:]), options, initial=above)
+        levels_ids = coarser_ids(finest.ids, parents)
+        clusterings += [each.with_ids(ids) for each, ids in zip(coarser, levels_ids, strict=True)]
     return [replace(each, centroids=put_back(each.centroids, shards.origin)) for each in clusterings], parents
 
 

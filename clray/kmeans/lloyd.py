@@ -49,6 +49,26 @@ class Clustering:
         return np.bincount(self.ids[self.ids >= 0], minlength=self.num_clusters)
 
 
+@dataclass(frozen=True)
+class Level:
+    """A granularity without its ids.
+
+    Attributes:
+        centroids: float32 [K, dim].
+        sizes: vectors per cluster, int64 [K].
+        inertia, history: as those of a `Clustering`.
+    """
+
+    centroids: np.ndarray
+    sizes: np.ndarray
+    inertia: float
+    history: list[float] = field(default_factory=list)
+
+    def with_ids(self, ids: np.ndarray) -> Clustering:
+        """The clustering of the vectors that these ids are of."""
+        return Clustering(self.centroids, ids, self.inertia, self.history)
+
+
 @dataclass
 class Descent:
     """One set of centroids on its way down: a granularity, or one start of it."""
@@ -76,22 +96,13 @@ def lloyd(
     descents: list[Descent] | None = None,
     on_iteration: OnIteration | None = None,
 ) -> list[Clustering]:
-    """K-means by Lloyd's algorithm on every vector, for each number of clusters in the same passes.
-
-    Args:
-        shards: the vectors.
-        num_clusters: K of each granularity.
-        options: how to iterate.
-        initial: for each granularity the centroids to start from, such as those of the previous clustering.
-        descents: the state of an interrupted call, to resume from.
-        on_iteration: progress and checkpoints.
+    """K-means by Lloyd's algorithm on every vector; the arguments are those of `descend`.
 
     Returns:
-        A clustering per granularity. The best of several starts is the one whose last update began at the lowest
-        inertia, as FAISS judges.
+        A clustering per granularity.
 
     Raises:
-        UserError: more clusters than vectors, or fewer than one.
+        UserError: as `descend`.
     """
     best = descend(shards, num_clusters, options, initial=initial, descents=descents, on_iteration=on_iteration)
     assigned = shards.assign([descent.centroids for descent in best])
@@ -110,7 +121,22 @@ def descend(
     descents: list[Descent] | None = None,
     on_iteration: OnIteration | None = None,
 ) -> list[Descent]:
-    """As `lloyd`, without the ids: the best descent of each granularity."""
+    """Lloyd's iterations on every vector, for each number of clusters in the same passes; no vector gets an id.
+
+    Args:
+        shards: the vectors.
+        num_clusters: K of each granularity.
+        options: how to iterate.
+        initial: for each granularity the centroids to start from, such as those of the previous clustering.
+        descents: the state of an interrupted call, to resume from.
+        on_iteration: progress and checkpoints.
+
+    Returns:
+        The best start of each granularity: the one whose last update began at the lowest inertia, as FAISS judges.
+
+    Raises:
+        UserError: more clusters than vectors, or fewer than one.
+    """
     options = options or KMeansOptions()
     check_num_clusters(num_clusters, shards.num_vectors)
     if descents is None:

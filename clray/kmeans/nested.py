@@ -5,13 +5,14 @@ over granularity then needs one clustering of the vectors, whatever the number o
 """
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Int
 
 from clray.errors import UserError
-from clray.kmeans.lloyd import Clustering, lloyd
+from clray.kmeans.lloyd import Level, lloyd
 from clray.kmeans.options import KMeansOptions
 from clray.kmeans.resample import resample
 from clray.kmeans.shards.faiss_shard import FaissShard
@@ -32,12 +33,12 @@ def check_levels(levels: tuple[int, ...]) -> None:
 
 
 def coarsen(
-    finest: Clustering,
+    finest: Level,
     levels: tuple[int, ...],
     options: KMeansOptions,
     *,
     initial: list[np.ndarray] | None = None,
-) -> tuple[list[Clustering], list[Int[np.ndarray, " k"]]]:
+) -> tuple[list[Level], list[Int[np.ndarray, " k"]]]:
     """The coarser levels above a clustering.
 
     The inertia of a coarser level is that of the vectors about its centroids, by the parallel-axis theorem from the
@@ -50,10 +51,10 @@ def coarsen(
         initial: centroids of each coarser level to start from, so that clusters keep their ids.
 
     Returns:
-        A clustering per level, and for each level below the cluster of the next one that each of its clusters is in,
+        The levels, and for each level below the cluster of the next one that each of its clusters is in,
         int32 [K of the level below].
     """
-    clusterings, parents = [], []
+    coarser, parents = [], []
     below = finest
     above_options = options.model_copy(update={"num_redos": max(MIN_REDOS, options.num_redos), "init": "kmeans++"})
     for number, num_clusters in enumerate(levels):
@@ -65,8 +66,17 @@ def coarsen(
             above = resample(points, above, above_options)
             ((_, inertia),) = weighted.assign([above.centroids])
             above = replace(above, inertia=inertia)
-        ids = np.where(below.ids >= 0, above.ids[below.ids], -1).astype(np.int32)
+        sizes = np.bincount(above.ids, weights=below.sizes, minlength=num_clusters).astype(np.int64)
         parents.append(above.ids)
-        below = Clustering(above.centroids, ids, below.inertia + above.inertia, above.history)
-        clusterings.append(below)
-    return clusterings, parents
+        below = Level(above.centroids, sizes, below.inertia + above.inertia, above.history)
+        coarser.append(below)
+    return coarser, parents
+
+
+def coarser_ids(ids: Int[np.ndarray, " n"], parents: Sequence[Int[np.ndarray, " k"]]) -> list[Int[np.ndarray, " n"]]:
+    """The cluster of each vector at each coarser level, int32, from that of the finest; -1 stays -1."""
+    levels = []
+    for above in parents:
+        ids = np.where(ids >= 0, above[ids], -1).astype(np.int32)
+        levels.append(ids)
+    return levels

@@ -7,7 +7,7 @@ Self-Supervised Learning*, arXiv 2405.15613, algorithm 1).
 
 import numpy as np
 
-from clray.kmeans.lloyd import Clustering, lloyd
+from clray.kmeans.lloyd import Clustering, descend
 from clray.kmeans.options import KMeansOptions
 from clray.kmeans.shards.together import Shards
 from clray.seeding import derive_seed
@@ -39,7 +39,7 @@ def resample(shards: Shards, clustering: Clustering, options: KMeansOptions) -> 
         if len(rows) < num_clusters:  # of equal vectors, of which the clusters besides the first are empty
             break
         again = options.model_copy(update={"seed": seed, "init": "kmeans++"})
-        (found,) = lloyd(shards.holding(shards.take(rows)), [num_clusters], again)
+        (found,) = descend(shards.holding(shards.take(rows)), [num_clusters], again)
         centroids = found.centroids
     ((ids, inertia),) = shards.assign([centroids])
     return Clustering(centroids, ids, inertia, clustering.history)

@@ -1,8 +1,8 @@
 """The Ray actor that a training run asks for a new assignment.
 
 One service with one set of shard actors serves every trial of a sweep, so that no trial waits for actors to start and
-none can deadlock over them. Workers of a run meet here: each brings its slice of the embeddings, and gets back the
-cluster ids of that slice.
+none can deadlock over them. Workers of a run meet here: each brings its slice of the embeddings, and learns where the
+cluster ids of that slice lie. The ids go from the shards to the workers; this process sees none of them.
 """
 
 import asyncio
@@ -15,16 +15,22 @@ from typing import Any
 import numpy as np
 import ray
 from jaxtyping import Float
+from ray.exceptions import ObjectLostError
 
 from clray.config.sections import KMeansConfig
 from clray.kmeans.attempts import Attempt, Round, Rounds, Slice
 from clray.kmeans.lloyd import Clustering
-from clray.kmeans.refresh import refresh_clusters
+from clray.kmeans.refresh import Refreshed, refresh_clusters
 from clray.kmeans.shards.actors import RayShards, fetch, start_shard_actors
+from clray.kmeans.shards.faiss_shard import FaissShard
 from clray.kmeans.shards.placement import nearest_shards
+from clray.kmeans.shards.together import LocalShards
 from clray.kmeans.vectors.source import split_rows
 
 RENDEZVOUS_TIMEOUT_SECONDS = 1800.0
+
+ID_BYTES = 4
+"""Of a cluster id, int32."""
 
 MAX_WAITING = 100_000
 """Calls that may wait in the service at once: a coroutine each, and no thread."""
@@ -60,8 +66,8 @@ class KMeansService:
         config: KMeansConfig,
         seed: int,
         initial: list[np.ndarray] | None,
-    ) -> list[Clustering]:
-        """Cluster the slices of all ranks; the ids returned are those of this rank's vectors.
+    ) -> Refreshed:
+        """Cluster the slices of all ranks; the ids are references, one for each slice of this rank.
 
         Args:
             attempt: of the run; equal on all ranks. The first call of a new one ends the rounds of the one before.
@@ -77,18 +83,18 @@ class KMeansService:
         rounds = self.runs.setdefault(attempt.run, Rounds(attempt))
         rounds.enter(attempt)
         meeting = rounds.open.setdefault(seed, Round(world_size))
-        has_begun = bool(meeting.sizes)
+        has_begun = bool(meeting.counts)
         if not has_begun:  # else a call that Ray repeats
             meeting.slices[rank] = slices
         if not has_begun and len(meeting.slices) == world_size:
             pieces = [meeting.slices[each] for each in range(world_size)]
-            meeting.sizes = [sum(piece.size for piece in each) for each in pieces]
+            meeting.counts = [len(each) for each in pieces]
             work = partial(self._cluster, pieces, num_clusters, nested, config, seed, initial)
             asyncio.get_running_loop().run_in_executor(self.threads, work).add_done_callback(
                 partial(_hand_over, meeting)
             )
         try:
-            clusterings = await asyncio.wait_for(asyncio.shield(meeting.result), RENDEZVOUS_TIMEOUT_SECONDS)
+            found = await asyncio.wait_for(asyncio.shield(meeting.result), RENDEZVOUS_TIMEOUT_SECONDS)
         except TimeoutError:
             raise TimeoutError(
                 f"clustering for {attempt.run}: {len(meeting.slices)} of {world_size} workers came"
@@ -97,8 +103,8 @@ class KMeansService:
             meeting.served.add(rank)
             if len(meeting.served) == world_size and rounds.open.get(seed) is meeting:
                 del rounds.open[seed]
-        start = sum(meeting.sizes[:rank])
-        return [replace(each, ids=each.ids[start : start + meeting.sizes[rank]]) for each in clusterings]
+        start = sum(meeting.counts[:rank])
+        return replace(found, ids=[each[start : start + meeting.counts[rank]] for each in found.ids])
 
     def _cluster(
         self,
@@ -108,7 +114,7 @@ class KMeansService:
         config: KMeansConfig,
         seed: int,
         initial: list[np.ndarray] | None,
-    ) -> list[Clustering]:
+    ) -> Refreshed:
         """The clustering of all slices, those of each rank in order; blocks, so that it runs in a thread."""
         slices = [piece for pieces in ranks for piece in pieces]
         home, nodes = ray.get_runtime_context().get_node_id(), fetch([actor.node.remote() for actor in self.actors])
@@ -120,20 +126,18 @@ class KMeansService:
             nodes=[nodes[shard] for shard in chosen],
             home=home,
         )
-        clusterings = refresh_clusters(
-            shards, num_clusters, config, nested=nested, seed=seed, initial=initial
-        )  # fmt: skip
-        moved = sum(each.num_bytes for each, shard in zip(slices, chosen, strict=True) if each.node != nodes[shard])
-        # Each worker brings the centroids to start from, and takes the new ones and the ids of its own vectors.
-        away = [pieces for pieces in ranks if pieces[0].node != home]
-        brought = len(away) * sum(each.nbytes for each in initial or [])
-        answered = len(away) * sum(each.centroids.nbytes for each in clusterings)
-        answered += sum(piece.size * each.ids.itemsize for pieces in away for piece in pieces for each in clusterings)
-        total = shards.traffic.num_bytes + moved + brought + answered
-        return [replace(each, network_bytes=total) for each in clusterings]
+        found = refresh_clusters(shards, num_clusters, config, nested=nested, seed=seed, initial=initial)
+        # What goes to a shard on another node comes back from there as ids.
+        moved = [each for each, shard in zip(slices, chosen, strict=True) if each.node != nodes[shard]]
+        between = sum(each.num_bytes + ID_BYTES * len(found.ids) * each.size for each in moved)
+        # Each worker brings the centroids to start from, and takes the new ones.
+        num_away = sum(pieces[0].node != home for pieces in ranks)
+        taken = [array for each in found.levels for array in (each.centroids, each.sizes)]
+        ends = num_away * sum(each.nbytes for each in (*(initial or []), *taken, *found.parents))
+        return replace(found, network_bytes=shards.traffic.num_bytes + between + ends)
 
 
-def _hand_over(meeting: Round, done: "asyncio.Future[list[Clustering]]") -> None:
+def _hand_over(meeting: Round, done: "asyncio.Future[Refreshed]") -> None:
     """Give what a thread found to all who wait; an answer that comes after the round has ended is dropped."""
     meeting.slices = {}  # lets go of the workers' vectors
     if meeting.result.done() or done.cancelled():
@@ -180,7 +184,7 @@ class KMeansClient:
 
 @dataclass
 class RemoteClustering:
-    """A clustering under way in the service; holds the vectors until it is done."""
+    """A clustering under way in the service; holds the vectors until their ids are here."""
 
     reference: Any
     slices: list[Slice]
@@ -190,5 +194,13 @@ class RemoteClustering:
 
     def result(self) -> list[Clustering]:
         """Wait for the clustering; raises what `fetch` does."""
-        clusterings: list[Clustering] = fetch(self.reference)
-        return clusterings
+        found: Refreshed = fetch(self.reference)
+        try:
+            ids = [np.concatenate(ray.get(each)) for each in found.ids]
+        except ObjectLostError:  # with the shard that found them; the vectors are still here
+            ids = self._ids_here(found)
+        return found.clusterings(ids)
+
+    def _ids_here(self, found: Refreshed) -> list[np.ndarray]:
+        own = [FaissShard(vectors) for vectors in ray.get([each.vectors for each in self.slices])]
+        return [ids for ids, _ in LocalShards(own).about(found.origin).assign(found.searched)]

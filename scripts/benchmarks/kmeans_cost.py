@@ -23,8 +23,10 @@ on one node it is 0:
     vectors    4 n d for each slice of n vectors whose shard is on another node; none where nodes have their own shards
     centroids  4 K d for each node with shards other than the service's, I + 1 times
     sums       8 K (d + 1) for each shard away from the service, I times
-    ids        4 n from each such shard, and 4 n to each worker away from the service
-    ends       4 K d to and from each such worker: where to start, and the result
+    sizes      8 K from each such shard, once
+    ids        4 n back for each slice whose vectors crossed, straight to its worker; of nested clusters the finest
+    ends       4 K d to and from each worker away from the service: where to start, and the result, with 8 K of sizes;
+               of nested clusters also 4 K to it, the next coarser cluster of each
 """
 
 import json

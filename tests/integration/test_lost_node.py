@@ -83,11 +83,14 @@ def test_shards_are_put_where_they_are_told_and_what_crosses_is_as_reckoned(clus
         return ray.get([work.remote(rank) for rank in range(2)])[0]
 
     centroid_bytes, sum_bytes = 4 * NUM_CLUSTERS * DIM, 8 * NUM_CLUSTERS * (DIM + 1)
+    size_bytes = 2 * 8 * NUM_CLUSTERS  # of both shards, once, and to both workers
     far = refresh(here, None)
-    shared = (far.num_iterations + 1) * centroid_bytes + far.num_iterations * 2 * sum_bytes + 4 * len(vectors)
-    assert far.network_bytes == 4 * vectors.size + centroid_bytes + shared, "vectors out, the start back"
+    shared = (far.num_iterations + 1) * centroid_bytes + far.num_iterations * 2 * sum_bytes + size_bytes
+    crossed = 4 * vectors.size + 4 * len(vectors)
+    assert far.network_bytes == crossed + centroid_bytes + shared, "vectors out, ids and the start back"
 
     (other,) = {node["NodeID"] for node in ray.nodes()} - {here.node_id}
     near = refresh(NodeAffinitySchedulingStrategy(other, soft=False), [far.centroids])
-    shared = (near.num_iterations + 1) * centroid_bytes + near.num_iterations * 2 * sum_bytes + 4 * len(vectors)
-    assert near.network_bytes == shared + 2 * 2 * centroid_bytes + 4 * len(vectors), "vectors stay where they are"
+    shared = (near.num_iterations + 1) * centroid_bytes + near.num_iterations * 2 * sum_bytes + size_bytes
+    ends = 2 * 2 * centroid_bytes + size_bytes
+    assert near.network_bytes == shared + ends, "vectors and ids stay where they are"

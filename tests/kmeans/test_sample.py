@@ -7,7 +7,7 @@ import pytest
 from clray.errors import UserError
 from clray.kmeans import kmeans
 from clray.kmeans.engine import cluster
-from clray.kmeans.lloyd import Clustering
+from clray.kmeans.lloyd import Level
 from clray.kmeans.nested import coarsen
 from clray.kmeans.options import KMeansOptions
 from clray.kmeans.progress import Progress
@@ -108,7 +108,7 @@ def test_coarser_levels_iterate_as_without_a_sample(monkeypatch: pytest.MonkeyPa
     """They see the centroids alone, which are few."""
     asked: list[tuple[int, int]] = []
 
-    def heard(finest: Clustering, levels: tuple[int, ...], options: KMeansOptions, **settings: Any) -> Any:
+    def heard(finest: Level, levels: tuple[int, ...], options: KMeansOptions, **settings: Any) -> Any:
         asked.append((options.num_iterations, options.num_redos))
         return coarsen(finest, levels, options, **settings)
 

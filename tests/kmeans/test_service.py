@@ -1,6 +1,9 @@
 """The service that workers of many runs ask for clusters: nobody waits for a thread, and no past holds a place."""
 
+import os
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +12,7 @@ import ray
 
 from clray.config.sections import KMeansConfig
 from clray.kmeans.attempts import Attempt, new_attempt, newest_attempt
+from clray.kmeans.lloyd import Clustering
 from clray.kmeans.service import KMeansClient, KMeansService, RemoteClustering
 
 CONFIG = KMeansConfig(num_shards=2, num_iterations=1, cpus_per_shard=0.1)
@@ -71,3 +75,49 @@ def test_attempts_of_a_run_are_numbered_whichever_process_begins_them(service: A
     assert [each.number for each in begun] == [0, 1, 2]
     assert newest_attempt("numbered") == begun[-1]
     assert new_attempt("another").number == 0
+
+
+def test_ids_go_from_the_shards_to_the_workers_past_the_service(service: Any) -> None:
+    """Those of all vectors would take 16 MB of the service's process, which it holds as little as the vectors."""
+    vectors = np.linspace(0, 1, 4_000_000, dtype=np.float32)[:, None]
+    clients = [KMeansClient(service, CONFIG, Attempt("past", 0), rank=rank, world_size=2) for rank in range(2)]
+
+    def refresh(seed: int, whole: np.ndarray) -> list[Clustering]:
+        halves = np.split(whole, 2)
+        asked = [
+            client(half, (2,), nested=False, seed=seed, initial=None)
+            for client, half in zip(clients, halves, strict=True)
+        ]
+        return [each.result()[0] for each in asked]
+
+    refresh(0, vectors[:1000])
+    before = peak_bytes(service)
+    found = refresh(1, vectors)
+    assert peak_bytes(service) - before < 8_000_000
+    order = np.argsort(found[0].centroids[:, 0])
+    ids = np.concatenate([each.ids for each in found])
+    np.testing.assert_array_equal(ids, order[(vectors[:, 0] > found[0].centroids.mean()).astype(int)])
+
+
+def peak_bytes(service: Any) -> int:
+    """Of the service's resident memory so far, the object store's pages that it touched with it."""
+    status: str = ray.get(service.__ray_call__.remote(lambda _: Path("/proc/self/status").read_text()))
+    (line,) = [each for each in status.splitlines() if each.startswith("VmHWM:")]
+    return int(line.split()[1]) * 1024
+
+
+def test_ids_that_die_with_their_shard_are_found_by_the_worker(service: Any) -> None:
+    """About an origin too, and under nested clusters."""
+    client = KMeansClient(service, CONFIG, Attempt("lost", 0))
+
+    def begun(seed: int) -> RemoteClustering:
+        asked = client(VECTORS + 100, (9, 3), nested=True, seed=seed, initial=None)
+        ray.wait([asked.reference], timeout=120)
+        return asked
+
+    expected, asked = begun(0).result(), begun(0)
+    for actor in ray.get(service.__ray_call__.remote(lambda this: this.actors)):
+        os.kill(ray.get(actor.__ray_call__.remote(lambda _: os.getpid())), signal.SIGKILL)
+    for one, other in zip(asked.result(), expected, strict=True):
+        np.testing.assert_array_equal(one.ids, other.ids)
+        np.testing.assert_array_equal(one.centroids, other.centroids)

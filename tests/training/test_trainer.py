@@ -19,8 +19,8 @@ from clray.data.images.streamed import RowGroup, StreamedImages
 from clray.data.load import load_dataset
 from clray.data.samples import Dataset
 from clray.errors import TrainingError, UserError
-from clray.kmeans.lloyd import Clustering, lloyd
-from clray.kmeans.nested import coarsen
+from clray.kmeans.lloyd import Clustering, Level, lloyd
+from clray.kmeans.nested import coarsen, coarser_ids
 from clray.kmeans.options import KMeansOptions
 from clray.kmeans.shards.faiss_shard import FaissShard
 from clray.kmeans.shards.together import LocalShards
@@ -54,8 +54,10 @@ def cluster_here(
     if not nested:
         return Done(lloyd(shards, num_clusters, options, initial=initial))
     (finest,) = lloyd(shards, num_clusters[:1], options, initial=initial and initial[:1])
-    coarser = coarsen(finest, num_clusters[1:], options, initial=initial and initial[1:])[0]
-    return Done([finest, *coarser])
+    level = Level(finest.centroids, finest.sizes, finest.inertia)
+    coarser, parents = coarsen(level, num_clusters[1:], options, initial=initial and initial[1:])
+    ids = coarser_ids(finest.ids, parents)
+    return Done([finest, *(each.with_ids(own) for each, own in zip(coarser, ids, strict=True))])
 
 
 @dataclass

@@ -8,7 +8,7 @@ where its own is lost, and simply repeats the call; the result is the same.
 import copy
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from clray.kmeans.shards.faiss_shard import FaissShard
 from clray.kmeans.shards.kept import KeptShards
 from clray.kmeans.shards.nearest import Nearest, approach, draw
 from clray.kmeans.shards.placement import crossing
-from clray.kmeans.shards.port import Measured, PartialSums
+from clray.kmeans.shards.port import Measured, PartialSums, Placed, placed
 from clray.kmeans.shards.together import add_sums, join_assignments, join_measured, join_rows, rows_by_slice
 from clray.kmeans.vectors.source import FileSlice, split_rows
 from clray.ray_runtime.room import Bundle, Group
@@ -92,6 +92,13 @@ class ShardActor:
     ) -> list[tuple[np.ndarray, float]]:
         """The last that a clustering asks for: a copy of an array on a GPU is given up."""
         return self.kept.last(key, vectors, [len(each) for each in centroids]).about(origin).assign(centroids)
+
+    def place(
+        self, key: str, vectors: FileSlice | np.ndarray, origin: np.ndarray | None, centroids: list[np.ndarray]
+    ) -> list[Placed]:
+        """As `assign`, with the ids in this node's object store; they end with the last reference, or the actor."""
+        found = placed(self.assign(key, vectors, origin, centroids), centroids)
+        return [replace(each, ids=ray.put(each.ids)) for each in found]
 
     def measure(
         self, key: str, vectors: FileSlice | np.ndarray, origin: np.ndarray | None, centroids: list[np.ndarray]
@@ -279,6 +286,21 @@ class RayShards:
         self.traffic.num_bytes += self._num_away_nodes * sum(each.nbytes for each in centroids)
         self._count(sum(ids.nbytes for ids, _ in part) for part in parts)
         return join_assignments(parts)
+
+    def place(self, centroids: Sequence[np.ndarray]) -> list[Placed]:
+        """Their ids are a list of object references, one for each slice."""
+        shared = ray.put(list(centroids))
+        parts = self._on_all(lambda actor, key, vectors: actor.place.remote(key, vectors, self.origin, shared))
+        self.traffic.num_bytes += self._num_away_nodes * sum(each.nbytes for each in centroids)
+        self._count(sum(each.sizes.nbytes for each in part) for part in parts)
+        return [
+            Placed(
+                [part.ids for part in each],
+                np.sum([part.sizes for part in each], axis=0),
+                float(sum(part.inertia for part in each)),
+            )
+            for each in zip(*parts, strict=True)
+        ]
 
     def measure(self, centroids: Sequence[np.ndarray]) -> Measured:
         shared = ray.put(list(centroids))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -34,6 +34,29 @@ class PartialSums:
     def imbalance(self) -> float:
         """Imbalance factor K * sum(n_k^2) / N^2; 1 is even (FAISS's definition)."""
         return len(self.counts) * float((self.counts**2).sum()) / max(float(self.counts.sum()), 1.0) ** 2
+
+
+@dataclass(frozen=True)
+class Placed:
+    """An assignment whose ids stay with the shards.
+
+    Attributes:
+        ids: how these shards hand over the ids of their vectors: int32 [N], or object references, one for each slice.
+        sizes: vectors per cluster, int64 [K].
+        inertia: sum of squared L2 distances to the nearest centroid.
+    """
+
+    ids: Any
+    sizes: np.ndarray
+    inertia: float
+
+
+def placed(assignments: Sequence[tuple[np.ndarray, float]], centroids: Sequence[np.ndarray]) -> list[Placed]:
+    """What `assign` found under each set of centroids, in this process."""
+    return [
+        Placed(ids, np.bincount(ids, minlength=len(each)), inertia)
+        for (ids, inertia), each in zip(assignments, centroids, strict=True)
+    ]
 
 
 Measured = list[tuple[np.ndarray, np.ndarray]]

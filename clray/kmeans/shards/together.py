@@ -9,7 +9,7 @@ from jaxtyping import Float, Int, UInt64
 from clray.kmeans.closest import closest_members
 from clray.kmeans.origin import Survey, join_surveys
 from clray.kmeans.shards.nearest import Nearest, approach, draw
-from clray.kmeans.shards.port import Measured, PartialSums, Shard
+from clray.kmeans.shards.port import Measured, PartialSums, Placed, Shard, placed
 
 
 @runtime_checkable
@@ -64,6 +64,10 @@ class Shards(Protocol):
         """Nearest centroid of each vector in row order, int32 [N], and the inertia, under each set of centroids."""
         ...
 
+    def place(self, centroids: Sequence[np.ndarray]) -> list[Placed]:
+        """As `assign`, but of remote shards the ids stay where the vectors are."""
+        ...
+
     def measure(self, centroids: Sequence[np.ndarray]) -> Measured:
         """Nearest centroid of each vector in row order, and its squared distance, under each set of centroids."""
         ...
@@ -114,6 +118,9 @@ class LocalShards:
 
     def assign(self, centroids: Sequence[np.ndarray]) -> list[tuple[np.ndarray, float]]:
         return join_assignments([shard.assign(centroids) for shard in self.shards])
+
+    def place(self, centroids: Sequence[np.ndarray]) -> list[Placed]:
+        return placed(self.assign(centroids), centroids)
 
     def measure(self, centroids: Sequence[np.ndarray]) -> Measured:
         return join_measured([shard.measure(centroids) for shard in self.shards])
