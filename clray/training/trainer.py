@@ -204,7 +204,8 @@ class _Run:
     def _load(self, checkpoint: Checkpoint) -> None:
         if self.config.train.precision == "auto":
             # On another device too: a scale belongs to the precision that the run began with.
-            self._take_precision(stored_config(checkpoint["config"], {}, "the checkpoint").train.precision)
+            allowed = {"allow_user_modules": self.config.allow_user_modules}
+            self._take_precision(stored_config(checkpoint["config"], allowed, "the checkpoint").train.precision)
         self.state.load_checkpoint(checkpoint)
         self.meter = EpochMeter.from_state(checkpoint["meter"], self.session.device)
         self.reclusterer.metrics = dict(checkpoint["recluster_metrics"])

@@ -139,6 +139,18 @@ def test_a_resumed_run_keeps_the_precision_it_started_with(
     assert train(config, tmp_path / "fresh", stop_after=1) == [0.0]
 
 
+def test_a_run_of_the_users_own_code_resumes_in_its_precision(
+    tiny_config: MakeConfig, stopwatch: Stopwatch, tmp_path: Path
+) -> None:
+    stopwatch.seconds["bfloat16"] = 0.5
+    objective, train_section = {"name": "tests.training.own_objectives:Again"}, {"precision": "auto", "num_epochs": 2}
+    config = tiny_config(
+        allow_user_modules=True, objective=objective, train=train_section, clusters={"source": "labels"}
+    )
+    assert train(config, tmp_path, stop_after=1) == [1.0]
+    assert train(config, tmp_path) == [1.0, 1.0]
+
+
 def test_all_workers_and_models_take_the_choice_of_the_first(
     tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
