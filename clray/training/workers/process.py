@@ -43,8 +43,10 @@ class LocalSession:
         append_metrics(self.folder, metrics)
         if snapshot is not None:
             config = snapshot.whole()["config"]
-            self._begin(snapshot, is_best=is_best(self.folder, config["sweep"]["metric"]))
-            if metrics["epoch"] == config["train"]["num_epochs"] or config["sweep"]["scheduler"] == "pbt":
+            sweep = config["sweep"]
+            self._begin(snapshot, is_best=is_best(self.folder, sweep["metric"]))
+            may_end_here = sweep["scheduler"] != "fifo" or sweep["stop_dominated"]
+            if metrics["epoch"] == config["train"]["num_epochs"] or may_end_here:
                 self.writer.wait()  # for who hears of it reads it
         elif self.storage is not None and self.writer.is_idle:  # else the next one takes these along
             self.writer.begin(partial(self._upload, METRICS_FILE))

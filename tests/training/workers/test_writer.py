@@ -1,6 +1,7 @@
 """Checkpoints are written beside training: what is written is the state as it was, and one at a time."""
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -128,12 +129,23 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run_and_keeps_the_one_befo
         assert not any(tmp_path.glob("*.pt"))
 
 
-def test_a_checkpoint_is_there_when_the_last_epoch_is_heard_of(tiny_config: MakeConfig, tmp_path: Path) -> None:
-    config, heard = tiny_config(clusters={"source": "labels"}), []
+@pytest.mark.parametrize("sweep", [{}, {"scheduler": "asha"}])
+def test_a_checkpoint_is_there_when_who_hears_of_the_epoch_may_read_it(
+    tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sweep: dict
+) -> None:
+    """After the last epoch, and after each where a sweep may end the trial there and its best be used."""
+    train, evaluate = {"num_epochs": 2}, {"every_epochs": 1 if sweep else None}
+    config = tiny_config(clusters={"source": "labels"}, sweep=sweep, train=train, evaluate=evaluate)
+    heard: list[int] = []
+
+    def write(*arguments: Any, **more: Any) -> Path:
+        time.sleep(0.1)
+        return write_checkpoint(*arguments, **more)
 
     def on_report(metrics: Any) -> None:
-        if metrics["epoch"] == config.train.num_epochs:
+        if sweep or metrics["epoch"] == config.train.num_epochs:
             heard.append(read_checkpoint(tmp_path)["epoch"])
 
+    monkeypatch.setattr(process, "write_checkpoint", write)
     run(config, load_dataset(config.data), LocalSession(tmp_path, None, on_report, CPU))
-    assert heard == [config.train.num_epochs]
+    assert heard == ([1, 2] if sweep else [2])
