@@ -121,5 +121,5 @@ def _require_same_config(config: Config, kept: Config, where: str) -> None:
 def _comparable(config: Config) -> dict[str, Any]:
     """All keys but where the results go, which may have moved, and the workers, among whom a run is dealt anew."""
     flat = flatten(config.model_dump(mode="json"))
-    left_out = ("output", "train.num_workers")
+    left_out = ("output", "train.num_workers", "train.min_workers")
     return {key: value for key, value in flat.items() if key not in left_out and not key.startswith("tracking.")}

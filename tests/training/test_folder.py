@@ -33,8 +33,9 @@ def test_resuming_takes_the_folder_of_the_same_config(tmp_path: Path) -> None:
     changed = override(config, {"train.num_epochs": 77})
     with pytest.raises(UserError, match=r"differs .* in train\.num_epochs .*is 77, was 10"):
         claim_folder(changed, CONFIG_NAME, "mine", resume=True)
-    more = override(config, {"train.num_workers": 2})
-    assert claim_folder(more, CONFIG_NAME, "mine", resume=True) == (tmp_path / "mine").resolve()
+    for workers in (2, [1, 3]):
+        more = override(config, {"train.num_workers": workers})
+        assert claim_folder(more, CONFIG_NAME, "mine", resume=True) == (tmp_path / "mine").resolve()
 
 
 def test_there_is_nothing_to_resume_in_an_empty_folder(tmp_path: Path) -> None:
