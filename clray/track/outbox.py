@@ -72,6 +72,7 @@ class Outbox:
         num_sent = 0 if from_start else min(read_num_sent(folder), len(self.entries))
         self.progress = Progress(len(self.entries), num_sent)
         self.changed = threading.Condition()
+        self.aside = threading.Lock()
         self.closing = False
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
@@ -86,10 +87,11 @@ class Outbox:
     def add_refused(self) -> int:
         """Try once more what the store refused before; returns how many entries these are."""
         path = self.folder / REFUSED_FILE
-        refused = [line["entry"] for line in read_lines(path) if line is not None and "entry" in line]
-        for entry in refused:
-            self.add(entry)
-        path.unlink(missing_ok=True)
+        with self.aside:  # what is refused again meanwhile must not go with the file
+            refused = [line["entry"] for line in read_lines(path) if line is not None and "entry" in line]
+            for entry in refused:
+                self.add(entry)
+            path.unlink(missing_ok=True)
         return len(refused)
 
     def close(self, wait_seconds: float) -> int:
@@ -172,7 +174,8 @@ class Outbox:
 
     def _keep_aside(self, entry: Entry, reason: str) -> None:
         log.info("MLflow refused %s", reason)
-        append_line(self.folder / REFUSED_FILE, {"reason": reason, "entry": entry})
+        with self.aside:
+            append_line(self.folder / REFUSED_FILE, {"reason": reason, "entry": entry})
         self.progress.num_refused += 1
         self.progress.first_refusal = self.progress.first_refusal or reason
 

@@ -229,3 +229,23 @@ def test_no_entry_is_lost_by_kills_at_any_moment(tmp_path: Path) -> None:
         numbers = [entry["number"] for entry in read_entries(tmp_path)]
         assert numbers == list(range(len(numbers)))
         assert len(numbers) >= announced
+
+
+def test_what_is_refused_again_while_it_is_tried_again_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> None:
+        raise ValueError("no")
+
+    outbox = Outbox(tmp_path, refuse)
+    outbox.add({"op": "tags", "run": "r", "values": {"a": "b"}})
+    assert outbox.close(10) == 0
+    again = Outbox(tmp_path, refuse)
+    add = again.add
+
+    def add_slowly(entry: dict) -> None:
+        add(entry)
+        time.sleep(0.2)  # longer than the thread takes
+
+    monkeypatch.setattr(again, "add", add_slowly)
+    assert again.add_refused() == 1
+    assert again.close(10) == 0
+    assert len((tmp_path / REFUSED_FILE).read_text().splitlines()) == 1
