@@ -33,13 +33,12 @@ class Tracker:
     """Records the runs of a command in the order in which things happen; see `Outbox`."""
 
     def __init__(self, store: Store, folder: Path) -> None:
-        self.store = store
         """Open what an earlier process left in the folder.
 
         Raises:
             UserError: a run to continue was deleted in MLflow, or the folder cannot be written.
         """
-        self.writer, self.folder = StoreWriter(store, folder), folder
+        self.store, self.writer, self.folder = store, StoreWriter(store, folder), folder
         entries = Entries(folder)
         last = entries.last_ops
         first = next(iter(last), None)

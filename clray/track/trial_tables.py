@@ -8,6 +8,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
+EXACT = ("sqlite", "postgresql")
+"""Databases whose texts are equal only where all characters are."""
+
 
 @dataclass(frozen=True)
 class TrialRun:
@@ -48,11 +51,16 @@ def search_runs(client: Any, experiments: list[str], condition: str) -> list[Any
 
 
 def _engine_of(client: Any) -> Any | None:
-    """SQLAlchemy's engine of a store that this process opens itself; None for a server's."""
+    """SQLAlchemy's engine of a store that this process opens itself; None for a server's.
+
+    None as well where the database takes texts for equal that differ in case, as MySQL by default: `_by_run` compares.
+    """
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     store = client._tracking_client.store  # it has no public name
-    return store.engine if isinstance(store, SqlAlchemyStore) else None
+    if not isinstance(store, SqlAlchemyStore) or store.engine.dialect.name not in EXACT:
+        return None
+    return store.engine
 
 
 def _read(connection: Any, parent: str) -> list[TrialRun]:

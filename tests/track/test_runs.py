@@ -10,10 +10,12 @@ import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy
 from mlflow import MlflowClient
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from clray.config import Config, override
 from clray.config.sections import TrackingConfig
@@ -24,7 +26,7 @@ from clray.track.mlflow import check_server, existing_store_uri, open_store, sto
 from clray.track.outbox import REFUSED_FILE
 from clray.track.results import read_sweep
 from clray.track.runs import Tracker
-from clray.track.trial_tables import search_runs, search_trials
+from clray.track.trial_tables import _engine_of, search_runs, search_trials
 from clray.track.writer import StoreWriter
 from clray.training.metrics import append_metrics, read_metrics
 
@@ -391,3 +393,12 @@ def test_trials_are_read_from_the_tables_as_mlflow_finds_them_in_as_few_queries_
             assert each.metrics == pytest.approx(run.data.metrics, nan_ok=True)
     tracker.close(5)
     assert statements[0] == statements[1] <= 6
+
+
+@pytest.mark.parametrize(("database", "is_read"), [("sqlite", True), ("postgresql", True), ("mysql", False)])
+def test_tables_are_read_only_where_texts_are_compared_exactly(database: str, is_read: bool) -> None:
+    """MySQL takes `cifar` for `CIFAR`, and trials would be told to share a value that they do not."""
+    store = object.__new__(SqlAlchemyStore)
+    store.engine = SimpleNamespace(dialect=SimpleNamespace(name=database))
+    client = SimpleNamespace(_tracking_client=SimpleNamespace(store=store))
+    assert (_engine_of(client) is not None) == is_read
