@@ -89,10 +89,12 @@ class Storage:
         system.create_dir(path, recursive=True)
         return system, path
 
-    def upload(self, file: Path) -> None:
+    def upload(self, file: Path) -> bool:
         """Copy a file of the run there, under its own name; a reader finds the old one or the new one whole.
 
         Where that fails a warning says so: the file here is good, and the next one may go through.
+
+        Returns: whether it is there.
         """
         try:
             system, path = self._folder
@@ -103,6 +105,18 @@ class Storage:
             system.move(partial, f"{path}/{file.name}")
         except OSError as error:
             log.warning("%s was not copied to %s: %s", file, hide_credentials(self.uri), hide_credentials(str(error)))
+            return False
+        return True
+
+    def remove_group(self) -> None:
+        """Remove the checkpoints of a worker group, where there are any; what one worker has written is newer."""
+        system, path = self.place
+        try:
+            if system.get_file_info(f"{path}/{GROUP_FOLDER}").type == fs.FileType.Directory:
+                system.delete_dir(f"{path}/{GROUP_FOLDER}")
+        except OSError as error:
+            uri = hide_credentials(f"{self.uri}/{self.name}/{GROUP_FOLDER}")
+            log.warning("%s was not removed: %s", uri, hide_credentials(str(error)))
 
     def upload_results(self, folder: Path) -> None:
         """Copy what a run, a sweep or a trial has left in its folder, but for checkpoints and folders in it."""

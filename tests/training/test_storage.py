@@ -15,9 +15,12 @@ from clray.config import Config
 from clray.data.load import load_dataset
 from clray.errors import UserError
 from clray.training.checkpoint import read_checkpoint
+from clray.training.checkpoint_form import Snapshot
 from clray.training.metrics import Metrics, read_metrics
 from clray.training.storage import Storage
 from clray.training.trainer import run
+from clray.training.workers import process
+from clray.training.workers.group import checkpoint_of_one
 from clray.training.workers.process import LocalSession
 
 MakeConfig = Callable[..., Config]
@@ -86,6 +89,34 @@ def test_a_worker_group_whose_output_folder_is_lost_goes_on_from_the_storage(
     done = clray("train", config, "-o", tmp_path / "there", "--name", "r", "--json", "--resume")
     assert done.returncode == 0, done.stderr
     assert read_metrics(tmp_path / "there" / "r") == whole
+
+
+def test_a_group_starts_from_what_one_worker_kept_in_the_storage(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path / "kept"), "r")
+    assert checkpoint_of_one(tmp_path, None) == []
+    assert checkpoint_of_one(tmp_path, storage) == []
+    (tmp_path / "checkpoint.pt").write_bytes(b"of one")
+    assert checkpoint_of_one(tmp_path, None) == [tmp_path / "checkpoint.pt"]
+    assert storage.upload(tmp_path / "checkpoint.pt")
+    (tmp_path / "new").mkdir()
+    (found,) = checkpoint_of_one(tmp_path / "new", storage)
+    assert found.read_bytes() == b"of one"
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_what_one_worker_keeps_in_the_storage_replaces_the_older_of_a_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_kept: bool
+) -> None:
+    """But for where it was not copied there, which leaves the group's the newest that the storage has."""
+    storage, of_group = Storage(str(tmp_path / "kept"), "r"), tmp_path / "kept" / "r" / "workers"
+    (of_group / "checkpoint_1").mkdir(parents=True)
+    if not is_kept:
+        monkeypatch.setattr(Storage, "upload", lambda *_: False)
+    monkeypatch.setattr(process, "write_checkpoint", lambda folder, *_, **__: (folder / "checkpoint.pt").touch())
+    session = LocalSession(tmp_path, None, lambda _: None, torch.device("cpu"), storage=storage)
+    session.save(Snapshot({"config": {"train": {"num_checkpoints": 1}}}, {"meter": {}, "bank": None}))  # type: ignore[typeddict-item]
+    session.close()
+    assert of_group.exists() is not is_kept
 
 
 def test_a_storage_that_cannot_be_written_is_refused_before_training(tmp_path: Path) -> None:

@@ -229,8 +229,7 @@ def _trainer(
     wanted: tuple[Wanted, ...] | None,
 ) -> Any:
     train, each = config.train, worker_group(config, ray.get(data)).bundle
-    file = folder / CHECKPOINT_FILE
-    checkpoint = [ray.put(file.read_bytes())] if file.exists() else []
+    checkpoint = [ray.put(file.read_bytes()) for file in checkpoint_of_one(folder, storage)]
     system, path = (None, str(folder.resolve())) if storage is None else storage.place
     return ray.train.torch.TorchTrainer(
         _train_worker,
@@ -263,6 +262,12 @@ def _trainer(
             callbacks=[_ReportCallback(folder, config.sweep.metric, storage, address)],  # type: ignore[list-item]
         ),
     )
+
+
+def checkpoint_of_one(folder: Path, storage: Storage | None) -> list[Path]:
+    """What one worker has written, fetched where the folder is lost; a group without checkpoints starts from it."""
+    file = folder / CHECKPOINT_FILE
+    return [file] if file.exists() or (storage is not None and storage.fetch(CHECKPOINT_FILE, folder)) else []
 
 
 def backend_of(gpus: float) -> str:

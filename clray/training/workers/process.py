@@ -72,12 +72,13 @@ class LocalSession:
         write_checkpoint(self.folder, checkpoint, num_kept=checkpoint["config"]["train"]["num_checkpoints"])
         # A group's, of a run that had more workers before; they would stand for newer ones.
         shutil.rmtree(self.folder / GROUP_FOLDER, ignore_errors=True)
-        self._upload(CHECKPOINT_FILE)
+        if self._upload(CHECKPOINT_FILE) and self.storage is not None:
+            self.storage.remove_group()
         if is_best:
             keep_best(self.folder, self.folder / CHECKPOINT_FILE)
             self._upload(BEST_FILE)
         self._upload(METRICS_FILE)
 
-    def _upload(self, name: str) -> None:
-        if self.storage is not None and (self.folder / name).exists():
-            self.storage.upload(self.folder / name)
+    def _upload(self, name: str) -> bool:
+        file = self.folder / name
+        return self.storage is not None and file.exists() and self.storage.upload(file)

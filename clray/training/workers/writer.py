@@ -58,13 +58,13 @@ class Writer:
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self._under_way: Future[None] | None = None
+        self._under_way: Future[Any] | None = None
 
     @property
     def is_idle(self) -> bool:
         return self._under_way is None or self._under_way.done()
 
-    def begin(self, write: Callable[[], None]) -> None:
+    def begin(self, write: Callable[[], Any]) -> None:
         """Start it once what is under way is done; raises what that raised."""
         self.wait()
         self._under_way = self._thread.submit(write)
