@@ -132,7 +132,7 @@ def failing_worker(rank: int, folder: str) -> None:
     for failing, place in PLACES.values():
         with pytest.MonkeyPatch.context() as patch:
             if rank == failing and place == "between":
-                patch.setattr("clray.kmeans.lloyd.fill_empty", out_of_memory)
+                patch.setattr("clray.kmeans.update.fill_empty", out_of_memory)
             elif rank == failing:
                 broken = out_of_memory if place == "made" else partial(broken_shard, place)
                 patch.setattr("clray.kmeans.in_training.torch_shard", broken)
