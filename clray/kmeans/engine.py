@@ -30,12 +30,14 @@ from clray.kmeans.shards.together import Shards
 from clray.kmeans.vectors.source import Vectors, check_num_clusters, read_vectors, to_centroids
 
 FINGERPRINT = ("num_iterations", "num_redos", "seed", "spherical", "tolerance", "init", "balanced", "assign_method",
-               "resample_steps", "resample_points", "drop_nonfinite")  # fmt: skip
+               "drop_nonfinite")  # fmt: skip
 """Options that decide the result: an interrupted clustering is resumed only with the same."""
 OF_SAMPLE = ("sample_fraction", "num_refresh_iterations")
 """Those that decide it where the iterations begin on a sample."""
 OF_PARALLEL_START = ("oversampling",)
 """Those that decide it where k-means|| starts."""
+OF_RESAMPLING = ("resample_steps", "resample_points")
+"""Those that decide it where resampling follows."""
 
 
 @dataclass(frozen=True)
@@ -206,6 +208,7 @@ def _describe(vectors: Vectors, num_clusters: tuple[int, ...], options: KMeansOp
     """What was asked for, as JSON; equal for the same vectors and options."""
     further: tuple[str, ...] = OF_SAMPLE if options.sample_fraction < 1 else ()
     further += OF_PARALLEL_START if options.init == "kmeans-parallel" else ()
+    further += OF_RESAMPLING if options.resample_steps > 0 else ()
     return {
         "vectors": vectors.source,
         "vectors_stamp": vectors.stamp(),

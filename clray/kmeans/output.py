@@ -74,12 +74,14 @@ def check_output(folder: Path, *, resume: bool, fingerprint: dict[str, Any]) -> 
     if not file.exists():
         raise UserError(f"resume: {folder} holds no interrupted clustering; start one without resume")
     state, about = read_state(folder)
-    changed = [key for key in fingerprint if about.get(key) != fingerprint[key]]
+    # Of both: what only one of them holds decides only its result, as `sample_fraction` where there is a sample.
+    changed = [key for key in {**fingerprint, **about} if about.get(key) != fingerprint.get(key)]
     if changed:
         key = changed[0]
+        before, now = (repr(each[key]) if key in each else "left out" for each in (about, fingerprint))
         raise UserError(
-            f"resume: {folder} was started with another {', '.join(changed)} ({key}: {about.get(key)!r}, now "
-            f"{fingerprint[key]!r}); use the same vectors and options, or another output"
+            f"resume: {folder} was started with another {', '.join(changed)} ({key}: {before}, now {now}); use the "
+            "same vectors and options, or another output"
         )
     return state
 

@@ -75,6 +75,18 @@ def test_any_array_will_do() -> None:
     )
 
 
+@pytest.mark.parametrize("settings", [{"sample_fraction": 0.5}, {"resample_steps": 1}])
+def test_what_was_asked_for_before_and_is_left_out_now_is_another_clustering(tmp_path: Path, settings: dict) -> None:
+    def interrupt(_: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cluster(VECTORS, 6, output=tmp_path / "o", on_iteration=interrupt, use_ray=False, **settings)
+    (name,) = settings
+    with pytest.raises(UserError, match=rf"another .*{name}.* \(.*, now left out\)"):
+        cluster(VECTORS, 6, output=tmp_path / "o", resume=True, use_ray=False)
+
+
 def test_an_interrupted_clustering_goes_on_to_the_same_result(tmp_path: Path) -> None:
     options = {"use_ray": False, "num_iterations": 8, "tolerance": 0.0, "num_redos": 2}
     expected = cluster(VECTORS, [6, 40], **options)
