@@ -33,7 +33,7 @@ class KMeansOptions(KMeansConfig):
     """Cores that Ray reserves for a shard."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Of the starts and of the repair of empty clusters."""
-    oversampling: Annotated[float, Field(gt=0)] = 2.0
+    oversampling: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
     """Candidates that each of the five rounds of init=kmeans-parallel draws, as a multiple of K."""
     balanced: bool = False
     """Give ids that make clusters of more even size; the centroids stay."""

@@ -131,6 +131,12 @@ def test_the_estimator_takes_the_name_of_others() -> None:
     assert found.inertia_ < 1.1 * KMeans(10, n_init=3, random_state=0).fit(vectors).inertia_
 
 
+@pytest.mark.parametrize(("value", "told"), [(0, "greater than 0; got 0"), (np.inf, "a finite number; got inf")])
+def test_an_oversampling_that_draws_none_or_all_is_refused(value: float, told: str) -> None:
+    with pytest.raises(UserError, match=f"oversampling must be {told}"):
+        cluster(planted(100), 10, oversampling=value, **LOCAL)
+
+
 def test_a_clustering_is_resumed_with_the_same_oversampling_only(tmp_path: Path) -> None:
     def interrupt(_: object) -> None:
         raise KeyboardInterrupt
