@@ -36,6 +36,7 @@ class KeptShards:
         self.deterministic = deterministic
         self.process_bytes = process_bytes()
         self.kept: OrderedDict[str, Shard] = OrderedDict()
+        self.most_clusters: Sequence[int] = []
 
     @cached_property
     def maker(self) -> ShardMaker:
@@ -78,12 +79,14 @@ class KeptShards:
         return shard
 
     def _plan(self, vectors: FileSlice | np.ndarray, num_clusters: Sequence[int]) -> BlockPlan | None:
+        """For as many clusters as any call had: k-means|| opens a slice with its first candidate alone."""
         if self.memory_bytes is None or isinstance(vectors, np.ndarray):
             return None
+        self.most_clusters = max(self.most_clusters, num_clusters, key=sum)
         return plan_blocks(
             len(vectors),
             vectors.dim,
-            num_clusters,
+            self.most_clusters,
             memory_bytes=self.memory_bytes,
             process_bytes=self.process_bytes,
             itemsize=vectors.itemsize,

@@ -12,7 +12,7 @@ import torch
 from clray.config.sections import KMeansConfig, TrainConfig
 from clray.errors import UserError
 from clray.kmeans.engine import cluster
-from clray.kmeans.memory import GPU_ROWS
+from clray.kmeans.memory import GPU_ROWS, process_bytes
 from clray.kmeans.options import make_options
 from clray.kmeans.shards import choice, flash
 from clray.kmeans.shards.choice import ShardMaker, maker_here, maker_of_actor, torch_shard
@@ -205,6 +205,18 @@ def test_flash_kmeans_that_is_asked_for_must_be_installed(monkeypatch: pytest.Mo
     shard = torch_shard(TensorRows(torch.from_numpy(VECTORS)), "flash-kmeans")
     with pytest.raises(UserError, match=r"kmeans\.backend=flash-kmeans: the package is not installed"):
         shard.assign([CENTROIDS])
+
+
+def test_blocks_are_planned_for_the_most_clusters_of_any_call(tmp_path) -> None:
+    """k-means|| opens a slice with its first candidate alone; K clusters follow, within the same bound."""
+    np.save(tmp_path / "v.npy", np.zeros((4000, 64), np.float32))
+    vectors = open_vectors(tmp_path / "v.npy")
+    memory = process_bytes() + 60 * 10**6
+    kept = KeptShards(KMeansConfig(), "exact", memory)
+    kept.open("", vectors.slice(0, 2000), [8000])
+    other = vectors.slice(2000, 4000)
+    for_one, for_most = (KeptShards(KMeansConfig(), "exact", memory)._plan(other, [k]) for k in (1, 8000))
+    assert kept._plan(other, [1]) == for_most != for_one
 
 
 def test_a_slice_of_files_is_read_once_for_any_origin(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
