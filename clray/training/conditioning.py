@@ -82,10 +82,9 @@ def _of_column(name: str, data: Dataset) -> Float[np.ndarray, " n"]:
                 f"{where} must hold numbers, and has the value {text!r}; leave it out, or give numbers in its place"
             ) from None
     _require_finite(numbers, where, "fill them in, or leave the column out")
-    deviation = numbers.std()
-    if deviation == 0:
+    if numbers.min() == numbers.max():  # the deviation may be above 0 by rounding
         raise UserError(f"{where} is {numbers[0]:g} for every training image and tells none apart; leave it out")
-    centred: np.ndarray = (numbers - numbers.mean()) / deviation
+    centred: np.ndarray = (numbers - numbers.mean()) / numbers.std()
     return centred
 
 

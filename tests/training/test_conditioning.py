@@ -31,12 +31,12 @@ def data() -> Dataset:
     codes = np.arange(NUM_IMAGES, dtype=np.int32)
     columns = {
         "weight": codes // 10, "age": codes % 4, "colour": codes % 2, "round": codes % 2, "year": codes * 0,
-        "height": codes % 2, "lost": codes // 30,
+        "height": codes % 2, "lost": codes // 30, "share": codes * 0,
     }  # fmt: skip
     names = {
         None: ("a", "b"), "weight": ("(0, 3]", "(3, 5]", "(5, 7]", "(7, 10]"), "age": ("2", "3", "5", "8"),
         "colour": ("blue", "red"), "round": ("no", "yes"), "year": ("1999",), "height": ("1.5", "nan"),
-        "lost": ("(0, 1]", "nan"),
+        "lost": ("(0, 1]", "nan"), "share": ("123.456",),
     }  # fmt: skip
     lost = np.where(codes < 30, WEIGHTS, np.nan)
     train = Samples(
@@ -76,6 +76,7 @@ def test_columns_are_standardised_and_scaled_by_the_median_distance(data: Datase
         ("size", r"size is no column; the data have: weight, age"),
         ("colour", r"colour must hold numbers, and has the value 'blue'"),
         ("year", r"year is 1999 for every training image and tells none apart; leave it out"),
+        ("share", r"share is 123\.456 for every training image and tells none apart; leave it out"),
         ("height", r"height: 20 of 40 training images have a value that is missing or infinite, the first is number 1"),
         ("lost", r"lost: 10 of 40 training images have a value that is missing or infinite, the first is number 30"),
     ],
