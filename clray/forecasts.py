@@ -40,13 +40,16 @@ def advise(
         plan, folder, data, clusters = prepare_sweep(config, source, None, False, observer)
         config = with_metric_told(config, data, observer)
         from clray.sweeps.prescreen import prescreen
-        from clray.sweeps.tuner import gpus_for_trials, start_for_sweep, start_shared_service
+        from clray.sweeps.tuner import gpus_for_trials, shared_service, start_for_sweep
 
         num_at_once = start_for_sweep(config, plan.samples, data, verbose=verbose)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=f"{folder.name}.advise.", dir=folder.parent) as place:
+        with (
+            TemporaryDirectory(prefix=f"{folder.name}.advise.", dir=folder.parent) as place,
+            shared_service(config, plan) as service,
+        ):
             return prescreen(
-                config, plan, data, Path(place), clusters=clusters, service=start_shared_service(config, plan),
+                config, plan, data, Path(place), clusters=clusters, service=service,
                 num_gpus=gpus_for_trials(config, plan.samples), num_at_once=num_at_once,
             )  # fmt: skip
 

@@ -209,7 +209,7 @@ def sweep(
         from clray.sweeps.prescreen import prescreen
         from clray.sweeps.summary import conclude
         from clray.sweeps.trials import rank_records
-        from clray.sweeps.tuner import gpus_for_trials, run_sweep, start_for_sweep, start_shared_service
+        from clray.sweeps.tuner import gpus_for_trials, run_sweep, shared_service, start_for_sweep
         from clray.sweeps.watching import Watch
         from clray.training.folder import claim_storage
 
@@ -219,8 +219,11 @@ def sweep(
     # The folder keeps the config as it was given, which is what a resumed sweep is compared with.
     given, config = config, settled
     running = override(config, {"sweep.fail_fast": True}) if fail_fast else config
-    seen, service = None, start_shared_service(config, plan)
-    with recorded(given, folder, observer, resume=resume, is_on_ray=True) as tracker:
+    seen = None
+    with (
+        recorded(given, folder, observer, resume=resume, is_on_ray=True) as tracker,
+        shared_service(config, plan) as service,
+    ):
         timing["start_up_seconds"] = time.monotonic() - started
         if config.sweep.prescreen:
             with observer.preparing("training what trials share, to look at their clusters"):

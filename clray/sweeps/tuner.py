@@ -4,6 +4,8 @@ import logging
 import os
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -109,11 +111,25 @@ def _shards(config: Config, points: list[SweepPoint], num_gpus: float) -> Group:
     return shard_group(config.kmeans) if needs else NOTHING
 
 
-def start_shared_service(config: Config, plan: SweepPlan) -> Any | None:
-    """The k-means service of all trials, where any asks for it."""
+@contextmanager
+def shared_service(config: Config, plan: SweepPlan) -> Iterator[Any | None]:
+    """The k-means service of all trials while the block runs, where any asks for it.
+
+    Ray Tune keeps what it hands to trials beyond their sweep, and with it a handle, so that the service would go on and
+    hold the CPUs of its shards.
+    """
     has_shards = _shards(config, plan.samples, gpus_for_trials(config, plan.samples)).size > 0
+    if not has_shards:
+        yield None
+        return
     deterministic = any(point.config.train.deterministic for point in plan.samples)
-    return start_service(config.kmeans, deterministic=deterministic) if has_shards else None
+    service = start_service(config.kmeans, deterministic=deterministic)
+    try:
+        yield service
+    except Exception:
+        ray.kill(service)
+        raise
+    ray.kill(service)  # not after KeyboardInterrupt: the head that would be asked may be what is lost
 
 
 def run_sweep(
@@ -138,7 +154,7 @@ def run_sweep(
 
     Args:
         clusters: as `check_points` gives them.
-        service: the k-means service, where it runs already.
+        service: of `shared_service`.
         seen: the points that it leaves out are not trained.
     """
     book = TrialBook(config, plan, folder)
@@ -152,7 +168,7 @@ def run_sweep(
     trainable = tune.with_parameters(
         train_trial, config=override(config, {"search_space": []}), folder=folder, data=[ray.put(data)],
         clusters=[ray.put(clusters or {})], num_gpus=num_gpus, first=book.first_number,
-        service=start_shared_service(config, plan) if service is None else service, trunks=book.trunks,
+        service=service, trunks=book.trunks,
     )  # fmt: skip
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # accuracy is not measured at every epoch
