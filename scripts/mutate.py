@@ -208,14 +208,14 @@ MUTANTS = (
     Mutant(
         "outbox: an entry that could not be written counts as sent",
         "clray/track/outbox.py",
-        "                self._send(entry)\n",
-        "                pass\n",
+        "                    self._send(batch)\n",
+        "                    pass\n",
         ("tests/track/test_outbox.py",),
     ),
     Mutant(
         "outbox: how far it is is never kept",
         "clray/track/outbox.py",
-        "                write_num_sent(self.sent_path, self.progress.num_sent)\n",
+        "                write_num_sent(self.sent_path, num_sent)\n",
         "",
         ("tests/track/test_outbox.py",),
     ),

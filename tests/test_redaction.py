@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import typer
 
 from clray.cli import app as cli
 from clray.config import dump_yaml, parse_config
@@ -117,10 +118,13 @@ def test_a_config_is_dumped_without_passwords() -> None:
 def test_a_traceback_is_printed_without_passwords(
     option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail() -> None:
-        raise RuntimeError(f"no answer from http://user:{PLANTED}@host")
+    class Failing(typer.Typer):
+        def __call__(self, *_: object, **__: object) -> None:
+            raise RuntimeError(f"no answer from http://user:{PLANTED}@host")
 
-    monkeypatch.setattr(cli, "app", fail)
+    failing = Failing()
+    vars(failing).update(vars(cli.app))
+    monkeypatch.setattr(cli, "app", failing)
     monkeypatch.setattr(sys, "argv", ["clray", "sweep", option])
     with pytest.raises(SystemExit):
         cli.main()

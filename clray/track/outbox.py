@@ -125,8 +125,9 @@ class Outbox:
             while waiting := self._next():
                 for batch in batched(waiting):
                     self._send(batch)
-                self.progress.num_sent += len(waiting)
-                write_num_sent(self.sent_path, self.progress.num_sent)
+                num_sent = self.progress.num_sent + len(waiting)
+                write_num_sent(self.sent_path, num_sent)
+                self.progress.num_sent = num_sent
         except Exception as error:  # the entries stay, and `close` tells of it
             self.progress.failure = hide_credentials(f"{type(error).__name__}: {error}")
 

@@ -1,5 +1,6 @@
 """Checkpoint files: written so that a kill or a full disk never costs the one before, read without running code."""
 
+import errno
 import logging
 import os
 import shutil
@@ -153,9 +154,9 @@ def read_checkpoint(path: Path, rows: Rows = None) -> Checkpoint:
 def _read(path: Path) -> Checkpoint:
     try:
         tree = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
     except Exception as error:  # damaged bytes make the reader raise nearly anything
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which a file that is cut short gives
+            raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
         reason = (
             "it holds more than tensors and plain values, or is damaged"
             if zipfile.is_zipfile(path)

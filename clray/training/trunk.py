@@ -52,7 +52,7 @@ class Trunk:
             grower: names the folder in which it grows, so that no two write the same files.
             train: trains a config in a folder, and clusters, as `clray.training.trainer.grow`.
         """
-        if self.is_ready and self._reads(self.folder):
+        if self.is_ready and self._reads(self.folder, CHECKPOINT_FILE):
             return
         growing = self.folder.with_name(f"{self.folder.name}.{grower}")
         if growing.exists() and any(growing.rglob(CHECKPOINT_FILE)):
@@ -75,7 +75,7 @@ class Trunk:
 
     def start(self, run: Path) -> bool:
         """Put the files into the folder of a run that has none yet; returns whether the run starts from them."""
-        if not self.is_ready or not is_fresh(run) or not self._reads(self.folder):
+        if not self.is_ready or not is_fresh(run) or not self._reads(self.folder, CHECKPOINT_FILE):
             return False
         for name in FILES:
             if (self.folder / name).exists():
@@ -87,10 +87,10 @@ class Trunk:
         """That of a run; None where it is not kept, and the run computes the same itself."""
         return read_first(self.folder).get(Wanted.of(config)) if self.is_ready else None
 
-    def _reads(self, folder: Path) -> bool:
-        """Whether the checkpoint of the folder is whole; else the folder is removed, with a warning."""
+    def _reads(self, folder: Path, name: str = "") -> bool:
+        """Whether this checkpoint of the folder is whole, or any; else the folder is removed, with a warning."""
         try:
-            read_checkpoint(folder)
+            read_checkpoint(folder / name)
         except UserError as error:
             log.warning("%s; its epochs are trained again", str(error).split("; use another")[0])
             shutil.rmtree(folder, ignore_errors=True)

@@ -81,6 +81,7 @@ def test_a_run_keeps_to_its_device(
         this = trainer._Run(config, data, session, trainer.Start(trainer.start_clusters(config, data)))
         assert this.state.epoch == num_epochs - 1
         this.train_until(num_epochs)
+        session.close()  # waits for the checkpoint
     assert {each.device for each in this.state.model.parameters()} == {accelerator}
 
 
