@@ -78,7 +78,8 @@ def published(document: str, *, columns: tuple[int, int, int]) -> tuple[str, lis
     table = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)
     assert table is not None
     rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in table[0].splitlines()[2:]]
-    return text, [tuple(float(row[column].split("±")[0]) for column in columns) for row in rows]
+    cells = [[row[column].split("±")[0].strip() for column in columns] for row in rows]
+    return text, [tuple(map(float, each)) for each in cells if all(each)]
 
 
 @pytest.mark.parametrize(("document", "columns"), [("claims.md", (2, 4, 5)), ("information_plane.md", (2, 4, 5))])

@@ -8,10 +8,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from scipy import stats
 
 from tests.conftest import REPOSITORY, png
 
@@ -133,3 +136,26 @@ def test_a_comparison_with_processes_of_its_own_runs(
 )
 def test_a_benchmark_says_what_it_takes(run_here: RunHere, name: str) -> None:
     assert "usage" in run_here(name, "--help")
+
+
+def test_systems_are_compared_by_the_t_interval_of_their_differences_in_pairs_of_a_seed() -> None:
+    claims = runpy.run_path(str(FOLDER / "claims.py"))
+    gains = [0.010, 0.014, 0.018, 0.016, 0.012]
+    low, high = stats.t.interval(0.95, 4, np.mean(gains), stats.sem(gains))
+    assert claims["interval"](pd.Series(gains)) == f"+1.4 ({100 * low:+.1f} to {100 * high:+.1f})"
+
+
+@pytest.mark.long
+def test_each_seed_of_a_comparison_starts_from_its_own_warm_up(images: Path, tmp_path: Path) -> None:
+    config = tmp_path / "systems.yaml"
+    config.write_text(
+        "data: {name: parquet}\nencoder: {name: small_cnn, width: 4}\nrecluster: {warmup_epochs: 0}\n"
+        "train: {num_epochs: 1, global_batch_size: 16, cpus_per_worker: 0.9}\n"
+        "kmeans: {num_shards: 1, cpus_per_shard: 0.1}\n"
+        "search_space:\n  - objective.name: infonce\n  - clusters.num_clusters: {grid_search: [2, 4]}\n"
+    )
+    arguments = (images, images, "--sweep", config, "--seeds", 1, 2, "--output", tmp_path / "out")
+    shown = run_alone("claims", *arguments)
+    assert "| k=4 | 2 |" in shown
+    assert run_alone("claims", *arguments) == shown
+    assert {each.name for each in (tmp_path / "out").glob("warmup-*")} == {"warmup-1", "warmup-2"}
