@@ -9,10 +9,15 @@ import pytest
 from tests.conftest import REPOSITORY
 
 EXAMPLES = sorted((REPOSITORY / "docs" / "examples").glob("*.py"))
+OF_A_SWEEP = {"04_sweep"}
+"""These take most of a minute; tests/test_runs.py holds a sweep by the library."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "example",
+    [pytest.param(path, marks=pytest.mark.long if path.stem in OF_A_SWEEP else (), id=path.stem) for path in EXAMPLES],
+)
 def test_an_example_runs_and_prints_what_it_found(example: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, example], capture_output=True, text=True, timeout=300, cwd=tmp_path, check=False
@@ -22,6 +27,9 @@ def test_an_example_runs_and_prints_what_it_found(example: Path, tmp_path: Path)
     assert not any(tmp_path.iterdir()), "an example leaves nothing behind"
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "example",
+    [pytest.param(path, marks=pytest.mark.long if path.stem in OF_A_SWEEP else (), id=path.stem) for path in EXAMPLES],
+)
 def test_an_example_fits_on_a_screen(example: Path) -> None:
     assert len(example.read_text(encoding="utf-8").splitlines()) < 60

@@ -113,6 +113,7 @@ def require_nothing_left(hosts: list[Host], seconds: float = 60) -> None:
         time.sleep(1)
 
 
+@pytest.mark.long
 def test_a_run_trains_over_two_hosts(hosts: list[Host], tmp_path: Path) -> None:
     """With gloo between them, and k-means shards on both."""
     config = write_config(tmp_path, train={"num_workers": 2, "cpus_per_worker": 0.8, "num_epochs": 4})

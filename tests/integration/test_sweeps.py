@@ -62,6 +62,7 @@ def test_early_stopping_ends_trials_and_says_why(clray: Clray, tmp_path: Path) -
     assert run.data.tags["clray.reason"] == ended["reason"]
 
 
+@pytest.mark.long
 def test_trials_that_share_their_warm_up_are_what_each_is_alone(tmp_path: Path) -> None:
     """In MLflow too each has all its epochs."""
     tree = {name: {**values} for name, values in TINY.items()} | {"output": str(tmp_path / "out")}
@@ -80,6 +81,7 @@ def test_trials_that_share_their_warm_up_are_what_each_is_alone(tmp_path: Path) 
     assert not (result.folder / "trunks").exists()
 
 
+@pytest.mark.long
 def test_points_that_the_prescreen_leaves_out_are_told_everywhere_and_not_trained(tmp_path: Path) -> None:
     tree = {name: {**values} for name, values in TINY.items()} | {"output": str(tmp_path / "out")}
     tree |= {"search_space": {"clusters.num_clusters": {"grid_search": [4, 9]}}}
@@ -107,6 +109,7 @@ def test_points_that_the_prescreen_leaves_out_are_told_everywhere_and_not_traine
     assert [record.state for record in again.records] == [record.state for record in result.records]
 
 
+@pytest.mark.long
 def test_a_sweep_whose_output_folder_is_lost_goes_on_from_the_storage(clray: Clray, tmp_path: Path) -> None:
     """One trial was over, the other had written its last checkpoint, when the machine with the output folder went."""
     kept = tmp_path / "kept" / "s"

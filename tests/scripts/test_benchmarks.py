@@ -107,10 +107,11 @@ def test_figures_of_a_cpu_never_replace_the_page_of_gpus(run_here: RunHere, imag
     [
         # Two starts of Ray take most of a minute.
         pytest.param("training", ["IMAGES", *SMALL, *WORKERS], "2 workers over 1", marks=pytest.mark.long),
-        (
+        pytest.param(
             "recluster_tax",
             ["IMAGES", "IMAGES", *SMALL, "--clusters", 4, "--epochs", 2, "--seeds", 1],
             "noise: two equal runs",
+            marks=pytest.mark.long,
         ),
         # The compiler takes most of a minute.
         pytest.param(
@@ -119,7 +120,7 @@ def test_figures_of_a_cpu_never_replace_the_page_of_gpus(run_here: RunHere, imag
             "| digits | loss | float32 |",
             marks=[pytest.mark.long, pytest.mark.skipif(not HAS_COMPILER, reason="there is no C++ compiler")],
         ),
-        ("objectives", ["--sizes", 64, "--pairs", 1], "clray"),
+        pytest.param("objectives", ["--sizes", 64, "--pairs", 1], "clray", marks=pytest.mark.long),
         ("decoding", ["--images", 8, "--decoders", 1, "--sizes", 32, "--repeats", 1], "with small_cnn"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -88,6 +88,7 @@ def test_a_run_in_this_process_holds_the_gpu_that_ray_assigns(monkeypatch: pytes
     assert hold_gpu(1.0).index == freed
 
 
+@pytest.mark.long
 def test_shards_on_a_node_with_gpus_that_nothing_can_use_are_refused() -> None:
     with pytest.raises(UserError, match=r"gpus_per_shard=1: neither torch nor FAISS sees a GPU"):
         require_gpus(KMeansConfig(gpus_per_shard=1))

@@ -89,7 +89,7 @@ def worker(rank: int, folder: str, stop_after: int | None, embeddings: str) -> N
         dist.destroy_process_group()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("embeddings", ["pass", "bank"])
 def test_a_group_with_a_momentum_encoder_resumes_to_the_same_weights(tmp_path: Path, embeddings: str) -> None:
     mp.spawn(worker, (str(tmp_path / "whole"), None, embeddings), nprocs=2)
