@@ -104,11 +104,14 @@ def write_config(config: Config, folder: Path) -> None:
 
 
 def _require_same_config(config: Config, kept: Config, where: str) -> None:
+    if bool(kept.search_space) != bool(config.search_space):  # a run keeps no search space
+        holds, command, other = ("sweep", "sweep", "run") if kept.search_space else ("run", "train", "sweep")
+        raise UserError(
+            f"resume: {where} is of a {holds}; resume it with `clray {command}`, or give the `name` of a {other}"
+        )
     saved, given = _comparable(kept), hide_in_tree(_comparable(config))
     if AUTO in (saved.get("sweep.metric"), given["sweep.metric"]):  # which means what the data allow
         del given["sweep.metric"]
-    if not config.search_space:  # a run, which its file's search space does not concern
-        del given["search_space"]
     changed = [key for key in given if given[key] != saved.get(key)]
     if changed:
         key = changed[0]

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from clray.cli.app import app
 from clray.config import load_config, override
 from clray.errors import UserError
-from clray.training.folder import CONFIG_FILE, claim_folder, claim_storage, write_config
+from clray.training.folder import CONFIG_FILE, claim_storage, write_config
 
 GRID = {"objective.temperature": {"grid_search": [0.1, 0.5]}}
 REFUSED = {
@@ -51,14 +51,3 @@ def test_a_run_of_another_config_is_not_fetched_from_the_storage(
     assert not (tmp_path / "out").exists()
     claim_storage(config, folder, resume=True)
     assert (folder / CONFIG_FILE).exists()
-
-
-def test_a_run_resumes_after_the_search_space_of_its_file_has_changed(
-    tiny_yaml: Callable[..., Path], tmp_path: Path
-) -> None:
-    config = load_config(tiny_yaml(search_space=GRID))
-    write_config(config, tmp_path / "out" / "mine")
-    run = override(config, {"output": str(tmp_path / "out")}).model_copy(update={"search_space": ()})
-    assert claim_folder(run, "tiny", "mine", resume=True) == tmp_path / "out" / "mine"
-    with pytest.raises(UserError, match="in search_space"):
-        claim_folder(run.model_copy(update={"search_space": ({"seed": 1},)}), "tiny", "mine", resume=True)

@@ -38,6 +38,19 @@ def test_resuming_takes_the_folder_of_the_same_config(tmp_path: Path) -> None:
         assert claim_folder(more, CONFIG_NAME, "mine", resume=True) == (tmp_path / "mine").resolve()
 
 
+def test_a_run_and_a_sweep_never_resume_in_the_folder_of_the_other(tmp_path: Path) -> None:
+    run = config_in(tmp_path)
+    swept = override(run, {"search_space": [{"clusters.num_clusters": {"grid_search": [2, 3]}}]})
+    write_config(run, tmp_path / "run")
+    write_config(swept, tmp_path / "sweep")
+    with pytest.raises(UserError, match=r"sweep/config\.yaml is of a sweep; resume it with `clray sweep`, or give the"):
+        claim_folder(run, CONFIG_NAME, "sweep", resume=True)
+    with pytest.raises(UserError, match=r"run/config\.yaml is of a run; resume it with `clray train`, or give the"):
+        claim_folder(swept, CONFIG_NAME, "run", resume=True)
+    for config, name in ((run, "run"), (swept, "sweep")):
+        assert claim_folder(config, CONFIG_NAME, name, resume=True) == (tmp_path / name).resolve()
+
+
 def test_there_is_nothing_to_resume_in_an_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no run to resume"):
         claim_folder(config_in(tmp_path), CONFIG_NAME, "mine", resume=True)
