@@ -11,6 +11,9 @@ from clray.config.schema import Config
 from clray.config.yaml_text import parse_yaml
 from clray.errors import UserError
 
+RESETS = {"train.num_workers": "train.min_workers"}
+"""A key that, set anew, takes another back to its default, unless that is set too."""
+
 
 def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
     """Every dotted key of the config that holds a value, such as `clusters.num_clusters`."""
@@ -66,13 +69,13 @@ def _holds_text(key: str) -> bool:
 
 
 def with_overrides(tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of the tree with dotted keys set; the tree itself is left as it was.
+    """A copy of the tree with dotted keys set, those in `RESETS` with what they reset; the tree is left as it was.
 
     Raises:
         UserError: the tree has a value where a key's section belongs.
     """
-    result = dict(tree)
-    for key, value in overrides.items():
+    result, resets = dict(tree), {RESETS[key]: None for key in overrides if key in RESETS}
+    for key, value in {**resets, **overrides}.items():
         section, _, rest = key.partition(".")
         if rest:
             child = result.get(section)

@@ -31,9 +31,7 @@ def time_steps(config: Config, data: Dataset) -> float:
     """Median seconds of a training step of one worker, in this process, after the first, which warms up."""
     train = config.train
     share = max(2, train.global_batch_size // train.num_workers)
-    alone = override(
-        config, {"train.num_workers": 1, "train.min_workers": None, "train.global_batch_size": share}
-    )  # fmt: skip
+    alone = override(config, {"train.num_workers": 1, "train.global_batch_size": share})
     starts: list[float] = []
 
     def on_step(step: int, steps_per_epoch: int) -> None:  # noqa: ARG001

@@ -167,6 +167,22 @@ def test_a_range_of_workers_is_its_fewest_and_its_most() -> None:
     assert list(parse_config({"train": {"num_workers": 2}}).train.group_sizes) == [2]
 
 
+@pytest.mark.parametrize(
+    ("overrides", "fewest", "most"),
+    [
+        ({"train.num_workers": 4}, None, 4),
+        ({"train.num_workers": [1, 4]}, 1, 4),
+        ({"train.min_workers": 3, "train.num_workers": 4}, 3, 4),
+        ({"train.min_workers": 3}, 3, 8),
+        ({"train.num_epochs": 7}, 2, 8),
+    ],
+)
+def test_workers_set_anew_replace_a_range(overrides: dict, fewest: int | None, most: int) -> None:
+    tree = {"train": {"num_workers": 8, "min_workers": 2}}
+    for config in (override(parse_config(tree), overrides), parse_config(with_overrides(tree, overrides))):
+        assert (config.train.min_workers, config.train.num_workers) == (fewest, most)
+
+
 @pytest.mark.parametrize("train", [{"num_workers": [2]}, {"num_workers": [2, 8], "min_workers": 2}])
 def test_other_lists_of_workers_are_refused(train: dict) -> None:
     with pytest.raises(UserError, match=r"expected a number, or the fewest and the most such as \[2, 8\]"):

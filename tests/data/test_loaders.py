@@ -37,6 +37,13 @@ def test_an_epoch_leaves_out_an_incomplete_batch_unless_it_is_the_only_one(num_s
         assert num_steps(shard_indices(images(num_samples), world_size), 8) == expected
 
 
+@given(st.integers(16, 255), st.integers(1, 4), st.integers(1, 5))
+def test_a_range_has_the_steps_of_its_most_workers(num_samples: int, fewest: int, share: int) -> None:
+    """So that a run goes on with a range of workers in place of their number, and the reverse."""
+    data, most, size = images(num_samples), 4, min(4 * share, num_samples)
+    assert fewest_steps(data, range(fewest, most + 1), size) == fewest_steps(data, [most], size)
+
+
 @given(st.integers(16, 300), st.integers(1, 4), st.integers(0, 4), st.integers(8, 40))
 def test_a_group_that_shrinks_or_grows_keeps_its_steps_per_epoch(
     num_samples: int, fewest: int, more: int, batch: int

@@ -1,3 +1,4 @@
+import itertools
 from pathlib import Path
 
 import pytest
@@ -33,8 +34,10 @@ def test_resuming_takes_the_folder_of_the_same_config(tmp_path: Path) -> None:
     changed = override(config, {"train.num_epochs": 77})
     with pytest.raises(UserError, match=r"differs .* in train\.num_epochs .*is 77, was 10"):
         claim_folder(changed, CONFIG_NAME, "mine", resume=True)
-    for workers in (2, [1, 3]):
-        more = override(config, {"train.num_workers": workers})
+    counts: tuple[object, ...] = (1, 8, [2, 8], [1, 3])
+    for before, now in itertools.product(counts, counts):
+        write_config(override(config, {"train.num_workers": before}), tmp_path / "mine")
+        more = override(config, {"train.num_workers": now})
         assert claim_folder(more, CONFIG_NAME, "mine", resume=True) == (tmp_path / "mine").resolve()
 
 
