@@ -138,7 +138,7 @@ def train(
         start = prepare(config, data)
         for note in start.notes:
             observer.note(note)
-        settled = with_metric(config, data)
+        settled = asked = with_metric(config, data)
         if config.train.num_workers == 1:
             settled = with_gpus(settled, num_visible_gpus())
         claim_storage(config, folder, resume)
@@ -165,7 +165,7 @@ def train(
 
         with observer.training(settled, None):
             launch(
-                settled, data, folder, start, service=None if opened is None else opened.service,
+                settled, data, folder, start, asked=asked, service=None if opened is None else opened.service,
                 on_report=on_report, on_step=observer.step, debug=debug,
             )  # fmt: skip
         log_result(logger, folder, config, data)

@@ -98,11 +98,11 @@ def prescreen(
         return kept
     trunks = find_trunks(config, plan.points, folder)
     growers = {
-        trunk: with_gpus(override(plan.points[index].config, {"sweep.metric": config.sweep.metric}), num_gpus)
+        trunk: override(plan.points[index].config, {"sweep.metric": config.sweep.metric})
         for index, trunk in reversed(trunks.items())
         if not trunk.is_ready
     }
-    _grow_all(growers, data, clusters, service, num_at_once)
+    _grow_all(growers, data, clusters, service, num_gpus, num_at_once)
     figures = _figures(plan.points, trunks, data, clusters)
     looks: list[Look] = []
     for names in _compared(plan.points, figures).values():
@@ -148,6 +148,7 @@ def _grow_all(
     data: Dataset,
     clusters: StartClusters,
     service: Any | None,
+    num_gpus: float,
     num_at_once: int,
 ) -> None:
     """Train each trunk once; one that fails is left to its trials, which say why."""
@@ -157,9 +158,10 @@ def _grow_all(
             _await_one(open_tasks)
         start = clusters.get(clusters_key(config))
         # A worker group reserves what it needs by itself.
-        needed = worker_group(config, data).bundle if config.train.num_workers == 1 else Bundle(0.0, 0.0)
+        group = worker_group(config, data, num_gpus=num_gpus)
+        needed = group.bundle if group.size == 1 else Bundle(0.0, 0.0)
         grow: Any = _grow.options(num_cpus=needed.cpus, num_gpus=needed.gpus)
-        task = grow.remote(trunk, config, [kept], None if start is None else Start(start), service)
+        task = grow.remote(trunk, config, [kept], None if start is None else Start(start), service, num_gpus)
         open_tasks[task] = trunk
     while open_tasks:
         _await_one(open_tasks)
@@ -176,11 +178,13 @@ def _await_one(open_tasks: dict[Any, Trunk]) -> None:
 
 
 @ray.remote(max_retries=1)
-def _grow(trunk: Trunk, config: Config, data: list[Any], start: Start | None, service: Any | None) -> None:
+def _grow(
+    trunk: Trunk, config: Config, data: list[Any], start: Start | None, service: Any | None, num_gpus: float
+) -> None:
     def train(own: Config, folder: Path, wanted: tuple[Wanted, ...]) -> None:
         launch(
-            own, ray.get(data[0]), folder, start, service=service, on_report=lambda _: None, reference=data[0],
-            wanted=wanted,
+            with_gpus(own, num_gpus), ray.get(data[0]), folder, start, asked=own, service=service,
+            on_report=lambda _: None, reference=data[0], wanted=wanted,
         )  # fmt: skip
 
     trunk.grow(config, "prescreen", train)

@@ -68,7 +68,8 @@ def train_trial(
     overrides = {key: value for key, value in parameters.items() if key != "point"}
     if config.sweep.scheduler == "pbt":
         overrides["train.checkpoint_every_epochs"] = 1  # each may be handed to another trial
-    config = with_gpus(override(config, overrides), num_gpus)
+    asked = override(config, overrides)
+    config = with_gpus(asked, num_gpus)
     folder = folder / "trials" / f"{index:04d}"
     storage = storage_of(config, storage_name(folder))
     if storage is not None and not folder.exists():
@@ -84,13 +85,13 @@ def train_trial(
             _measure_untrained(config, folder, ray.get(data[0]))
         trunk, start = trunks.get(index), _start(config, clusters)
         if trunk is not None and is_fresh(folder):
-            _start_from(trunk, config, folder, data, start, service)
+            _start_from(trunk, asked, num_gpus, folder, data, start, service)
         if trunk is not None and config.clusters.source == "kmeans":
             start = replace(
                 start or Start(start_clusters(config, ray.get(data[0]))), first=trunk.first_clustering(config)
             )
         num_known = len(read_metrics(folder))
-        _train(config, folder, data, start, service, storage)
+        _train(config, asked, folder, data, start, service, storage)
         if len(read_metrics(folder)) == num_known:  # it was killed after its last epoch
             draw_wanted(folder, config, ray.get(data[0]))
             _report_again(folder)
@@ -131,7 +132,13 @@ def _report_again(folder: Path) -> None:
 
 
 def _start_from(
-    trunk: Trunk, config: Config, folder: Path, data: list[Any], start: Start | None, service: Any | None
+    trunk: Trunk,
+    config: Config,
+    num_gpus: float,
+    folder: Path,
+    data: list[Any],
+    start: Start | None,
+    service: Any | None,
 ) -> None:
     """Put the epochs that trials share into this one's folder, trained by the first that comes; tell Tune of them."""
     told = 0
@@ -143,8 +150,8 @@ def _start_from(
             tune.report({**metrics, COST: _cost_seconds(growing)})
 
         launch(
-            own, ray.get(data[0]), growing, start, service=service, on_report=on_report, reference=data[0],
-            wanted=wanted,
+            with_gpus(own, num_gpus), ray.get(data[0]), growing, start, asked=own, service=service,
+            on_report=on_report, reference=data[0], wanted=wanted,
         )  # fmt: skip
 
     trunk.grow(config, folder.name, train)
@@ -166,6 +173,7 @@ def _start(config: Config, clusters: list[Any]) -> Start | None:
 
 def _train(
     config: Config,
+    asked: Config,
     folder: Path,
     data: list[Any],
     start: Start | None,
@@ -189,7 +197,8 @@ def _train(
             tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(kept))
 
     launch(
-        config, images, folder, start, service=service, on_report=on_report, storage=storage, reference=data[0]
+        config, images, folder, start, asked=asked, service=service, on_report=on_report, storage=storage,
+        reference=data[0],
     )  # fmt: skip
 
 

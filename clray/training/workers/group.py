@@ -141,10 +141,11 @@ def _train_worker(arguments: dict[str, Any]) -> None:
     session = GroupSession(arguments["service"], config, arguments["run"], *arguments["checkpoint"])
     try:
         data, start, wanted = ray.get(arguments["data"][0]), ray.get(arguments["start"][0]), arguments["wanted"]
+        asked = arguments["asked"]
         if wanted is None:
-            run(config, data, session, start)
+            run(asked, data, session, start)
         else:
-            grow(config, data, session, wanted, start)
+            grow(asked, data, session, wanted, start)
     except RuntimeError as error:
         if not is_timeout(error):
             raise
@@ -192,6 +193,7 @@ def train_in_group(
     storage: Storage | None = None,
     wanted: tuple[Wanted, ...] | None = None,
     start: Start | None = None,
+    asked: Config | None = None,
 ) -> None:
     """Several workers under Ray Train with DDP (NCCL on GPUs, gloo on CPUs).
 
@@ -202,7 +204,7 @@ def train_in_group(
         service: the k-means service, where clusters come from there.
         start: the clusters that a fresh run starts from, where they are known already.
         storage: keeps the group's checkpoints in place of the folder.
-        wanted: as for `clray.training.workers.launch.launch`.
+        wanted, asked: as for `clray.training.workers.launch.launch`.
 
     Raises:
         TrainingError: the workers failed; the message is that of the first worker.
@@ -212,7 +214,7 @@ def train_in_group(
     try:
         with reports_heard(on_report) as address:
             kept = ray.put(data) if isinstance(data, Dataset) else data
-            _trainer(config, kept, start, service, folder, storage, address, wanted).fit()
+            _trainer(config, asked or config, kept, start, service, folder, storage, address, wanted).fit()
     except ray.train.TrainingFailedError as error:
         steps = last_steps(str(folder), config.train.num_workers)
         raise TrainingError(failure_line(error, steps, config.train.timeout_seconds)) from None
@@ -220,6 +222,7 @@ def train_in_group(
 
 def _trainer(
     config: Config,
+    asked: Config,
     data: Any,
     start: Start | None,
     service: Any | None,
@@ -236,6 +239,7 @@ def _trainer(
         # Inside a list a reference travels as a reference.
         train_loop_config={
             "config": config,
+            "asked": asked,
             "data": [data],
             "start": [ray.put(start)],
             "checkpoint": checkpoint,

@@ -25,6 +25,7 @@ def launch(
     folder: Path,
     start: Start | None = None,
     *,
+    asked: Config | None = None,
     service: Any | None,
     on_report: OnReport,
     on_step: OnStep | None = None,
@@ -36,6 +37,8 @@ def launch(
     """Train one run to its end, here or in a worker group; continues from its checkpoint where there is one.
 
     Args:
+        config: with its GPUs settled.
+        asked: the same with the GPUs that were asked for, which checkpoints keep: another machine settles them anew.
         start: what a fresh run starts from, where that is built already.
         service: the k-means service, where clusters come from there.
         on_report: hears of every epoch, in this process; after the restart of a group also of those trained again.
@@ -59,6 +62,7 @@ def launch(
             storage=storage,
             wanted=wanted,
             start=start,
+            asked=asked,
         )
         return
     cluster: Cluster | None = None
@@ -71,7 +75,7 @@ def launch(
         from clray.kmeans.service import KMeansClient
 
         cluster = KMeansClient(service, config.kmeans, new_attempt(str(folder)))
-    train_in_process(config, data, folder, on_report, cluster, storage, on_step, wanted, start)
+    train_in_process(config, data, folder, on_report, cluster, storage, on_step, wanted, start, asked)
 
 
 def train_in_process(
@@ -84,6 +88,7 @@ def train_in_process(
     on_step: OnStep | None = None,
     wanted: tuple[Wanted, ...] | None = None,
     start: Start | None = None,
+    asked: Config | None = None,
 ) -> None:
     """Train in this process; continues from the checkpoint in `folder` where there is one."""
     torch.set_num_threads(max(1, int(config.train.cpus_per_worker)))
@@ -91,6 +96,6 @@ def train_in_process(
     session = LocalSession(folder, cluster, on_report, device, on_step, storage)
     with own_share(config.train, device):
         if wanted is None:
-            run(config, data, session, start)
+            run(asked or config, data, session, start)
         else:
-            grow(config, data, session, wanted, start)
+            grow(asked or config, data, session, wanted, start)

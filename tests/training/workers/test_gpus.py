@@ -1,6 +1,9 @@
 """A run trains on the GPU it asks for, or not at all; one that asks for none sees none."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -8,7 +11,10 @@ import torch
 import clray
 from clray import runs
 from clray.config import Config
+from clray.data.parts import load_parts
 from clray.errors import UserError
+from clray.sweeps import trainable
+from clray.training.checkpoint import read_checkpoint
 from clray.training.workers.gpus import default_device, device_beside, device_of, own_share, with_gpus
 from clray.training.workers.group import backend_of
 
@@ -30,6 +36,24 @@ def test_auto_is_one_gpu_where_each_worker_finds_one(
     assert with_gpus(config, num_gpus).train.gpus_per_worker == expected
     asked = tiny_config(train={"num_workers": num_workers, "gpus_per_worker": 0})
     assert with_gpus(asked, num_gpus).train.gpus_per_worker == 0
+
+
+@pytest.mark.slow
+def test_what_a_run_and_a_trial_were_asked_for_is_kept(
+    tiny_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run of `auto` that found no GPU resumes, and embeds, on one that is there by then."""
+    config = tiny_config(clusters={"source": "labels"}, train={"num_epochs": 1}, output=str(tmp_path))
+    monkeypatch.setattr(runs, "recorded", lambda *_, **__: nullcontext(MagicMock()))
+    place = clray.train(config, name="run", debug=True).folder
+    data, told = load_parts(config.data), list[dict]()
+    monkeypatch.setattr(trainable.ray, "get", lambda each: each)
+    monkeypatch.setattr(trainable.tune, "report", told.append)
+    trial = {"config": config, "folder": tmp_path, "data": [data], "clusters": [{}], "service": None, "trunks": {}}
+    trainable.train_trial({"point": 1}, **trial)
+    for folder in (place, tmp_path / "trials" / "0001"):
+        assert read_checkpoint(folder)["config"]["train"]["gpus_per_worker"] == "auto"
+    assert told[-1]["epoch"] == 1
 
 
 def test_a_gpu_that_torch_does_not_see_is_refused(tiny_config: Callable[..., Config]) -> None:
