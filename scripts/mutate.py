@@ -152,8 +152,15 @@ MUTANTS = (
     Mutant(
         "evaluation: the probe never steps",
         "clray/evaluate/logistic.py",
-        "self.weights + size[:, None, None] * direction",
+        "self.weights + size[:, :, None, None] * direction",
         "self.weights + 0 * direction",
+        ("tests/evaluate/test_logistic.py",),
+    ),
+    Mutant(
+        "evaluation: what has converged goes on with the others",
+        "clray/evaluate/logistic.py",
+        " * ~self.is_done.view(-1, 1)",
+        "",
         ("tests/evaluate/test_logistic.py",),
     ),
     Mutant(

@@ -82,7 +82,7 @@ def probe_floor(train: Labelled) -> None:
     counted = logistic._loss_and_gradient
 
     def count(x: torch.Tensor, targets: logistic.Targets, weights: torch.Tensor, **options: bool) -> object:
-        lanes.append(len(weights))
+        lanes.append(weights.shape[0] * weights.shape[1])
         return counted(x, targets, weights, **options)
 
     logistic._loss_and_gradient = count  # type: ignore[assignment]

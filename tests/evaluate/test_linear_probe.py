@@ -1,5 +1,7 @@
 """What the probe reports, against scikit-learn's logistic regression with the same strengths to choose from."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from sklearn.linear_model import LogisticRegressionCV
 from sklearn.model_selection import PredefinedSplit
 from sklearn.preprocessing import StandardScaler
 
+from clray.evaluate import linear_probe
 from clray.evaluate.labelled import Labelled, choose_labelled
 from clray.evaluate.linear_probe import GRID, LinearProbe
 from clray.evaluate.logistic import minimize
@@ -86,16 +89,17 @@ def test_budgets_of_labels_are_measured_in_one_pass() -> None:
     assert "linear_accuracy_5_per_class_spread" not in single
 
 
-def test_the_budget_limits_the_labels_and_not_the_scale() -> None:
+def test_the_budget_limits_the_labels_and_not_the_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the labels drawn are looked at: those of the others may be anything."""
     train, validation, _ = digits(num_validation=400)
     chosen = choose_labelled(train.labels, 3, seed=0)
-    others = np.setdiff1d(np.arange(len(train)), chosen)
-    wrong = train.labels.copy()
-    kept = probe(Labelled(train.h, wrong), validation, 10)
-    before = kept._solve(3, 0)
-    kept.labels[torch.from_numpy(others)] = 0
-    torch.testing.assert_close(kept._solve(3, 0), before)
+    monkeypatch.setattr(linear_probe, "choose_labelled", lambda *_: chosen)
+    wrong = np.zeros_like(train.labels)
+    wrong[chosen] = train.labels[chosen]
+    (found,), (expected,) = (
+        probe(Labelled(train.h, labels), validation, 10)._solve(3, [0]) for labels in (wrong, train.labels)
+    )
+    torch.testing.assert_close(found, expected)
 
 
 def test_noise_cannot_be_told_apart() -> None:
@@ -140,6 +144,22 @@ def test_several_labels_a_sample_have_a_mean_average_precision() -> None:
     assert found["linear_mean_average_precision"] > 0.9
 
 
+def test_labels_that_no_training_sample_has_are_no_error() -> None:
+    train, validation, test = digits(num_validation=400)
+    flags = [Labelled(each.h, (each.labels[:, None] == np.arange(2)).astype(np.int64)) for each in (validation, test)]
+    none = Labelled(train.h, np.zeros((len(train), 2), np.int64))
+    found = probe(none, flags[0], 0).measure({"test": flags[1]}, budgets=(5, None), num_draws=2)["test"]
+    assert found["linear_mean_average_precision"] < 0.5
+
+
+def test_draws_that_are_too_large_to_be_solved_together_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    train, validation, test = digits(num_validation=400)
+    measure = partial(probe(train, validation, 10).measure, {"test": test}, budgets=(3,), num_draws=3)
+    together = measure()["test"]
+    monkeypatch.setattr(linear_probe, "MOST_TOGETHER", 1)
+    assert measure()["test"] == pytest.approx(together, abs=0.002)
+
+
 def test_a_class_that_only_the_test_samples_have_is_no_error() -> None:
     train, validation, test = digits(num_validation=400)
     few = Labelled(train.h[train.labels < 2], train.labels[train.labels < 2])
@@ -155,8 +175,8 @@ def test_noise_among_strong_penalties_does_not_end_the_search(seed: int) -> None
     h = (rng.normal(size=(10, 40))[labels] * 0.35 + rng.normal(size=(460, 40))) * np.geomspace(1, 0.1, 40)
     train, validation = (Labelled(h[part].astype(np.float32), labels[part]) for part in np.split(np.arange(460), [400]))
     whole = probe(train, validation, 10)
-    x, targets = whole.x, whole._targets(whole.labels)
-    every = minimize(x, targets, GRID, None)
+    x, labels = whole._on_device(train)
+    (every,) = minimize(x[None], whole._targets(labels[None]), GRID)
     best = max(score for score, _ in whole._scores(every))
     found = whole.measure({"validation": validation})["validation"]["linear_accuracy"]
     assert found == pytest.approx(best, abs=1.5 / 60)
