@@ -58,6 +58,18 @@ def keep_best(folder: Path, checkpoint: Path) -> None:
     link_or_copy(checkpoint, folder / BEST_FILE)
 
 
+def has_checkpoint_of_one(folder: Path) -> bool:
+    """Whether `checkpoint.pt` is there and is no copy of what the workers of a group share; a damaged one is not told.
+
+    A group with a storage has its own checkpoints there alone.
+    """
+    path = folder / CHECKPOINT_FILE
+    try:
+        return path.exists() and "num_parts" not in torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # damaged bytes make the reader raise nearly anything
+        return True
+
+
 def newest_checkpoint(
     folder: Path, load: Callable[[Checkpoint], None] | None = None, rows: Rows = None
 ) -> Checkpoint | None:

@@ -9,7 +9,14 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
-from clray.training.checkpoint import BEST_FILE, GROUP_FOLDER, keep_best, newest_checkpoint, write_checkpoint
+from clray.training.checkpoint import (
+    BEST_FILE,
+    GROUP_FOLDER,
+    has_checkpoint_of_one,
+    keep_best,
+    newest_checkpoint,
+    write_checkpoint,
+)
 from clray.training.checkpoint_form import Checkpoint, Snapshot
 from clray.training.checkpoint_parts import CHECKPOINT_FILE
 from clray.training.metrics import METRICS_FILE, Metrics, append_metrics, is_best, truncate_metrics
@@ -33,7 +40,7 @@ class LocalSession:
     writer: Writer = field(default_factory=Writer)
 
     def restore(self, load: Load, rows: Int[np.ndarray, " n"]) -> bool:
-        if self.storage is not None and not (self.folder / CHECKPOINT_FILE).exists():
+        if self.storage is not None and not has_checkpoint_of_one(self.folder):
             self.storage.download(self.folder)
         checkpoint = newest_checkpoint(self.folder, load, rows)
         truncate_metrics(self.folder, 0 if checkpoint is None else checkpoint["epoch"])

@@ -1,6 +1,7 @@
 """Four gloo workers write a checkpoint side by side, and all go on from the same one."""
 
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torch.distributed import distributed_c10d
 
 from clray.data.load import load_dataset
 from clray.errors import UserError
-from clray.training.checkpoint import newest_checkpoint, read_checkpoint
+from clray.training.checkpoint import newest_checkpoint, read_checkpoint, write_checkpoint
 from clray.training.checkpoint_form import Snapshot
 from clray.training.checkpoint_parts import (
     CHECKPOINT_FILE,
@@ -27,6 +28,7 @@ from clray.training.checkpoint_parts import (
     remove_unfinished,
     write_manifest,
 )
+from clray.training.storage import Storage
 from clray.training.trainer import run
 from clray.training.workers import together
 from clray.training.workers.process import LocalSession
@@ -162,6 +164,24 @@ def test_a_part_without_the_others_is_refused_by_name(tiny_config: Callable[...,
     config = tiny_config()
     with pytest.raises(UserError, match="holds what 4 workers share, and not what each held alone"):
         run(config, load_dataset(config.data), LocalSession(tmp_path, None, lambda _: None, torch.device("cpu")))
+
+
+def test_one_worker_goes_on_from_a_group_s_checkpoint_in_the_storage(tmp_path: Path) -> None:
+    """The folder, which is still there, holds of it what the workers shared; what one worker has written is newer."""
+    place, here = written(tmp_path / "kept" / "r", 1).inside("checkpoint_1"), tmp_path / "here" / "r"
+    here.mkdir(parents=True)
+    place.fetch(CHECKPOINT_FILE, here / CHECKPOINT_FILE)
+    session = LocalSession(
+        here, None, lambda _: None, torch.device("cpu"), storage=Storage(str(tmp_path / "kept"), "r")
+    )
+    loaded: list[Any] = []
+    assert session.restore(loaded.append, rows_of(0, 1))
+    assert "num_parts" not in loaded[0]
+    assert torch.equal(loaded[0]["bank"]["vectors"], BANK)
+    shutil.rmtree(here)
+    write_checkpoint(here, {**CHECKPOINT, "epoch": 7})
+    assert session.restore(loaded.append, rows_of(0, 1))
+    assert loaded[1]["epoch"] == 7
 
 
 def damage(folder: Path, name: str, kind: str) -> None:
