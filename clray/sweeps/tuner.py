@@ -34,7 +34,7 @@ from clray.sweeps.watching import Watch
 from clray.track.runs import RunLogger, Tracker
 from clray.training.health import warn_of_collapse
 from clray.training.start import StartClusters
-from clray.training.storage import keep_results
+from clray.training.storage import Stamps, keep_results
 from clray.training.workers.opening import require_no_shards_beside, start_service
 from clray.training.workers.resources import fewest_workers, needs_shards, worker_group
 
@@ -227,6 +227,7 @@ class Reporter(Callback):
     ) -> None:
         self.book, self.folder, self.tracker, self.data, self.display = book, folder, tracker, data, display
         self.watch = watch
+        self.kept: Stamps = {}
         self.parent = tracker.start_run(kind="sweep", run_id=folder.name, name=folder.name, config=book.config)
         self.parent.log_dataset(data, book.config.data)
 
@@ -291,7 +292,8 @@ class Reporter(Callback):
             record.mlflow.finish(status)
         if state in OVER:
             write_outcome(record)  # last: with it, a resumed sweep leaves the trial alone
-        keep_results(self.book.config, self.folder, self.folder.name)
+        # Those of the sweep that have changed, such as the points of a searcher; the end keeps all.
+        keep_results(self.book.config, self.folder, self.folder.name, self.kept)
         keep_results(self.book.config, record.folder, storage_name(record.folder))
         self._show(record)
 

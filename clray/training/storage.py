@@ -21,6 +21,8 @@ PROBE_FILE = ".clray-probe"
 CHECKPOINT, PARTIAL = ".pt", ".partial"
 NOT_RESULTS = (CHECKPOINT, PARTIAL, ".outbox.jsonl", ".sent", LOCK_FILE)
 """Endings of files that are no results: checkpoints, which go by themselves, and what only this machine needs."""
+Stamps = dict[str, tuple[int, int]]
+"""Time of change in nanoseconds and bytes of files that were copied, by their names."""
 log = logging.getLogger(__name__)
 
 
@@ -29,11 +31,15 @@ def storage_of(config: Config, name: str) -> "Storage | None":
     return None if config.train.storage_path is None else Storage(config.train.storage_path, name)
 
 
-def keep_results(config: Config, folder: Path, name: str) -> None:
-    """Copy the results in a run's folder to `train.storage_path`, where that is set."""
+def keep_results(config: Config, folder: Path, name: str, kept: Stamps | None = None) -> None:
+    """Copy the results in a run's folder to `train.storage_path`, where that is set.
+
+    Args:
+        kept: the files that are there already, which the call brings up to date; they go again once they have changed.
+    """
     storage = storage_of(config, name)
     if storage is not None and folder.is_dir():
-        storage.upload_results(folder)
+        storage.upload_results(folder, {} if kept is None else kept)
 
 
 def fetch_checkpoints(config: Config, folder: Path, name: str) -> None:
@@ -118,11 +124,13 @@ class Storage:
             uri = hide_credentials(f"{self.uri}/{self.name}/{GROUP_FOLDER}")
             log.warning("%s was not removed: %s", uri, hide_credentials(str(error)))
 
-    def upload_results(self, folder: Path) -> None:
+    def upload_results(self, folder: Path, kept: Stamps) -> None:
         """Copy what a run, a sweep or a trial has left in its folder, but for checkpoints and folders in it."""
         for file in sorted(folder.iterdir()):
             if file.is_file() and not file.name.endswith(NOT_RESULTS):
-                self.upload(file)
+                stamp = (file.stat().st_mtime_ns, file.stat().st_size)
+                if kept.get(file.name) != stamp and self.upload(file):
+                    kept[file.name] = stamp
 
     def fetch(self, name: str, folder: Path) -> bool:
         """Copy one file of the run into a folder that is there; returns whether the storage holds it."""

@@ -17,7 +17,7 @@ from clray.errors import UserError
 from clray.training.checkpoint import read_checkpoint
 from clray.training.checkpoint_form import Snapshot
 from clray.training.metrics import Metrics, read_metrics
-from clray.training.storage import Storage
+from clray.training.storage import Storage, keep_results
 from clray.training.trainer import run
 from clray.training.workers import process
 from clray.training.workers.group import checkpoint_of_one
@@ -117,6 +117,23 @@ def test_what_one_worker_keeps_in_the_storage_replaces_the_older_of_a_group(
     session.save(Snapshot({"config": {"train": {"num_checkpoints": 1}}}, {"meter": {}, "bank": None}))  # type: ignore[typeddict-item]
     session.close()
     assert of_group.exists() is not is_kept
+
+
+def test_results_are_copied_again_only_where_they_have_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the end of a trial costs the same in a sweep of any number of trials."""
+    folder, copied, upload = tmp_path / "s", list[str](), Storage.upload
+    (folder / "trials").mkdir(parents=True)
+    (folder / "config.yaml").write_text("seed: 0\n", encoding="utf-8")
+    monkeypatch.setattr(Storage, "upload", lambda self, file: copied.append(file.name) or upload(self, file))
+    config, kept = Config.model_validate({"train": {"storage_path": str(tmp_path / "kept")}}), {}
+    for number in range(3):
+        with (folder / "points.jsonl").open("a", encoding="utf-8") as file:
+            file.write(f"{number}\n" if number != 1 else "")
+        keep_results(config, folder, "s", kept)
+    assert copied == ["config.yaml", "points.jsonl", "points.jsonl"]
+    assert (tmp_path / "kept" / "s" / "points.jsonl").read_text(encoding="utf-8") == "0\n2\n"
+    keep_results(config, folder, "s")
+    assert copied[3:] == ["config.yaml", "points.jsonl"]
 
 
 def test_a_storage_that_cannot_be_written_is_refused_before_training(tmp_path: Path) -> None:
