@@ -5,6 +5,7 @@ Everything that can be refused is refused before a folder is made. Nothing here 
 
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,17 +143,20 @@ def train(
         if config.train.num_workers == 1:
             settled = with_gpus(settled, num_visible_gpus())
         claim_storage(config, folder, resume)
-        opened = None
+        service: Any | None = None
+        ending: AbstractContextManager[Any] = nullcontext()
         is_on_ray = needs_ray(settled) and not debug
         if is_on_ray:
+            from clray.kmeans.service import service_ended
             from clray.training.workers.opening import start_for_run
 
             opened = start_for_run(settled, data, verbose=verbose)
-            settled = opened.config
+            settled, service = opened.config, opened.service
+            ending = service_ended(service)
     from clray.track.single import log_result
     from clray.training.health import warn_of_collapse
 
-    with recorded(config, folder, observer, resume=resume, is_on_ray=is_on_ray) as tracker:
+    with ending, recorded(config, folder, observer, resume=resume, is_on_ray=is_on_ray) as tracker:
         logger = tracker.start_run(kind="run", run_id=folder.name, name=folder.name, config=config)
         logger.log_dataset(data, config.data)
 
@@ -165,8 +169,8 @@ def train(
 
         with observer.training(settled, None):
             launch(
-                settled, data, folder, start, asked=asked, service=None if opened is None else opened.service,
-                on_report=on_report, on_step=observer.step, debug=debug,
+                settled, data, folder, start, asked=asked, service=service, on_report=on_report,
+                on_step=observer.step, debug=debug,
             )  # fmt: skip
         log_result(logger, folder, config, data)
         keep(config, folder)

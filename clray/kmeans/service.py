@@ -7,7 +7,10 @@ cluster ids of that slice lie. The ids go from the shards to the workers; this p
 
 import asyncio
 import math
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -18,6 +21,7 @@ from jaxtyping import Float
 from ray.exceptions import ObjectLostError
 
 from clray.config.sections import KMeansConfig
+from clray.interrupts import uninterrupted
 from clray.kmeans.attempts import Attempt, Round, Rounds, Slice
 from clray.kmeans.lloyd import Clustering
 from clray.kmeans.refresh import Refreshed, refresh_clusters
@@ -37,6 +41,9 @@ MAX_WAITING = 100_000
 
 MAX_CLUSTERINGS = 64
 """Clusterings that run side by side; the shards take their parts in turn."""
+
+END_SECONDS = 5.0
+"""How long the head of the cluster may take to hear that a service is to end."""
 
 
 @ray.remote(  # type: ignore[call-overload]  # its stubs leave out max_concurrency
@@ -135,6 +142,23 @@ class KMeansService:
         taken = [array for each in found.levels for array in (each.centroids, each.sizes)]
         ends = num_away * sum(each.nbytes for each in (*(initial or []), *taken, *found.parents))
         return replace(found, network_bytes=shards.traffic.num_bytes + between + ends)
+
+
+@contextmanager
+def service_ended(service: Any | None) -> Iterator[Any | None]:
+    """End the k-means service with the block, whatever ends that, where there is one.
+
+    Handles of it live on, in Ray Tune and in the traceback of Ctrl-C, and with one its shards would hold their CPUs.
+    The head of the cluster, which is asked, may be what is lost: it is not waited for.
+    """
+    try:
+        yield service
+    finally:
+        if service is not None and ray.is_initialized():
+            with uninterrupted():
+                asking = threading.Thread(target=ray.kill, args=(service,), daemon=True)
+                asking.start()
+                asking.join(END_SECONDS)
 
 
 def _hand_over(meeting: Round, done: "asyncio.Future[Refreshed]") -> None:

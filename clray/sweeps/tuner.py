@@ -18,6 +18,7 @@ from clray.config import Config, override
 from clray.data.samples import Dataset
 from clray.errors import TrainingError
 from clray.interrupts import uninterrupted
+from clray.kmeans.service import service_ended
 from clray.kmeans.shards.actors import shard_group
 from clray.ray_runtime.cluster import num_cluster_gpus, require_room, room, start_ray, warn_of_unused_gpus
 from clray.ray_runtime.room import NOTHING, Bundle, Group
@@ -113,23 +114,11 @@ def _shards(config: Config, points: list[SweepPoint], num_gpus: float) -> Group:
 
 @contextmanager
 def shared_service(config: Config, plan: SweepPlan) -> Iterator[Any | None]:
-    """The k-means service of all trials while the block runs, where any asks for it.
-
-    Ray Tune keeps what it hands to trials beyond their sweep, and with it a handle, so that the service would go on and
-    hold the CPUs of its shards.
-    """
+    """The k-means service of all trials while the block runs, where any asks for it."""
     has_shards = _shards(config, plan.samples, gpus_for_trials(config, plan.samples)).size > 0
-    if not has_shards:
-        yield None
-        return
     deterministic = any(point.config.train.deterministic for point in plan.samples)
-    service = start_service(config.kmeans, deterministic=deterministic)
-    try:
+    with service_ended(start_service(config.kmeans, deterministic=deterministic) if has_shards else None) as service:
         yield service
-    except Exception:
-        ray.kill(service)
-        raise
-    ray.kill(service)  # not after KeyboardInterrupt: the head that would be asked may be what is lost
 
 
 def run_sweep(
