@@ -58,4 +58,6 @@ def _table(found: "Prescreen") -> "Table":
             f"{each.figures[name]:.{digits}f}" if name in each.figures else "" for name, (_, digits) in shown.items()
         ]
         table.add_row(each.name, *figures, "worth training" if each.reason is None else "left out")
+    for name in found.unseen:
+        table.add_row(name, *[""] * len(shown), "trained: no clusters before")
     return table

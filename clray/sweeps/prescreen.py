@@ -7,7 +7,7 @@ import json
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -48,12 +48,14 @@ class Prescreen:
         num_epochs: trained to see it.
         num_points: of the sweep, without repeats.
         note: why nothing is left out, where every point would have been.
+        unseen: names of the points that have no clusters before they are trained; all are trained.
     """
 
     looks: tuple[Look, ...]
     num_epochs: int
     num_points: int
     note: str | None = None
+    unseen: tuple[str, ...] = ()
 
     @property
     def left_out(self) -> dict[str, Look]:
@@ -110,6 +112,8 @@ def prescreen(
         looks += judge(means, keep=config.sweep.prescreen_keep)
     grown = {trunk for trunk in trunks.values() if trunk.is_ready}
     found = _spared(looks, sum(trunk.num_epochs for trunk in grown), len({each.repeated_name for each in plan.points}))
+    unseen = dict.fromkeys(each.repeated_name for each in plan.points if not _has_clusters_before(each.config))
+    found = replace(found, unseen=tuple(unseen))
     _write(found, folder)
     return found
 
@@ -122,7 +126,7 @@ def read_prescreen(folder: Path) -> Prescreen | None:
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
         looks = tuple(Look(each["name"], dict(each["figures"]), each["reason"]) for each in tree["looks"])
-        return Prescreen(looks, int(tree["num_epochs"]), int(tree["num_points"]), tree["note"])
+        return Prescreen(looks, int(tree["num_epochs"]), int(tree["num_points"]), tree["note"], tuple(tree["unseen"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         log.warning("%s is damaged, and the clusters are looked at again: %s", path, error)
         return None
@@ -208,7 +212,7 @@ def _figures(
                     metrics |= {STABILITY: first.stability, SILHOUETTE: _silhouette(first.vectors, each.ids)}
                 found[point.repeated_name].append(metrics)
             continue
-        if config.clusters.source == "values":  # there are no clusters to look at
+        if not _has_clusters_before(config):
             continue
         key = clusters_key(config)
         if key not in known:
@@ -217,6 +221,11 @@ def _figures(
         if not role_of_config(config, known[key]).is_reference:
             found[point.repeated_name].append(known[key])
     return found
+
+
+def _has_clusters_before(config: Config) -> bool:
+    """Whether there are clusters before training; swav finds its own in each batch, a kernel of values has none."""
+    return config.objective.name != "swav" and config.clusters.source != "values"
 
 
 def _compared(points: Sequence[SweepPoint], figures: dict[str, list[Metrics]]) -> dict[str, list[str]]:

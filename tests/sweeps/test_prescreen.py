@@ -1,9 +1,13 @@
+import re
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from clray.cli import advise
 from clray.clusters.worth import Look
 from clray.config import Config
 from clray.data.load import load_dataset
@@ -94,6 +98,25 @@ def test_known_clusters_need_no_trunk(tiny_config: MakeConfig, tmp_path: Path, m
     assert found.looks[0].reason is not None
     assert found.looks[0].reason.startswith("empty of information: I(Z;T) above chance 0.000, below")
     assert found.looks[1].reason is None
+
+
+def test_swav_has_no_clusters_to_look_at_and_is_trained(
+    tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every image its own cluster, as the config says, would be empty of information."""
+    tree = tmp_path / "tree.yaml"
+    tree.write_text("{all: {even: {'0': , '2': , '4': , '6': , '8': }, odd: {'1': , '3': , '5': , '7': , '9': }}}")
+    space = [{"clusters.level": {"grid_search": [1]}}, {"objective.name": {"grid_search": ["swav"]}}]
+    config = tiny_config(
+        clusters={"source": "hierarchy", "tree": str(tree)}, search_space=space, sweep={"prescreen": True}
+    )
+    found, _ = look(config, tmp_path, monkeypatch)
+    assert found.unseen == ("swav",)
+    assert [each.name for each in found.looks] == ["level=1"]
+    assert read_prescreen(tmp_path) == found
+    text = StringIO()
+    Console(file=text, width=120).print(advise._table(found))
+    assert re.search(r"swav .*trained: no clusters before", text.getvalue())
 
 
 def test_where_all_would_be_left_out_none_is_and_it_is_said(
