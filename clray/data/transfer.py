@@ -1,5 +1,6 @@
 """Copies between host and training device that neither of them waits for; on the CPU nothing is copied."""
 
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
@@ -10,9 +11,16 @@ from torch import Tensor
 from clray.data.images.port import Batch
 
 
+def view(values: np.ndarray) -> Tensor:
+    """The array as a tensor, not copied and for reading alone: what Ray's object store shares is read by others too."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(values)
+
+
 def to_device(values: Tensor | np.ndarray, device: torch.device) -> Tensor:
     """Host values on the device; to a GPU by way of pinned memory, from which it copies while the host goes on."""
-    tensor = values if isinstance(values, Tensor) else torch.from_numpy(values)
+    tensor = values if isinstance(values, Tensor) else view(values)
     if device.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)

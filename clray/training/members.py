@@ -9,6 +9,7 @@ from clray.config import Config
 from clray.kmeans.lloyd import Clustering
 from clray.seeding import derive_seed
 from clray.training.state import TrainState
+from clray.training.workers.port import Session
 
 Vectors = tuple[np.ndarray, ...]
 """Of this worker's images, float32 [n, dim] each: what was clustered, or two views of it."""
@@ -30,8 +31,8 @@ def needs_margins(config: Config) -> bool:
     return 0 < config.clusters.confidence < 1 and config.clusters.confidence_by != "random"
 
 
-def choose_members(config: Config, state: TrainState, scores: list[np.ndarray] | None) -> None:
-    """Choose the members that count of each cluster of the assignments in use. Every worker chooses the same.
+def choose_members(config: Config, state: TrainState, scores: list[np.ndarray] | None, session: Session) -> None:
+    """Choose the members that count of each cluster of the assignments in use. Every rank must call it.
 
     Args:
         scores: of all images under each granularity, float [N]; None draws at random, by the run's seed and its step.
@@ -40,15 +41,19 @@ def choose_members(config: Config, state: TrainState, scores: list[np.ndarray] |
     if settings.confidence == 1 or first.source == "instance":
         state.confident = None
         return
+    seed = derive_seed(config.seed, "members", epoch=state.step)
+    state.confident = session.share(lambda: _chosen(settings.confidence, state.assignments, scores, seed))
+
+
+def _chosen(
+    share: float, assignments: tuple[ClusterAssignment, ...], scores: list[np.ndarray] | None, seed: int
+) -> np.ndarray:  # fmt: skip
+    """The members that count, bool [granularities, N]."""
     if scores is None:
-        generator = np.random.default_rng(derive_seed(config.seed, "members", epoch=state.step))
-        scores = list(generator.random((len(state.assignments), len(first))))
-    state.confident = np.stack(
-        [
-            most_confident(assignment.ids, score, settings.confidence)
-            for assignment, score in zip(state.assignments, scores, strict=True)
-        ]
-    )
+        scores = list(np.random.default_rng(seed).random((len(assignments), len(assignments[0]))))
+    return np.stack(
+        [most_confident(each.ids, score, share) for each, score in zip(assignments, scores, strict=True)]
+    )  # fmt: skip
 
 
 def draws_every_epoch(config: Config) -> bool:

@@ -16,6 +16,7 @@ from clray.data.samples import Dataset, Samples
 from clray.data.transfer import HostCopy, to_device
 from clray.kmeans.in_training import TrainingKMeans
 from clray.kmeans.lloyd import Clustering
+from clray.kmeans.messages import rows_on_leader
 from clray.kmeans.refresh import Done
 from clray.kmeans.vectors.tensors import TensorRows
 from clray.model.features import EMBEDDING_BATCH_SIZE, compute_features
@@ -226,7 +227,7 @@ class Reclusterer:
         # Those of representations are no start for embeddings.
         state.assignments, state.centroids = assignments, None if self._head_is_random else centroids
         state.clustered_step = request.step
-        choose_members(self.config, state, self._scores(request, clusterings))
+        choose_members(self.config, state, self._scores(request, clusterings), self.session)
         phis = None
         if state.objective.uses_concentrations:
             phis = self._concentrations(np.asarray(_at_hand(request.vectors)), clusterings)
@@ -298,10 +299,19 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def _of_all_workers(values: np.ndarray, data: Samples, session: Session) -> np.ndarray:
-    """What each worker knows of its own images, for all images in dataset order, [N, ...]."""
-    result = np.empty((len(data), *values.shape[1:]), values.dtype)
-    for shard, part in zip(
-        shard_indices(data, session.world_size), gather(values, session.world_size), strict=True
-    ):  # fmt: skip
-        result[shard] = part
-    return result
+    """What each worker knows of its own images, for all images in dataset order, [N, ...]; as `Session.share`."""
+    shards = shard_indices(data, session.world_size)
+    parts = [values] if session.world_size == 1 else _on_first(values, [len(each) for each in shards], session)
+
+    def joined() -> np.ndarray:
+        result = np.empty((len(data), *values.shape[1:]), values.dtype)
+        for shard, part in zip(shards, parts, strict=True):
+            result[shard] = part
+        return result
+
+    return session.share(joined)
+
+
+def _on_first(values: np.ndarray, counts: list[int], session: Session) -> list[np.ndarray]:
+    """The values of each worker on rank 0; nothing on the others."""
+    return [each.cpu().numpy() for each in rows_on_leader(torch.from_numpy(values).to(session.device), counts)]

@@ -4,7 +4,7 @@ Random generators are not stored: each step derives its own from (run seed, comp
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from clray.training.objectives.port import Objective
 from clray.training.optim import build_optimizer, build_schedule
 from clray.training.precision import gradient_scaler
 from clray.training.start import Start, num_classes
+from clray.training.workers.port import Session
 
 
 @dataclass
@@ -84,7 +85,7 @@ class TrainState:
             "cluster_ids": torch.from_numpy(np.stack([each.ids for each in self.assignments])),
             "num_clusters": [each.num_clusters for each in self.assignments],
             "cluster_source": self.assignments[0].source,
-            "confident": None if self.confident is None else torch.from_numpy(self.confident),
+            "confident": None if self.confident is None else torch.tensor(self.confident),
             "centroids": None if self.centroids is None else [torch.tensor(each) for each in self.centroids],
         }
 
@@ -132,6 +133,13 @@ class TrainState:
         saved = checkpoint["centroids"]
         self.centroids = None if saved is None else [each.numpy() for each in saved]
 
+    def share(self, session: Session) -> None:
+        """Give up this worker's own copy of what a checkpoint holds of every image; every rank must call it."""
+        self.assignments = tuple(_shared(each, session) for each in self.assignments)
+        confident, order_ids = self.confident, self.order_ids
+        self.confident = None if confident is None else session.share(lambda: confident)
+        self.order_ids = None if order_ids is None else session.share(lambda: order_ids)
+
     def _load_optimizer(self, optimizer: dict[str, Any], schedule: dict[str, Any]) -> None:
         """Moments and position are the checkpoint's; rates, momentum and decay the config's.
 
@@ -148,6 +156,10 @@ class TrainState:
         for group, own, rate, factor in zip(self.optimizer.param_groups, settings, rates, factors, strict=True):
             group.update(own)
             group["initial_lr"], group["lr"] = rate, rate * factor
+
+
+def _shared(assignment: ClusterAssignment, session: Session) -> ClusterAssignment:
+    return replace(assignment, ids=session.share(lambda: assignment.ids))
 
 
 def create_state(

@@ -100,11 +100,13 @@ class _Run:
         is_resumed = session.restore(self._load, self.shards[session.rank])
         if is_resumed and config.train.precision == "auto" and session.rank == 0:
             warn_of_kept(self.precision, session.device)
+        if is_resumed:
+            self.state.share(session)
         self._settle_precision()
         self.augmentation = build_augmentation(config.augmentation, pixel_size(data.train)[1], data.num_channels)
         self._compile()
         self.model = self._wrapped()
-        self.cluster_ids = self._ids()
+        self._take_clusters()
 
     def train_until(self, num_epochs: int) -> Metrics:
         """Train and report epochs until so many are done; returns the metrics of the last."""
@@ -128,9 +130,7 @@ class _Run:
         self._refresh_clusters()
         if state.step_in_epoch == 0:
             self._draw_members()
-            state.order_ids = (
-                training_ids(self.config, state)[0] if order_follows_clusters(self.config, state) else None
-            )
+            state.order_ids = self.ids[0] if order_follows_clusters(self.config, state) else None
         self.model.train()
         for batch in waited_for(self._batches(), self.meter):
             self._refresh_clusters()
@@ -226,16 +226,21 @@ class _Run:
 
     def _refresh_clusters(self) -> None:
         if self.reclusterer.at_step():
-            self.cluster_ids = self._ids()
+            self._take_clusters()
 
     def _draw_members(self) -> None:
         if draws_every_epoch(self.config):
-            choose_members(self.config, self.state, None)
-            self.cluster_ids = self._ids()
+            choose_members(self.config, self.state, None, self.session)
+            self._take_clusters()
 
-    def _ids(self) -> torch.Tensor:
-        """The clusters that a step sees, int32 [granularities, N], on the device."""
-        return to_device(training_ids(self.config, self.state), self.session.device)
+    def _take_clusters(self) -> None:
+        """The clusters that a step sees, int32 [granularities, N], here and on the device; every rank must call it."""
+        state = self.state
+        if state.confident is None and len(state.assignments) == 1:
+            self.ids = state.assignments[0].ids[None]
+        else:
+            self.ids = self.session.share(lambda: training_ids(self.config, state))
+        self.cluster_ids = to_device(self.ids, self.session.device)
 
     def _begin_step(self) -> None:
         state, session = self.state, self.session

@@ -15,9 +15,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.long]
 def test_two_workers_take_over_clusters_that_come_late(
     clray: Callable[..., subprocess.CompletedProcess], tiny_yaml: Callable[..., Path], tmp_path: Path
 ) -> None:
+    """And read the clusters of all images where their node has them once."""
     config = tiny_yaml(
         train={"num_workers": 2, "num_epochs": 12, "cpus_per_worker": 0.5},
         recluster={"mode": "async", "every_steps": 2},
+        objective={"name": "tests.training.own_objectives:Sharing"},
+        allow_user_modules=True,
     )
     done = clray("train", config, "-o", tmp_path, "--name", "late", "--json")
     assert done.returncode == 0, done.stderr

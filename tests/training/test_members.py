@@ -19,6 +19,7 @@ from clray.training.checkpoint import read_checkpoint
 from clray.training.checkpoint_form import Checkpoint, Snapshot
 from clray.training.representations import view_pairs
 from clray.training.trainer import run
+from clray.training.workers.port import Session
 from clray.training.workers.process import LocalSession
 from tests.training.test_trainer import CPU, cluster_here, train, without_times
 
@@ -126,8 +127,8 @@ def test_the_members_that_count_lie_further_from_the_next_cluster(
     """And a step sees the others as clusters of their own."""
     seen: list[tuple[list[np.ndarray], np.ndarray]] = []
 
-    def choose(config: Config, state: Any, scores: list[np.ndarray] | None) -> None:
-        members.choose_members(config, state, scores)
+    def choose(config: Config, state: Any, scores: list[np.ndarray] | None, session: Session) -> None:
+        members.choose_members(config, state, scores, session)
         ids = members.training_ids(config, state)[0]
         seen.append((scores, state.confident[0], state.assignments[0].ids, ids))
 

@@ -1,6 +1,5 @@
 """Decoded images in one array, which Ray's object store shares between the workers of a node."""
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from PIL import Image
 
 from clray.config.sections import DataConfig
 from clray.data.images.port import AtHand, Batch, save
+from clray.data.transfer import view
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,7 @@ class ArrayImages(AtHand):
         return ArrayImages(self.pixels[indices], [self.rows[i] for i in indices] if self.rows else ())
 
     def batches(self, chunks: list[np.ndarray], config: DataConfig) -> Iterator[Batch]:
-        with warnings.catch_warnings():
-            # Arrays from Ray's object store are read-only; nothing here writes to them.
-            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            pixels = torch.from_numpy(self.pixels)
+        pixels = view(self.pixels)
         for chunk in chunks:
             rows = torch.from_numpy(chunk)
             yield pixels[rows], rows

@@ -1,6 +1,5 @@
 """Vectors in the place of images, such as the features of a foundation model: each is an image of one pixel."""
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,6 +10,7 @@ from jaxtyping import Float, Int
 from clray.config.sections import DataConfig
 from clray.data.images.decode import BadImageError
 from clray.data.images.port import AtHand, Batch, OnCount, Ready
+from clray.data.transfer import view
 from clray.errors import UserError
 
 
@@ -54,10 +54,7 @@ class VectorImages(AtHand):
         return replace(self, vectors=self.vectors[indices], rows=self.rows[indices])
 
     def batches(self, chunks: list[np.ndarray], config: DataConfig) -> Iterator[Batch]:
-        with warnings.catch_warnings():
-            # Arrays from Ray's object store are read-only; nothing here writes to them.
-            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            vectors = torch.from_numpy(self.vectors)
+        vectors = view(self.vectors)
         for chunk in chunks:
             rows = torch.from_numpy(chunk)
             yield vectors[rows][:, :, None, None], rows

@@ -6,6 +6,7 @@ import os
 import posixpath
 import tempfile
 import threading
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from clray.training.workers.heartbeat import Heartbeat, is_timeout, name_hung
 from clray.training.workers.port import Cluster, Load, OnReport
 from clray.training.workers.reports import Address, reports_heard
 from clray.training.workers.resources import needs_shards, worker_group
+from clray.training.workers.shared import nodes_of_group, share_on_nodes
 from clray.training.workers.together import restore_together, write_together
 from clray.training.workers.writer import HostTree
 
@@ -65,6 +67,7 @@ class GroupSession:
         dist.broadcast_object_list(shared, src=0)
         attempt = shared[0]
         assert attempt is not None, "worker 0 tells its attempt"
+        self.nodes = nodes_of_group(self.world_size)
         self.heartbeat = Heartbeat(self.rank, self.world_size, partial(leave_note, step_note(attempt, self.rank)))
         self.cluster: Cluster | None = None
         self.start = start
@@ -130,6 +133,9 @@ class GroupSession:
 
     def close(self) -> None:
         """Ray Train waits for what is being written."""
+
+    def share(self, make: Callable[[], np.ndarray]) -> np.ndarray:
+        return make() if self.world_size == 1 else share_on_nodes(make, self.rank, self.world_size, self.nodes)
 
     def at_step(self, step: int, steps_per_epoch: int) -> None:  # noqa: ARG002
         self.heartbeat.beat(step)

@@ -83,6 +83,13 @@ class Session(Protocol):
         """
         ...
 
+    def share(self, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """What rank 0 makes, on all ranks; every rank must call it, and nobody writes into it.
+
+        The workers of a node read one copy where they can.
+        """
+        ...
+
     def at_step(self, step: int, steps_per_epoch: int) -> None:
         """Hear that this worker is about to take step `step` of the run, from 0."""
         ...

@@ -1,5 +1,6 @@
 """Two gloo workers with a momentum encoder: a run that is cut and resumed ends with the weights of one that was not."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from clray.training.checkpoint_form import Snapshot
 from clray.training.checkpoint_parts import Place
 from clray.training.metrics import Metrics
 from clray.training.trainer import run
-from clray.training.workers.port import Load, gather
+from clray.training.workers.port import Load, from_first, gather
 from clray.training.workers.together import restore_together, write_together
 from tests.conftest import TINY
 
@@ -57,6 +58,9 @@ class GlooSession:
         self.num_saved += 1
         if self.num_saved == self.stop_after:
             raise Stopped
+
+    def share(self, make: Callable[[], np.ndarray]) -> np.ndarray:
+        return from_first(make, self.world_size)
 
     def close(self) -> None:
         pass
