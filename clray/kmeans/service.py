@@ -25,13 +25,16 @@ from clray.interrupts import uninterrupted
 from clray.kmeans.attempts import Attempt, Round, Rounds, Slice
 from clray.kmeans.lloyd import Clustering
 from clray.kmeans.refresh import Refreshed, refresh_clusters
-from clray.kmeans.shards.actors import RayShards, fetch, start_shard_actors
+from clray.kmeans.shards.actors import start_shard_actors
 from clray.kmeans.shards.faiss_shard import FaissShard
 from clray.kmeans.shards.placement import nearest_shards
+from clray.kmeans.shards.ray_shards import RayShards
+from clray.kmeans.shards.reaching import fetch
 from clray.kmeans.shards.together import LocalShards
 from clray.kmeans.vectors.source import split_rows
 
 RENDEZVOUS_TIMEOUT_SECONDS = 1800.0
+"""For the workers of a run to come; what they have asked for then takes as long as it takes."""
 
 ID_BYTES = 4
 """Of a cluster id, int32."""

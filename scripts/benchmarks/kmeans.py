@@ -31,8 +31,9 @@ from clray.config.sections import KMeansConfig
 from clray.data.load import load_dataset
 from clray.kmeans.lloyd import Clustering, lloyd
 from clray.kmeans.options import KMeansOptions
-from clray.kmeans.shards.actors import RayShards, start_shard_actors
+from clray.kmeans.shards.actors import start_shard_actors
 from clray.kmeans.shards.faiss_shard import FaissShard
+from clray.kmeans.shards.ray_shards import RayShards
 from clray.kmeans.shards.together import LocalShards
 from clray.kmeans.vectors.source import open_vectors, split_rows
 from clray.ray_runtime.cluster import start_ray

@@ -41,8 +41,8 @@ import ray
 from kmeans import ray_kmeans, start_two, unit_vectors
 
 from clray.kmeans.options import KMeansOptions
-from clray.kmeans.shards.actors import FAN_IN
 from clray.kmeans.shards.faiss_shard import FaissShard
+from clray.kmeans.shards.ray_shards import FAN_IN
 from clray.ray_runtime.cluster import start_ray
 
 

@@ -57,7 +57,8 @@ def measure_shards(counts: list[int]) -> list[dict[str, Any]]:
     import ray
 
     from clray.config.sections import KMeansConfig
-    from clray.kmeans.shards.actors import RayShards, start_shard_actors
+    from clray.kmeans.shards.actors import start_shard_actors
+    from clray.kmeans.shards.ray_shards import RayShards
     from clray.ray_runtime.cluster import start_ray
 
     start_ray(needed_cpus=2)

@@ -16,7 +16,8 @@ from clray.errors import UserError
 from clray.kmeans.attempts import Attempt
 from clray.kmeans.lloyd import Clustering
 from clray.kmeans.service import KMeansClient, KMeansService
-from clray.kmeans.shards.actors import RayShards, start_shard_actors
+from clray.kmeans.shards.actors import start_shard_actors
+from clray.kmeans.shards.ray_shards import RayShards
 from clray.kmeans.vectors.source import open_vectors
 from clray.training.workers.opening import start_service
 

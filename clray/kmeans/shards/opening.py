@@ -86,7 +86,8 @@ def ray_shards(
     # Ray takes seconds to import, and a search in this process needs none.
     import ray
 
-    from clray.kmeans.shards.actors import RayShards, require_gpus, shard_group, start_shard_actors
+    from clray.kmeans.shards.actors import require_gpus, shard_group, start_shard_actors
+    from clray.kmeans.shards.ray_shards import RayShards
     from clray.ray_runtime.cluster import require_room, start_ray
 
     if vectors.num_bytes <= LOOKED_AT_FIRST_BYTES:

@@ -5,7 +5,7 @@ from typing import Any
 
 import ray
 
-from clray.kmeans.shards.actors import fetch
+from clray.kmeans.shards.reaching import fetch
 from clray.ray_runtime.cluster import start_ray
 
 

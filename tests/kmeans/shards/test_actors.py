@@ -18,8 +18,9 @@ from clray.kmeans.attempts import Attempt
 from clray.kmeans.lloyd import Clustering, lloyd
 from clray.kmeans.options import KMeansOptions
 from clray.kmeans.service import KMeansClient, KMeansService
-from clray.kmeans.shards.actors import RayShards, start_shard_actors
+from clray.kmeans.shards.actors import start_shard_actors
 from clray.kmeans.shards.faiss_shard import FaissShard
+from clray.kmeans.shards.ray_shards import RayShards
 from clray.kmeans.shards.together import LocalShards
 from clray.kmeans.starts import start_centroids
 from clray.kmeans.vectors.source import open_vectors, split_rows
