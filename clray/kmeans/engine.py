@@ -125,7 +125,8 @@ def cluster(
         if folder is not None:
             state = check_output(folder, resume=resume, fingerprint=about)
             check_disk(folder, len(opened), wanted, options.num_redos, opened.dim)
-        with open_shards(opened, passes, options, memory_bytes, use_ray=use_ray, verbose=verbose) as (shards, survey):
+        starts = [k for k in passes for _ in range(_num_starts(options, start))]
+        with open_shards(opened, starts, options, memory_bytes, use_ray=use_ray, verbose=verbose) as (shards, survey):
             check_num_clusters(passes, shards.num_vectors)
             run = _Run(options, folder, about, _origin(state, survey, opened, options), on_iteration)
             clusterings, parents = kmeans(
@@ -148,6 +149,11 @@ def cluster(
             table_of = opened if write_table else None
             about = write_clusterings(folder, clusterings, about, parents=parents, table_of=table_of)
     return ClusterResult(clusterings, parents, survey.bad_rows, about)
+
+
+def _num_starts(options: KMeansOptions, initial: list[np.ndarray] | None) -> int:
+    """Sets of centroids of each granularity that go through the vectors together; on a sample, that is in memory."""
+    return options.num_redos if initial is None and options.sample_fraction == 1 else 1
 
 
 class _Run:

@@ -42,7 +42,7 @@ def plan_blocks(
     """Divide a bound on a shard's memory.
 
     Args:
-        num_clusters: K of each set of centroids that is searched in one pass.
+        num_clusters: K of each set of centroids that is searched in one pass; several starts have the same K.
         memory_bytes: the bound on the process's own memory.
         process_bytes: what the process holds before it has read a vector.
         itemsize: bytes of a coordinate as it is stored, and kept.
@@ -57,7 +57,7 @@ def plan_blocks(
     # On top what the allocator keeps of blocks that are freed, as measured.
     # A tile of the search in float64 and its rows come last.
     work_bytes = min(work_rows(dim, on_gpu=on_gpu), num_rows) * (20 * dim + 48) + 2**24 + 2**23
-    id_bytes = 8 * num_rows * len(num_clusters)
+    id_bytes = 8 * num_rows * len(set(num_clusters))  # of the best start alone
     fixed = process_bytes + centroid_bytes + work_bytes + id_bytes
     smallest = 6 * 1024 * dim * 4
     if memory_bytes < fixed + smallest:

@@ -161,6 +161,17 @@ def test_impossible_requests_are_refused_before_ray_starts(
         cluster(VECTORS, **{"num_clusters": 5, **options})
 
 
+def test_every_start_counts_in_the_memory_of_a_shard(tmp_path: Path) -> None:
+    """All go through the vectors together: of eight the bound holds the centroids and sums of few."""
+    np.save(tmp_path / "v.npy", np.random.default_rng(0).normal(size=(3000, 64)).astype(np.float32))
+    options = {"use_ray": False, "memory_per_shard": "48MB", "num_iterations": 1}
+    cluster(tmp_path / "v.npy", 2000, **options)
+    with pytest.raises(UserError, match=r"are too little: a shard needs at least .* for 16000 centroids"):
+        cluster(tmp_path / "v.npy", 2000, num_redos=8, **options)
+    # On a sample, which lies in memory, one of them goes on.
+    cluster(tmp_path / "v.npy", 2000, num_redos=8, sample_fraction=0.9, **options)
+
+
 def test_all_rows_bad_is_said_so() -> None:
     with pytest.raises(UserError, match=r"none of the 9 vectors can be clustered: .*row 0 holds NaN.*and 4 more"):
         cluster(np.full((9, 2), np.nan), 2, use_ray=False, drop_nonfinite=True)
