@@ -1,6 +1,7 @@
 """Which attempt of a run the k-means service serves, and the rounds in which that attempt's workers meet."""
 
 import asyncio
+from asyncio import FIRST_COMPLETED
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +62,23 @@ class Round:
         # A round that nobody waits for any more keeps its error to itself.
         self.result.add_done_callback(lambda result: result.cancelled() or result.exception())
         self.served: set[int] = set()
+        self._complete: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def complete(self) -> None:
+        """To be told once all workers have come."""
+        self._complete.set_result(None)
+
+    async def all_here(self, run: str, seconds: float) -> None:
+        """Wait for the workers of the run, or for what ends the round before they come.
+
+        Raises:
+            TimeoutError: some have not come in time; how long the clustering takes counts for nothing.
+        """
+        if not (await asyncio.wait((self._complete, self.result), timeout=seconds, return_when=FIRST_COMPLETED))[0]:
+            raise TimeoutError(
+                f"clustering for {run}: {len(self.slices)} of {self.world_size} workers came in {seconds:g} s. All ask "
+                "for clusters at the same step: the others have died, or are kept back in training"
+            )
 
 
 @dataclass

@@ -87,7 +87,7 @@ class KMeansService:
             nested, initial: as for `clray.training.workers.port.Cluster`.
 
         Raises:
-            TimeoutError: another rank did not come.
+            TimeoutError: another rank did not come in RENDEZVOUS_TIMEOUT_SECONDS.
             Superseded: a newer attempt of the run has come.
         """
         rounds = self.runs.setdefault(attempt.run, Rounds(attempt))
@@ -99,16 +99,15 @@ class KMeansService:
         if not has_begun and len(meeting.slices) == world_size:
             pieces = [meeting.slices[each] for each in range(world_size)]
             meeting.counts = [len(each) for each in pieces]
+            meeting.complete()
             work = partial(self._cluster, pieces, num_clusters, nested, config, seed, initial)
             asyncio.get_running_loop().run_in_executor(self.threads, work).add_done_callback(
                 partial(_hand_over, meeting)
             )
         try:
-            found = await asyncio.wait_for(asyncio.shield(meeting.result), RENDEZVOUS_TIMEOUT_SECONDS)
-        except TimeoutError:
-            raise TimeoutError(
-                f"clustering for {attempt.run}: {len(meeting.slices)} of {world_size} workers came"
-            ) from None
+            await meeting.all_here(attempt.run, RENDEZVOUS_TIMEOUT_SECONDS)
+            # Without a limit: Ray tells of a shard that dies, and a pass over very many vectors may take hours.
+            found = await asyncio.shield(meeting.result)
         finally:
             meeting.served.add(rank)
             if len(meeting.served) == world_size and rounds.open.get(seed) is meeting:

@@ -35,3 +35,30 @@ def test_a_late_call_of_an_attempt_that_is_over_ends_no_round_of_the_new_one() -
             await old.result
 
     asyncio.run(meet())
+
+
+def test_a_round_waits_for_its_workers_and_not_for_their_clustering() -> None:
+    async def meet() -> None:
+        meeting = Round(world_size=2)
+        meeting.slices[0] = []
+        with pytest.raises(TimeoutError, match=r"run: 1 of 2 workers came in 0\.01 s"):
+            await meeting.all_here("run", 0.01)
+        meeting.complete()
+        await meeting.all_here("run", 0.01)
+        assert not meeting.result.done()
+
+    asyncio.run(meet())
+
+
+def test_who_waits_for_the_others_of_an_attempt_that_ends_waits_no_longer() -> None:
+    async def meet() -> None:
+        rounds = Rounds(Attempt("run", 0))
+        rounds.open[7] = old = Round(world_size=2)
+        waiting = asyncio.create_task(old.all_here("run", 1000))
+        await asyncio.sleep(0)
+        rounds.enter(Attempt("run", 1))
+        await waiting
+        with pytest.raises(Superseded):
+            await old.result
+
+    asyncio.run(meet())

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import ray
 
 from clray.config.sections import KMeansConfig
+from clray.kmeans import service as service_module
 from clray.kmeans.attempts import Attempt, new_attempt, newest_attempt
 from clray.kmeans.lloyd import Clustering
 from clray.kmeans.service import KMeansClient, KMeansService, RemoteClustering
@@ -57,6 +59,30 @@ def test_a_new_attempt_ends_the_rounds_of_the_one_before(service: Any) -> None:
         waiting.result()
     with pytest.raises(RuntimeError, match="restarted has been started again"):
         ask(service, Attempt("restarted", 0), 1, 2).result()
+
+
+def test_a_clustering_may_take_longer_than_its_workers_are_waited_for(service: Any) -> None:
+    """Of 200 iterations over as many vectors; until it ended it was cut by that time, with all workers there."""
+    seconds = ray.get(service.__ray_call__.remote(_wait_for_workers, 0.5))
+    vectors = np.random.default_rng(0).normal(size=(100_000, 4)).astype(np.float32)
+    config = CONFIG.model_copy(update={"num_iterations": 60})
+    try:
+        start = time.monotonic()
+        client = KMeansClient(service, config, Attempt("slow", 0))
+        assert len(client(vectors, (200,), nested=False, seed=0, initial=None).result()[0].ids) == len(vectors)
+        assert time.monotonic() - start > 0.5
+        alone = KMeansClient(service, config, Attempt("alone", 0), world_size=2)
+        with pytest.raises(TimeoutError, match=r"alone: 1 of 2 workers came in 0\.5 s"):
+            alone(vectors, (2,), nested=False, seed=0, initial=None).result()
+    finally:
+        ray.get(service.__ray_call__.remote(_wait_for_workers, seconds))
+
+
+def _wait_for_workers(_: Any, seconds: float) -> float:
+    """In the service's process: how long it waited for workers until now."""
+    before = service_module.RENDEZVOUS_TIMEOUT_SECONDS
+    service_module.RENDEZVOUS_TIMEOUT_SECONDS = seconds
+    return before
 
 
 def test_an_error_reaches_every_worker_of_the_run(service: Any) -> None:
