@@ -122,7 +122,8 @@ def as_sweep(records: list[TrialRecord], metric: str, folder: Path, data: Datase
 def _as_trials(records: list[TrialRecord]) -> list[TrialResult]:
     trials = []
     for record in records:
-        config = override(record.point.config, record.changed)
+        # A config is validated in a millisecond: 10 s for 10,000 trials, of which hardly one has changed.
+        config = override(record.point.config, record.changed) if record.changed else record.point.config
         params = {key: str(value) for key, value in flatten(config.model_dump(mode="json")).items()}
         point = record.point.repeated_name
         trials.append(TrialResult(point, config.seed, record.metrics, params, record.state, record.reason))
