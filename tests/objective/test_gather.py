@@ -27,10 +27,10 @@ def batch_and_model() -> tuple[torch.Tensor, torch.Tensor, torch.nn.Linear]:
     return x, ids, model
 
 
-def loss_and_gradient(
+def losses_and_gradient(
     x: torch.Tensor, ids: torch.Tensor, model: torch.nn.Module, images: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of positives that count alike, and of those of other images at a weight."""
+    """Of each objective, with positives that count alike and with weights; and the gradient of their sum."""
     z, both = F.normalize(model(x), dim=-1), torch.stack([ids, ids // 2])
     large, of_small = z[:NUM_VIEWS], partial(cl_infonce_of_small_views, z[NUM_VIEWS:])
     losses = [
@@ -45,10 +45,10 @@ def loss_and_gradient(
         for form in forms
         for small in (None, z[NUM_VIEWS:])
     ]
-    loss = torch.stack(losses).sum()
-    loss.backward()
+    found = torch.stack(losses)
+    found.sum().backward()
     (weight,) = model.parameters()
-    return loss.detach(), weight.grad
+    return found.detach(), weight.grad
 
 
 def worker(rank: int, world_size: int, rendezvous: str, results: str) -> None:
@@ -57,9 +57,9 @@ def worker(rank: int, world_size: int, rendezvous: str, results: str) -> None:
     x, ids, model = batch_and_model()
     own = torch.arange(rank, BATCH, world_size)
     ddp = torch.nn.parallel.DistributedDataParallel(model)
-    loss, gradient = loss_and_gradient(x[:, own], ids[own], ddp, own)
-    dist.all_reduce(loss)
-    torch.save((loss / world_size, gradient), f"{results}/{rank}.pt")
+    losses, gradient = losses_and_gradient(x[:, own], ids[own], ddp, own)
+    dist.all_reduce(losses)
+    torch.save((losses / world_size, gradient), f"{results}/{rank}.pt")
     holds_rows_with_their_ids(rank, world_size)
     dist.destroy_process_group()
 
@@ -87,8 +87,8 @@ def holds_rows_with_their_ids(rank: int, world_size: int) -> None:
 @pytest.mark.parametrize("world_size", [2, 4])
 def test_workers_agree_with_one_process_on_loss_and_gradient(tmp_path: Path, world_size: int) -> None:
     mp.spawn(worker, (world_size, str(tmp_path / "rendezvous"), str(tmp_path)), nprocs=world_size)
-    loss, gradient = loss_and_gradient(*batch_and_model(), torch.arange(BATCH))
+    losses, gradient = losses_and_gradient(*batch_and_model(), torch.arange(BATCH))
     for rank in range(world_size):
-        worker_loss, worker_gradient = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
-        torch.testing.assert_close(worker_loss, loss, rtol=1e-5, atol=1e-6)
+        worker_losses, worker_gradient = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        torch.testing.assert_close(worker_losses, losses, rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(worker_gradient, gradient, rtol=1e-5, atol=1e-6)

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -131,6 +132,7 @@ OBJECTIVES = {
     "two heads": {"dual_head": True},
     "queue": {"negatives": "queue", "queue_size": 64},
     "pairs": {"form": "pair-sampled"},
+    "ccl-k": {"name": "ccl-k", "kernel": "rbf"},
     "swav": {"name": "swav"},
     "supervised": {"name": "supervised"},
 }
@@ -143,11 +145,15 @@ def trained(config: Config, folder: Path) -> dict[str, torch.Tensor]:
 
 def weights_of(make: MakeConfig, tmp_path: Path, objective: dict) -> list[dict[str, torch.Tensor]]:
     """Of a step as it is, and compiled."""
-    found = []
+    found, clusters = [], {"source": "labels"}
+    if objective.get("name") == "ccl-k":
+        clusters = {"path": str(tmp_path / "vectors.npy")}
+        num_images = len(load_dataset(make().data).train)
+        np.save(tmp_path / "vectors.npy", np.random.default_rng(0).normal(size=(num_images, 3)))
     for compiled in (False, True):
         config = make(
             objective=objective,
-            clusters={"source": "labels"},
+            clusters=clusters,
             train={
                 "compile": compiled,
                 "num_epochs": 1,

@@ -121,6 +121,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "pairs and bank": {"objective": {"form": "pair-sampled"}, "train": {"accumulate_batches": 2}},
     "queue, sgd": {"objective": {"negatives": "queue", "queue_size": 24}, "train": {"optimizer": "sgd"}},
     "pcl": {"objective": {"name": "pcl", "queue_size": 24}, **GRANULARITIES},
+    "ccl-k": {"objective": {"name": "ccl-k", "kernel": "rbf"}, "clusters": {"value_columns": ["age"]}},
     "cluster prediction": {"objective": {"name": "cluster-prediction"}},
     "supervised": {"objective": {"name": "supervised"}, **LABELS},
     "all augmentations": {"augmentation": {"blur_probability": 0.5, "solarize_probability": 0.2}, **INSTANCES},
@@ -140,7 +141,8 @@ RUNS: dict[str, dict[str, Any]] = {
 
 def images(count: int, generator: np.random.Generator) -> Samples:
     pixels = generator.integers(0, 256, (count, 3, 8, 8), dtype=np.uint8)
-    return Samples(ArrayImages(pixels), (np.arange(count) % 4).astype(np.int32), {})
+    codes = (np.arange(count) % 4).astype(np.int32)
+    return Samples(ArrayImages(pixels), codes, {"age": codes})
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
@@ -158,7 +160,8 @@ def test_a_step_waits_for_nothing(
     recluster = OFTEN | sections.get("recluster", {})
     config = tiny_config(**{"augmentation": {"name": "simclr"}, **sections, "train": train, "recluster": recluster})
     generator = np.random.default_rng(0)
-    data = Dataset(images(98, generator), images(8, generator), 4, 3, {None: tuple("abcd")})
+    names = {None: tuple("abcd"), "age": ("1", "2", "4", "8")}
+    data = Dataset(images(98, generator), images(8, generator), 4, 3, names)
     session = Watched(num_workers, 10, Waits("agree", "gather_objects", "_of_all_workers"))
     with workers(num_workers), suppress(Enough):
         try:
