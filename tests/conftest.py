@@ -15,6 +15,7 @@ from PIL import Image
 
 from clray.config import Config, parse_config
 from clray.track import store_file
+from tests import commands
 from tests.stores import TEMPLATE, create_by_copy
 
 REPOSITORY = Path(__file__).parent.parent
@@ -37,6 +38,7 @@ TINY = {
 ALL_ARTIFACTS = {"tracking": {}}
 
 torch.set_num_threads(1)
+os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # seven processes of a server that no test needs
 for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
     os.environ.pop(variable, None)  # a test records where it says, also on the machine of somebody who uses MLflow
 
@@ -97,14 +99,7 @@ def clray() -> Callable[..., subprocess.CompletedProcess]:
     """Runs the command in a process of its own, as a user does."""
 
     def call(*arguments: object, timeout: float = 480, **environment: str) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "clray", *map(str, arguments)]
-        return subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            env={**os.environ, "COLUMNS": "200", **environment},
-        )
+        return commands.run(arguments, {"COLUMNS": "200", **environment}, timeout=timeout)
 
     return call
 

@@ -1,41 +1,24 @@
 """Whatever stops a command, its runs are ended in MLflow, and it says how to resume; in real processes."""
 
 import fcntl
-import multiprocessing
 import os
 import pty
 import signal
-import sys
 import termios
 import time
 from collections.abc import Callable
+from multiprocessing.reduction import DupFd
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 
 from clray.training.metrics import read_metrics
+from tests.commands import PROCESSES, become_command
 
 pytestmark = [pytest.mark.slow, pytest.mark.fault]
 TinyYaml = Callable[..., Path]
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["clray.cli.app", "clray.runs", "torch", "mlflow", "clray.training.workers.launch"])
-
-
-def run_command(arguments: list[str], output: int, error: int, terminal: str | None) -> None:
-    """clray with these arguments, as a shell starts it, here with what it imports loaded already."""
-    os.setsid()
-    if terminal is not None:
-        output = error = os.open(terminal, os.O_RDWR)
-        fcntl.ioctl(output, termios.TIOCSCTTY, 0)
-    os.dup2(output, 1)
-    os.dup2(error, 2)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
-    sys.argv = ["clray", *arguments]
-    from clray.cli.app import main
-
-    main()
 
 
 class Command:
@@ -45,7 +28,7 @@ class Command:
         self.error = folder / "stderr"
         with (folder / "stdout").open("wb") as out, self.error.open("wb") as error:
             out_fd = out.fileno() if stdout is None else stdout
-            handed = [multiprocessing.reduction.DupFd(each) for each in (out_fd, error.fileno())]
+            handed = [DupFd(each) for each in (out_fd, error.fileno())]
             self.process = PROCESSES.Process(
                 target=_detached, args=([str(each) for each in arguments], *handed, terminal)
             )
@@ -56,8 +39,13 @@ class Command:
         return self.process.exitcode, self.error.read_text()
 
 
-def _detached(arguments: list[str], output: object, error: object, terminal: str | None) -> None:
-    run_command(arguments, output.detach(), error.detach(), terminal)  # type: ignore[attr-defined]
+def _detached(arguments: list[str], output: Any, error: Any, terminal: str | None) -> None:
+    os.setsid()
+    streams = output.detach(), error.detach()
+    if terminal is not None:
+        streams = (os.open(terminal, os.O_RDWR),) * 2
+        fcntl.ioctl(streams[0], termios.TIOCSCTTY, 0)
+    become_command(arguments, os.environ, *streams)
 
 
 def wait_for(condition: Callable[[], object]) -> None:

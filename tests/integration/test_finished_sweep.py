@@ -1,8 +1,6 @@
 """What a finished sweep leaves: its folder, its MLflow store, its report, and checkpoints to go on with."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import yaml
 from clray.cli.checkpoint import embed
 from clray.errors import UserError
 from clray.report.look.opened import open_run
+from tests import commands
 from tests.cli.test_app import GRID, runs_in
 from tests.conftest import ALL_ARTIFACTS, TINY, png
 from tests.data.test_load import write_parquet
@@ -27,8 +26,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     folder = tmp_path_factory.mktemp("sweep")
     space = [GRID, {"clusters.source": "labels", "train.learning_rate": 1e30}]
     (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY | ALL_ARTIFACTS | {"search_space": space}))
-    command = [sys.executable, "-m", "clray", "sweep", "tiny.yaml", "-o", "out", "--name", "s", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=480, cwd=folder, check=False)
+    done = commands.run(["sweep", "tiny.yaml", "-o", "out", "--name", "s", "--json"], folder=folder)
     assert done.returncode == 1, done.stderr
     assert "the loss is nan in epoch 1" in done.stderr
     assert "Traceback" not in done.stderr

@@ -15,6 +15,7 @@ from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException, WebDriverException
 from selenium.webdriver.common.by import By
 
+from tests import commands
 from tests.browser import chromium, needs_browser
 from tests.conftest import ALL_ARTIFACTS, TINY
 
@@ -31,8 +32,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("seen")
     space = {"clusters.num_clusters": {"grid_search": [4, 8]}, "objective.temperature": {"grid_search": [0.1, 0.5]}}
     (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY | ALL_ARTIFACTS | {"search_space": space}), encoding="utf-8")
-    command = [sys.executable, "-m", "clray", "sweep", "tiny.yaml", "-o", "out", "--name", "seen"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=480, check=False)
+    done = commands.run(["sweep", "tiny.yaml", "-o", "out", "--name", "seen"], folder=folder)
     assert done.returncode == 0, done.stderr
     return f"sqlite:///{folder / 'out' / 'mlflow.db'}"
 
