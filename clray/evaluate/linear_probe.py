@@ -131,12 +131,14 @@ class LinearProbe:
 
     def _draws(self, draws: Sequence[np.ndarray]) -> tuple[PrincipalAxes, Targets]:
         """The training samples of some draws, copied for them, and their labels."""
-        xs, labels = zip(*(self._on_device(self.train, rows) for rows in draws), strict=True)
         if len(draws) == 1:
-            return to_principal_axes(xs[0][None]), self._targets(labels[0][None])
-        # Of one class a sample all draws have the same number; flags that are unknown fill up the others.
-        filled = pad_sequence(labels, batch_first=True, padding_value=-1)
-        return to_principal_axes(pad_sequence(xs, batch_first=True)), self._targets(filled)
+            x, labels = (each[None] for each in self._on_device(self.train, draws[0]))
+        else:
+            parts = [self._on_device(self.train, rows) for rows in draws]
+            x = pad_sequence([each for each, _ in parts], batch_first=True)
+            # Of one class a sample all draws have the same number; flags that are unknown fill up the others.
+            labels = pad_sequence([each for _, each in parts], batch_first=True, padding_value=-1)
+        return to_principal_axes(x), self._targets(labels)
 
     def _on_device(self, part: Labelled, rows: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
         """Standardised representations with a column of ones, and labels."""

@@ -129,7 +129,7 @@ class _Batch:
     def __init__(self, x: Tensor, targets: Targets, l2: Tensor, weights: Tensor) -> None:
         self.x, self.targets, self.weights, self.sizes = x, targets, weights, _sizes(x)
         self.shares = (1 / self.sizes).to(x.dtype)[..., None, None]
-        self.penalty = l2[:, None, None].repeat(len(x), 1, x.shape[2], 1).view(len(x), len(l2), -1, 1)
+        self.penalty = l2[:, None, None].repeat(len(x), 1, x.shape[2], 1)
         self.penalty[:, :, -1] = 0
         self.is_done = torch.zeros(weights.shape[:2], dtype=torch.bool, device=x.device)
         self.loss, self.gradient = self._at(weights)
@@ -225,12 +225,13 @@ def _logits(x: Tensor, weights: Tensor) -> Iterator[tuple[slice, Tensor]]:
 
 def _by_lane(products: Tensor, weights: Tensor) -> Tensor:
     """What has the dimensions first, [problems, dim1, lanes * outputs], in the shape of the weights."""
-    return products.unflatten(2, (weights.shape[1], weights.shape[3])).transpose(1, 2)
+    return products.view(*products.shape[:2], weights.shape[1], weights.shape[3]).transpose(1, 2)
 
 
 def _sizes(x: Tensor) -> Tensor:
     """How many rows of each problem are samples, or 1 where none is, float64 [problems, 1]."""
-    return x[:, :, -1].sum(1, keepdim=True, dtype=torch.float64).clamp(min=1)
+    sizes: Tensor = x[:, :, -1].sum(1, keepdim=True, dtype=torch.float64)
+    return sizes.clamp(min=1)
 
 
 def _lanes(values: Tensor) -> Float[Tensor, "lanes numbers"]:
