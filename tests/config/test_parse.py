@@ -51,9 +51,10 @@ from clray.errors import UserError
         ),
         ({"clusters": {"attribute_columns": ["a", "a"]}}, ["clusters.attribute_columns must name each", "repeats a"]),
         (
-            {"clusters": {"attribute_order": ["a", "b"], "num_attributes": 3}},
+            {"clusters": {"source": "attributes", "attribute_order": ["a", "b"], "num_attributes": 3}},
             ["clusters.num_attributes must be at most 2", "clusters.attribute_order; got 3"],
         ),
+        ({"clusters": {"attribute_order": []}}, ["clusters.attribute_order is empty; name the attributes"]),
         (
             {"clusters": {"attribute_order": list("abc"), "attribute_columns": ["a"]}},
             ["leave out clusters.attribute_columns"],

@@ -98,7 +98,10 @@ class ClustersConfig(Section):
             raise ValueError(
                 "clusters.attribute_order names the attributes already; leave out clusters.attribute_columns"
             )
-        if self.num_attributes > len(self.attribute_order):
+        if not self.attribute_order:
+            raise ValueError("clusters.attribute_order is empty; name the attributes, or leave it out")
+        # Another source may have them in its place in a sweep.
+        if self.source == "attributes" and self.num_attributes > len(self.attribute_order):
             raise ValueError(
                 f"clusters.num_attributes must be at most {len(self.attribute_order)}, the names in "
                 f"clusters.attribute_order; got {self.num_attributes}"
