@@ -33,9 +33,16 @@ class ShardActor:
     """Searches whichever slice of vectors a call brings along; keeps the last slice of files that fits its memory."""
 
     def __init__(
-        self, config: KMeansConfig, assign_method: AssignMethod, memory_bytes: int | None, deterministic: bool
+        self,
+        config: KMeansConfig,
+        assign_method: AssignMethod,
+        memory_bytes: int | None,
+        num_clusters: Sequence[int],
+        deterministic: bool,
     ) -> None:
-        self.kept = KeptShards(config, assign_method, memory_bytes, deterministic=deterministic)
+        self.kept = KeptShards(
+            config, assign_method, memory_bytes, num_clusters=num_clusters, deterministic=deterministic
+        )
 
     def node(self) -> str:
         """The node it is on, which changes where Ray restarts it elsewhere."""
@@ -124,6 +131,7 @@ def start_shard_actors(
     *,
     assign_method: AssignMethod = "exact",
     memory_bytes: int | None = None,
+    num_clusters: Sequence[int] = (),
     deterministic: bool = False,
 ) -> list[Any]:
     """`num_shards` actors, spread over the nodes that carry the labels asked for.
@@ -131,9 +139,13 @@ def start_shard_actors(
     Args:
         assign_method: how the nearest centroid is found.
         memory_bytes: bound on each actor's own memory while it reads slices of files; None keeps them in memory.
+        num_clusters: as for `KeptShards`.
         deterministic: as `train.deterministic` of the run that they serve.
     """
     resources = {"num_cpus": config.cpus_per_shard, "num_gpus": config.gpus_per_shard}
     actor: Any = ShardActor  # an actor's class, by its decorator
     options = actor.options(scheduling_strategy="SPREAD", label_selector=config.node_labels, **resources)
-    return [options.remote(config, assign_method, memory_bytes, deterministic) for _ in range(config.num_shards)]
+    return [
+        options.remote(config, assign_method, memory_bytes, num_clusters, deterministic)
+        for _ in range(config.num_shards)
+    ]

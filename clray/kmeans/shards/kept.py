@@ -24,19 +24,22 @@ class KeptShards:
         assign_method: AssignMethod,
         memory_bytes: int | None,
         *,
+        num_clusters: Sequence[int] = (),
         deterministic: bool = False,
     ) -> None:
         """Give what all shards share.
 
         Args:
             memory_bytes: bounds the process's own memory while it reads files; None keeps them in memory.
+            num_clusters: K of each set of centroids of the clustering, by which memory is planned whatever call comes
+                first: k-means|| asks for one candidate, then for many, and a restarted actor hears of either first.
+                By default those of the call.
             deterministic: search in such a way alone as gives the same each time.
         """
         self.config, self.assign_method, self.memory_bytes = config, assign_method, memory_bytes
-        self.deterministic = deterministic
+        self.num_clusters, self.deterministic = num_clusters, deterministic
         self.process_bytes = process_bytes()
         self.kept: OrderedDict[str, Shard] = OrderedDict()
-        self.most_clusters: Sequence[int] = []
 
     @cached_property
     def maker(self) -> ShardMaker:
@@ -79,14 +82,12 @@ class KeptShards:
         return shard
 
     def _plan(self, vectors: FileSlice | np.ndarray, num_clusters: Sequence[int]) -> BlockPlan | None:
-        """For as many clusters as any call had: k-means|| opens a slice with its first candidate alone."""
         if self.memory_bytes is None or isinstance(vectors, np.ndarray):
             return None
-        self.most_clusters = max(self.most_clusters, num_clusters, key=sum)
         return plan_blocks(
             len(vectors),
             vectors.dim,
-            self.most_clusters,
+            self.num_clusters or num_clusters,
             memory_bytes=self.memory_bytes,
             process_bytes=self.process_bytes,
             itemsize=vectors.itemsize,

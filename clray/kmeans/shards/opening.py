@@ -97,7 +97,9 @@ def ray_shards(
     start_ray(needed_cpus=math.ceil(needed.cpus), verbose=verbose)
     require_room(needed, "the clustering")
     require_gpus(options)
-    actors = start_shard_actors(options, assign_method=options.assign_method, memory_bytes=memory_bytes)
+    actors = start_shard_actors(
+        options, assign_method=options.assign_method, memory_bytes=memory_bytes, num_clusters=num_clusters
+    )
     try:
         parts = vectors.split(options.num_shards)
         refs, sizes = _put(parts), [len(part) for part in parts]

@@ -207,16 +207,14 @@ def test_flash_kmeans_that_is_asked_for_must_be_installed(monkeypatch: pytest.Mo
         shard.assign([CENTROIDS])
 
 
-def test_blocks_are_planned_for_the_most_clusters_of_any_call(tmp_path) -> None:
-    """k-means|| opens a slice with its first candidate alone; K clusters follow, within the same bound."""
-    np.save(tmp_path / "v.npy", np.zeros((4000, 64), np.float32))
-    vectors = open_vectors(tmp_path / "v.npy")
+@pytest.mark.parametrize("asked", [1, 16_000])
+def test_memory_is_planned_for_the_clustering_whatever_call_comes_first(tmp_path, asked: int) -> None:
+    """A restarted actor hears first of a candidate of k-means||, or of many, and keeps the slice for K clusters."""
+    np.save(tmp_path / "v.npy", np.zeros((2000, 64), np.float32))
+    vectors = open_vectors(tmp_path / "v.npy").slice(0, 2000)
     memory = process_bytes() + 60 * 10**6
-    kept = KeptShards(KMeansConfig(), "exact", memory)
-    kept.open("", vectors.slice(0, 2000), [8000])
-    other = vectors.slice(2000, 4000)
-    for_one, for_most = (KeptShards(KMeansConfig(), "exact", memory)._plan(other, [k]) for k in (1, 8000))
-    assert kept._plan(other, [1]) == for_most != for_one
+    kept, plain = (KeptShards(KMeansConfig(), "exact", memory, num_clusters=each) for each in ([8000], ()))
+    assert kept._plan(vectors, [asked]) == plain._plan(vectors, [8000]) != plain._plan(vectors, [1])
 
 
 def test_a_slice_of_files_is_read_once_for_any_origin(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
