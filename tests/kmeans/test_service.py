@@ -1,5 +1,6 @@
 """The service that workers of many runs ask for clusters: nobody waits for a thread, and no past holds a place."""
 
+import inspect
 import os
 import signal
 import time
@@ -12,7 +13,6 @@ import pytest
 import ray
 
 from clray.config.sections import KMeansConfig
-from clray.kmeans import service as service_module
 from clray.kmeans.attempts import Attempt, new_attempt, newest_attempt
 from clray.kmeans.lloyd import Clustering
 from clray.kmeans.service import KMeansClient, KMeansService, RemoteClustering
@@ -78,10 +78,11 @@ def test_a_clustering_may_take_longer_than_its_workers_are_waited_for(service: A
         ray.get(service.__ray_call__.remote(_wait_for_workers, seconds))
 
 
-def _wait_for_workers(_: Any, seconds: float) -> float:
-    """In the service's process: how long it waited for workers until now."""
-    before = service_module.RENDEZVOUS_TIMEOUT_SECONDS
-    service_module.RENDEZVOUS_TIMEOUT_SECONDS = seconds
+def _wait_for_workers(this: Any, seconds: float) -> float:
+    """In the service's process, to which Ray copies what its class reads: how long it waited for workers until now."""
+    read = inspect.unwrap(type(this).cluster).__globals__
+    before: float = read["RENDEZVOUS_TIMEOUT_SECONDS"]
+    read["RENDEZVOUS_TIMEOUT_SECONDS"] = seconds
     return before
 
 

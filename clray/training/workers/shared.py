@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import ray
@@ -34,7 +35,7 @@ def share_on_nodes(
         nodes: of the workers.
     """
     values: np.ndarray | None = None
-    kept: list[ray.ObjectRef] = []
+    kept: list[Any] = []
     if rank == 0:
         values = make()
         kept = _kept(values, _smallest_store(nodes))
@@ -48,7 +49,7 @@ def share_on_nodes(
     return copy
 
 
-def _kept(values: np.ndarray, store_bytes: float) -> list[ray.ObjectRef]:
+def _kept(values: np.ndarray, store_bytes: float) -> list[Any]:
     """The array's reference in the object store; nothing where that is too small."""
     if GENERATIONS * values.nbytes <= store_bytes:
         try:
