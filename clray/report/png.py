@@ -1,5 +1,6 @@
 """The charts of a sweep as PNG, by Matplotlib."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -13,7 +14,7 @@ from matplotlib.colors import Normalize, to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from clray.report.marks import Granularity, Plane, PlaneMark
+from clray.report.marks import Granularity, Line, Plane, PlaneMark
 from clray.report.roles import Role
 from clray.report.text import shortened
 
@@ -22,6 +23,7 @@ DASHES = {Role.INFONCE: (0, (6, 3)), Role.SUPCON: (0, (1, 1.5)), Role.SUPERVISED
 MAX_LABELS = 20
 MAX_SHOWN = 3
 MAX_TICKS = 10
+MAX_LEGEND = 12
 LETTER_WIDTH, LETTER_HEIGHT = 0.0125, 0.04
 """Of a label, as shares of the picture."""
 Text = tuple[str, float, float]
@@ -77,13 +79,13 @@ def draw_granularity(granularity: Granularity, path: Path) -> Path:
     """A line for each source and temperature with the spread of its repeats; references as levels."""
     figure, axes = plt.subplots(figsize=(7.4, 4.8), layout="constrained")
     colours = plt.rcParams["axes.prop_cycle"].by_key()["color"]
-    for line in granularity.lines:
+    for line, name in zip(granularity.lines, _legend_names(granularity.lines), strict=True):
         spreads = [mark.spread or 0.0 for mark in line.marks]
         axes.errorbar(
             [mark.num_clusters for mark in line.marks], [mark.mean for mark in line.marks],
             yerr=spreads if any(spreads) else None, capsize=3, linestyle="-" if line.is_joined else "",
             marker=MARKERS[line.setting % len(MARKERS)], color=colours[line.number % len(colours)],
-            label=plain(line.name),
+            label=name,
         )  # fmt: skip
     for level in granularity.levels:
         colour = "0.4" if level.number is None else colours[level.number % len(colours)]
@@ -101,6 +103,17 @@ def draw_granularity(granularity: Granularity, path: Path) -> Path:
         figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     axes.grid(alpha=0.25)
     return save_figure(figure, path)
+
+
+def _legend_names(lines: Sequence[Line]) -> list[str]:
+    """What a legend says of each line; of many, which would cover the chart, it names those of a colour together."""
+    if len(lines) <= MAX_LEGEND:
+        return [plain(each.name) for each in lines]
+    of_colour: dict[int, list[Line]] = {}
+    for each in lines:
+        of_colour.setdefault(each.number, []).append(each)
+    first = {id(each[0]): plain(f"{each[0].name} to {each[-1].name}") for each in of_colour.values()}
+    return [first.get(id(each), "_hidden") for each in lines]  # Matplotlib leaves out what begins so
 
 
 def save_figure(figure: Figure, path: Path, dpi: int = 150) -> Path:

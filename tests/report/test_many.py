@@ -4,15 +4,17 @@ import random
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from clray.report import png
 from clray.report.charts import granularity_chart, plane_chart
 from clray.report.correlation import correlations
 from clray.report.figures import granularity, plane
 from clray.report.many import MAX_MARKS, NUM_BANDS, bands
 from clray.report.page import MAX_ROWS, write_page
-from clray.report.png import draw_plane
+from clray.report.png import draw_granularity, draw_plane
 from clray.report.results import Sweep
 from clray.report.summary import summarize
 from tests.report.sweeps import trial
@@ -98,3 +100,20 @@ def test_temperatures_of_fewer_points_than_a_correlation_takes_cost_nothing(swee
     start = time.process_time()
     assert {each.among for each in correlations(summaries, METRIC)} == {"all points"}
     assert time.process_time() - start < 2
+
+
+def test_the_legend_of_very_many_lines_leaves_room_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a grid of a hundred temperatures, each of which is a line."""
+    drawn: list[Any] = []
+    monkeypatch.setattr(png, "save_figure", lambda figure, path: drawn.append(figure) or path)
+    trials = [
+        trial(f"point {number} {clusters}", 0.5, clusters=clusters, temperature=0.05 + number / 1000)
+        for number in range(100)
+        for clusters in (10, 100)
+    ]
+    found = granularity([Sweep("grid", trials)], METRIC)
+    assert len(found.lines) == 100
+    draw_granularity(found, tmp_path / "granularity.png")
+    names = [text.get_text() for text in drawn[0].legends[0].get_texts()]
+    assert len(names) == NUM_BANDS
+    assert names[0] == "kmeans, t=0.05 to kmeans, t=0.066"
