@@ -62,17 +62,17 @@ def test_a_new_attempt_ends_the_rounds_of_the_one_before(service: Any) -> None:
 
 
 def test_a_clustering_may_take_longer_than_its_workers_are_waited_for(service: Any) -> None:
-    """Of 200 iterations over as many vectors; until it ended it was cut by that time, with all workers there."""
-    seconds = ray.get(service.__ray_call__.remote(_wait_for_workers, 0.5))
-    vectors = np.random.default_rng(0).normal(size=(100_000, 4)).astype(np.float32)
+    """With all of them there it ended by that time, as if one had not come."""
+    seconds = ray.get(service.__ray_call__.remote(_wait_for_workers, 0.2))
+    vectors = np.random.default_rng(0).normal(size=(30_000, 4)).astype(np.float32)
     config = CONFIG.model_copy(update={"num_iterations": 60})
     try:
         start = time.monotonic()
         client = KMeansClient(service, config, Attempt("slow", 0))
         assert len(client(vectors, (200,), nested=False, seed=0, initial=None).result()[0].ids) == len(vectors)
-        assert time.monotonic() - start > 0.5
+        assert time.monotonic() - start > 0.2
         alone = KMeansClient(service, config, Attempt("alone", 0), world_size=2)
-        with pytest.raises(TimeoutError, match=r"alone: 1 of 2 workers came in 0\.5 s"):
+        with pytest.raises(TimeoutError, match=r"alone: 1 of 2 workers came in 0\.2 s"):
             alone(vectors, (2,), nested=False, seed=0, initial=None).result()
     finally:
         ray.get(service.__ray_call__.remote(_wait_for_workers, seconds))
