@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from clray.config import Config, dump_yaml, flatten, load_config
+from clray.config import Config, dump_yaml, flatten, load_config, override
 from clray.config.plain import shown
 from clray.config.sections.sweep import AUTO
 from clray.errors import UserError
 from clray.folder_lock import folder_locked, holds_nothing, require_unlocked
 from clray.redaction import hide_credentials, hide_in_tree
+from clray.training.metrics import METRICS_FILE
 from clray.training.run_name import as_run_name, check_run_name
 
 CONFIG_FILE = "config.yaml"
@@ -41,7 +42,10 @@ def claim_folder(config: Config, config_name: str, name: str | None, resume: boo
     if not resume and not holds_nothing(folder):
         raise _taken(folder)
     if resume and (folder / CONFIG_FILE).exists():
-        _require_same_config(config, load_config(folder / CONFIG_FILE), str(folder / CONFIG_FILE))
+        kept = load_config(folder / CONFIG_FILE)
+        if (folder / METRICS_FILE).exists():  # so it is a run, and those of earlier versions kept their file's search space
+            kept = override(kept, {"search_space": []})
+        _require_same_config(config, kept, str(folder / CONFIG_FILE))
     elif resume and config.train.storage_path is None:
         raise _holds_no_run(folder)
     return folder
@@ -104,7 +108,7 @@ def write_config(config: Config, folder: Path) -> None:
 
 
 def _require_same_config(config: Config, kept: Config, where: str) -> None:
-    if bool(kept.search_space) != bool(config.search_space):  # a run keeps no search space
+    if bool(kept.search_space) != bool(config.search_space):
         holds, command, other = ("sweep", "sweep", "run") if kept.search_space else ("run", "train", "sweep")
         raise UserError(
             f"resume: {where} is of a {holds}; resume it with `clray {command}`, or give the `name` of a {other}"

@@ -6,6 +6,7 @@ import pytest
 from clray.config import Config, override
 from clray.errors import UserError
 from clray.training.folder import claim_folder, write_config
+from clray.training.metrics import append_metrics
 
 CONFIG_NAME = "quick"
 
@@ -50,7 +51,9 @@ def test_a_run_and_a_sweep_never_resume_in_the_folder_of_the_other(tmp_path: Pat
         claim_folder(run, CONFIG_NAME, "sweep", resume=True)
     with pytest.raises(UserError, match=r"run/config\.yaml is of a run; resume it with `clray train`, or give the"):
         claim_folder(swept, CONFIG_NAME, "run", resume=True)
-    for config, name in ((run, "run"), (swept, "sweep")):
+    write_config(swept, tmp_path / "earlier")  # runs kept their file's search space
+    append_metrics(tmp_path / "earlier", {"epoch": 1})
+    for config, name in ((run, "run"), (swept, "sweep"), (run, "earlier")):
         assert claim_folder(config, CONFIG_NAME, name, resume=True) == (tmp_path / name).resolve()
 
 
