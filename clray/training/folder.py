@@ -43,7 +43,7 @@ def claim_folder(config: Config, config_name: str, name: str | None, resume: boo
         raise _taken(folder)
     if resume and (folder / CONFIG_FILE).exists():
         kept = load_config(folder / CONFIG_FILE)
-        if (folder / METRICS_FILE).exists():  # so it is a run, and those of earlier versions kept their file's search space
+        if (folder / METRICS_FILE).exists():  # a run; those of earlier versions kept a search space
             kept = override(kept, {"search_space": []})
         _require_same_config(config, kept, str(folder / CONFIG_FILE))
     elif resume and config.train.storage_path is None:
