@@ -135,7 +135,7 @@ class GroupSession:
         """Ray Train waits for what is being written."""
 
     def share(self, make: Callable[[], np.ndarray]) -> np.ndarray:
-        return make() if self.world_size == 1 else share_on_nodes(make, self.rank, self.world_size, self.nodes)
+        return make() if self.world_size == 1 else share_on_nodes(make, self, self.nodes)
 
     def at_step(self, step: int, steps_per_epoch: int) -> None:  # noqa: ARG002
         self.heartbeat.beat(step)

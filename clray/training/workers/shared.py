@@ -2,14 +2,14 @@
 
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import ray
 import ray.train.collective
 from ray.exceptions import ObjectStoreFullError, OutOfDiskError
 
-from clray.training.workers.port import from_first, gather_objects
+from clray.training.workers.port import Session, agree, from_first, gather_objects
 
 GENERATIONS = 2
 """Copies for which a store has room: an array, and the one that it takes the place of."""
@@ -22,9 +22,7 @@ def nodes_of_group(world_size: int) -> frozenset[str]:
     return frozenset(gather_objects(ray.get_runtime_context().get_node_id(), world_size))
 
 
-def share_on_nodes(
-    make: Callable[[], np.ndarray], rank: int, world_size: int, nodes: frozenset[str]
-) -> np.ndarray:  # fmt: skip
+def share_on_nodes(make: Callable[[], np.ndarray], session: Session, nodes: frozenset[str]) -> np.ndarray:
     """What rank 0 makes, on all workers; every rank must call it.
 
     A read-only view of the node's object store; torch, which does not ask, would write into it for all. Where a store
@@ -34,19 +32,14 @@ def share_on_nodes(
         make: called on rank 0 alone.
         nodes: of the workers.
     """
-    values: np.ndarray | None = None
-    kept: list[Any] = []
-    if rank == 0:
-        values = make()
-        kept = _kept(values, _smallest_store(nodes))
+    values = make() if session.rank == 0 else None
+    kept = [] if values is None else _kept(values, _smallest_store(nodes))
+    # Here a worker that hangs is waited for as long as anywhere in training; Ray's broadcast would wait for ever.
+    if not agree(session.rank > 0 or bool(kept), session):
+        return cast(np.ndarray, from_first(lambda: values, session.world_size))
     # Inside a list a reference travels as a reference, through Ray alone, which then knows who still needs the array.
     kept = ray.train.collective.broadcast_from_rank_zero(kept)
-    if kept:
-        view: np.ndarray = ray.get(kept[0])
-        return view
-    copy = from_first(lambda: values, world_size)
-    assert copy is not None, "made by rank 0"
-    return copy
+    return cast(np.ndarray, ray.get(kept[0]))
 
 
 def _kept(values: np.ndarray, store_bytes: float) -> list[Any]:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -80,23 +81,37 @@ def test_a_run_holds_no_copy_of_what_its_session_shares(
         given.clear()
 
 
+def test_a_worker_that_hangs_is_not_waited_for_in_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's broadcast has no limit; the group's own collectives have train.timeout_seconds."""
+
+    def timed_out(flag: bool, _: Any) -> bool:
+        assert flag, "rank 0 alone can say that there is no room"
+        raise RuntimeError("Timed out waiting for recv")
+
+    monkeypatch.setattr(shared, "agree", timed_out)
+    monkeypatch.setattr("ray.train.collective.broadcast_from_rank_zero", lambda _: pytest.fail("waits for ever"))
+    session: Any = SimpleNamespace(rank=1, world_size=2)
+    with pytest.raises(RuntimeError, match="Timed out"):
+        share_on_nodes(lambda: pytest.fail("rank 0 makes it"), session, frozenset())
+
+
 @pytest.mark.slow
 def test_what_rank_0_makes_lies_in_the_object_store_where_that_has_room(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=80 * 1024**2)
     monkeypatch.setattr("ray.train.collective.broadcast_from_rank_zero", lambda data: data)
-    monkeypatch.setattr(shared, "from_first", lambda make, _: make())
+    session = LocalSession(tmp_path, None, lambda _: None, torch.device("cpu"))
     here = frozenset([ray.get_runtime_context().get_node_id()])
     ids = np.arange(1_000_000, dtype=np.int32)
-    view = share_on_nodes(lambda: ids, 0, 2, here)
+    view = share_on_nodes(lambda: ids, session, here)
     assert not view.flags.writeable
     assert np.array_equal(view, ids)
     assert not np.shares_memory(view, ids)
     assert "do not fit" not in caplog.text
     with caplog.at_level(logging.WARNING):
         many = np.zeros(11 * 1024**2, np.int32)  # 44 MiB: two of them do not fit
-        assert share_on_nodes(lambda: many, 0, 2, here) is many
+        assert share_on_nodes(lambda: many, session, here) is many
     assert "do not fit into the smallest object store" in caplog.text
     ray.put(np.full(15 * 1024**2, -1, np.int32))  # takes what is free
     assert np.array_equal(view, ids), "it stays, though its reference is gone"
