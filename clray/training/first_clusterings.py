@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 
 from clray.config import Config
+from clray.data.transfer import view
 from clray.kmeans.lloyd import Clustering
 
 FIRST_FILE = "first_clusterings.pt"
@@ -70,10 +71,10 @@ FirstClusterings = dict[Wanted, FirstClustering]
 
 
 def as_tree(found: FirstClusterings) -> dict[str, Any]:
-    """Tensors and plain values, which are read without running code."""
+    """Plain values and tensors for reading alone, which are read without running code."""
     vectors = next(iter(found.values())).vectors if found else np.empty((0, 0), np.float32)
     return {
-        "vectors": torch.from_numpy(vectors),
+        "vectors": view(vectors),
         "entries": [
             {
                 "counts": list(wanted.counts),
@@ -130,8 +131,8 @@ def _checked(tree: Any) -> FirstClusterings:
 
 def _plain(each: Clustering) -> dict[str, Any]:
     return {
-        "centroids": torch.from_numpy(each.centroids),
-        "ids": torch.from_numpy(each.ids),
+        "centroids": view(each.centroids),
+        "ids": view(each.ids),
         "inertia": each.inertia,
         "history": list(each.history),
         "network_bytes": each.network_bytes,

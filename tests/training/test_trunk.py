@@ -11,11 +11,12 @@ from clray.config import Config
 from clray.config.sections import DataConfig
 from clray.data.load import load_dataset
 from clray.data.samples import Dataset
+from clray.kmeans.lloyd import Clustering
 from clray.kmeans.refresh import Done, LocalKMeans
 from clray.seeding import derive_seed
 from clray.training.checkpoint import BEST_FILE, read_checkpoint
 from clray.training.checkpoint_parts import CHECKPOINT_FILE
-from clray.training.first_clusterings import FIRST_FILE, FirstClusterings, Wanted
+from clray.training.first_clusterings import FIRST_FILE, FirstClustering, FirstClusterings, Wanted, as_tree
 from clray.training.metrics import Metrics, read_metrics
 from clray.training.recluster import Reclusterer
 from clray.training.start import Start, start_clusters
@@ -119,6 +120,21 @@ def test_a_trunk_clusters_in_the_arithmetic_of_its_run(
         config = tiny_config(train={"deterministic": is_deterministic})
         grow(trunk_of(tmp_path / str(is_deterministic), config), config)
     assert found == [True, False]
+
+
+def test_clusterings_that_nobody_may_write_to_are_kept_without_a_warning() -> None:
+    """In a group they lie in Ray's object store, of which numpy gets views for reading alone."""
+    vectors, centroids, ids = np.ones((4, 2), np.float32), np.ones((1, 2), np.float32), np.zeros(4, np.int32)
+    for each in (vectors, centroids, ids):
+        each.flags.writeable = False
+    first = FirstClustering(vectors, (Clustering(centroids, ids, 0.0),), seconds=1.0)
+    always = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)  # else once in a process
+    try:
+        tree = as_tree({Wanted((1,), False, ""): first})
+    finally:
+        torch.set_warn_always(always)
+    assert tree["vectors"].tolist() == vectors.tolist()
 
 
 def test_all_numbers_of_clusters_go_through_one_pass_and_come_out_as_alone(
