@@ -13,7 +13,7 @@ from clray.clusters.statistics import agreement
 from clray.config import Config
 from clray.data.loaders import ordered_batches, shard_indices
 from clray.data.samples import Dataset, Samples
-from clray.data.transfer import HostCopy, to_device
+from clray.data.transfer import HostCopy, to_device, view
 from clray.kmeans.in_training import TrainingKMeans
 from clray.kmeans.lloyd import Clustering
 from clray.kmeans.messages import rows_on_leader
@@ -299,19 +299,18 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def _of_all_workers(values: np.ndarray, data: Samples, session: Session) -> np.ndarray:
-    """What each worker knows of its own images, for all images in dataset order, [N, ...]; as `Session.share`."""
-    shards = shard_indices(data, session.world_size)
-    parts = [values] if session.world_size == 1 else _on_first(values, [len(each) for each in shards], session)
+    """What each worker knows of its own images, for all images in dataset order, [N, ...]; as `Session.share`.
+
+    It meets on the host: beside the model the GPU of rank 0 need not have room for it.
+    """
+    shards, parts = shard_indices(data, session.world_size), [view(values)]
+    if session.world_size > 1:
+        parts = rows_on_leader(parts[0], [len(each) for each in shards])
 
     def joined() -> np.ndarray:
         result = np.empty((len(data), *values.shape[1:]), values.dtype)
         for shard, part in zip(shards, parts, strict=True):
-            result[shard] = part
+            result[shard] = part.numpy()
         return result
 
     return session.share(joined)
-
-
-def _on_first(values: np.ndarray, counts: list[int], session: Session) -> list[np.ndarray]:
-    """The values of each worker on rank 0; nothing on the others."""
-    return [each.cpu().numpy() for each in rows_on_leader(torch.from_numpy(values).to(session.device), counts)]

@@ -13,9 +13,12 @@ import torch
 
 from clray.config import Config
 from clray.data.load import load_dataset
+from clray.data.loaders import shard_indices
 from clray.data.transfer import view as to_view
 from clray.kmeans.refresh import LocalKMeans
+from clray.training import recluster
 from clray.training.checkpoint_form import Snapshot
+from clray.training.recluster import _of_all_workers
 from clray.training.start import Start, start_clusters
 from clray.training.trainer import _Run
 from clray.training.workers import shared
@@ -93,6 +96,21 @@ def test_a_worker_that_hangs_is_not_waited_for_in_ray(monkeypatch: pytest.Monkey
     session: Any = SimpleNamespace(rank=1, world_size=2)
     with pytest.raises(RuntimeError, match="Timed out"):
         share_on_nodes(lambda: pytest.fail("rank 0 makes it"), session, frozenset())
+
+
+def test_what_is_known_of_all_images_meets_on_the_host(
+    tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device that holds nothing stands for a GPU that the model fills."""
+    data = load_dataset(tiny_config().data).train
+    own = shard_indices(data, 2)
+    monkeypatch.setattr(recluster, "rows_on_leader", lambda rows, counts: [rows[:count] for count in counts])
+    session: Any = SimpleNamespace(rank=0, world_size=2, device=torch.device("meta"), share=lambda make: make())
+    values = np.arange(max(map(len, own)), dtype=np.int32)
+    values.flags.writeable = False
+    found = _of_all_workers(values, data, session)
+    for each in own:
+        np.testing.assert_array_equal(found[each], values[: len(each)])
 
 
 @pytest.mark.slow
