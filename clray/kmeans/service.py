@@ -10,7 +10,7 @@ import math
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -158,9 +158,14 @@ def service_ended(service: Any | None) -> Iterator[Any | None]:
     finally:
         if service is not None and ray.is_initialized():
             with uninterrupted():
-                asking = threading.Thread(target=ray.kill, args=(service,), daemon=True)
+                asking = threading.Thread(target=_end, args=(service,), daemon=True)
                 asking.start()
                 asking.join(END_SECONDS)
+
+
+def _end(service: Any) -> None:
+    with suppress(Exception):  # what cannot be asked any more has nothing to tell who waits for the block's own error
+        ray.kill(service)
 
 
 def _hand_over(meeting: Round, done: "asyncio.Future[Refreshed]") -> None:

@@ -42,12 +42,28 @@ def test_nothing_is_ended_where_there_is_no_service(ended: list[object]) -> None
 
 
 def test_a_lost_head_is_not_waited_for(ended: list[object], monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
-    is_over = threading.Event()
-    monkeypatch.setattr(service.ray, "kill", lambda _: is_over.wait(60))
+    is_over, answers = threading.Event(), list[bool]()
+    monkeypatch.setattr(service.ray, "kill", lambda _: answers.append(is_over.wait(60)))
     monkeypatch.setattr(service, "END_SECONDS", 0.01)
     with pytest.raises(KeyboardInterrupt), service_ended("service"):
         raise KeyboardInterrupt
+    assert answers == []
     is_over.set()
+
+
+def test_a_head_that_cannot_be_asked_hides_no_error(ended: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does the thread that asks print a traceback of its own."""
+    printed: list[object] = []
+
+    def refuse(_: object) -> None:
+        ended.append("asked")
+        raise RuntimeError("the head does not answer")
+
+    monkeypatch.setattr(service.ray, "kill", refuse)
+    monkeypatch.setattr(threading, "excepthook", printed.append)
+    with pytest.raises(ValueError, match="of the block"), service_ended("service"):
+        raise ValueError("of the block")
+    assert (ended, printed) == (["asked"], [])
 
 
 def test_ctrl_c_ends_the_service_of_a_run(
