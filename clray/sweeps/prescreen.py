@@ -126,7 +126,8 @@ def read_prescreen(folder: Path) -> Prescreen | None:
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
         looks = tuple(Look(each["name"], dict(each["figures"]), each["reason"]) for each in tree["looks"])
-        return Prescreen(looks, int(tree["num_epochs"]), int(tree["num_points"]), tree["note"], tuple(tree["unseen"]))
+        unseen = tuple(tree.get("unseen", ()))  # which earlier versions did not keep
+        return Prescreen(looks, int(tree["num_epochs"]), int(tree["num_points"]), tree["note"], unseen)
     except (OSError, ValueError, KeyError, TypeError) as error:
         log.warning("%s is damaged, and the clusters are looked at again: %s", path, error)
         return None

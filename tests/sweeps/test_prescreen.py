@@ -1,3 +1,4 @@
+import json
 import re
 from collections.abc import Callable
 from io import StringIO
@@ -77,6 +78,10 @@ def test_what_was_seen_is_read_after_an_interruption_and_looked_at_again_where_i
     found, _ = look(config, tmp_path, monkeypatch)
     assert read_prescreen(tmp_path) == found
     monkeypatch.setattr(module, "find_trunks", lambda *_: pytest.fail("it was looked at again"))
+    assert look(config, tmp_path, monkeypatch)[0] == found
+    tree = json.loads((tmp_path / PRESCREEN_FILE).read_text(encoding="utf-8"))
+    del tree["unseen"]  # as earlier versions kept it
+    (tmp_path / PRESCREEN_FILE).write_text(json.dumps(tree), encoding="utf-8")
     assert look(config, tmp_path, monkeypatch)[0] == found
     monkeypatch.undo()
     (tmp_path / PRESCREEN_FILE).write_text('{"looks": [', encoding="utf-8")
