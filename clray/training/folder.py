@@ -42,10 +42,7 @@ def claim_folder(config: Config, config_name: str, name: str | None, resume: boo
     if not resume and not holds_nothing(folder):
         raise _taken(folder)
     if resume and (folder / CONFIG_FILE).exists():
-        kept = load_config(folder / CONFIG_FILE)
-        if (folder / METRICS_FILE).exists():  # a run; those of earlier versions kept a search space
-            kept = override(kept, {"search_space": []})
-        _require_same_config(config, kept, str(folder / CONFIG_FILE))
+        _require_same_config(config, _kept_config(folder), str(folder / CONFIG_FILE))
     elif resume and config.train.storage_path is None:
         raise _holds_no_run(folder)
     return folder
@@ -75,7 +72,8 @@ def claim_storage(config: Config, folder: Path, resume: bool) -> None:
         with tempfile.TemporaryDirectory() as looked_at:
             if not storage.fetch(CONFIG_FILE, Path(looked_at)):
                 raise _holds_no_run(folder)
-            saved = load_config(Path(looked_at) / CONFIG_FILE)
+            storage.fetch(METRICS_FILE, Path(looked_at))
+            saved = _kept_config(Path(looked_at))
         _require_same_config(config, saved, f"{hide_credentials(storage.uri)}/{folder.name}/{CONFIG_FILE}")
         storage.download(folder, checkpoints=False)
 
@@ -105,6 +103,12 @@ def write_config(config: Config, folder: Path) -> None:
     """Create the folder and keep the resolved config in it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG_FILE).write_text(dump_yaml(config), encoding="utf-8")
+
+
+def _kept_config(folder: Path) -> Config:
+    config = load_config(folder / CONFIG_FILE)
+    # With epochs it is a run's; those of earlier versions kept a search space.
+    return override(config, {"search_space": []}) if (folder / METRICS_FILE).exists() else config
 
 
 def _require_same_config(config: Config, kept: Config, where: str) -> None:

@@ -10,6 +10,7 @@ from clray.cli.app import app
 from clray.config import load_config, override
 from clray.errors import UserError
 from clray.training.folder import CONFIG_FILE, claim_storage, write_config
+from clray.training.metrics import append_metrics
 
 GRID = {"objective.temperature": {"grid_search": [0.1, 0.5]}}
 REFUSED = {
@@ -51,3 +52,14 @@ def test_a_run_of_another_config_is_not_fetched_from_the_storage(
     assert not (tmp_path / "out").exists()
     claim_storage(config, folder, resume=True)
     assert (folder / CONFIG_FILE).exists()
+
+
+def test_a_run_of_an_earlier_version_is_fetched_though_it_kept_a_search_space(
+    tiny_yaml: Callable[..., Path], tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept"
+    config = load_config(tiny_yaml(train={"storage_path": str(kept)}))
+    write_config(override(config, {"search_space": [GRID]}), kept / "mine")
+    append_metrics(kept / "mine", {"epoch": 1})
+    claim_storage(config, tmp_path / "out" / "mine", resume=True)
+    assert (tmp_path / "out" / "mine" / CONFIG_FILE).exists()
