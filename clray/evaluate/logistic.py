@@ -19,7 +19,7 @@ TOLERANCE = 1e-7
 REFRESH = 10
 """Steps after which the curvature is measured anew."""
 MAX_LOGITS = 1 << 24
-"""Logits held at once, which bounds the memory at some 200 MiB."""
+"""Logits, or squares of features, held at once, which bounds the memory at some 200 MiB."""
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ def _curvature(x: Tensor, targets: Targets, weights: Tensor) -> Tensor:
 def _logits(x: Tensor, weights: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Piece by piece of the rows, [problems, n, lanes, outputs]."""
     flat = weights.transpose(1, 2).flatten(2)
-    piece = max(1, MAX_LOGITS // (len(flat) * flat.shape[2]))
+    piece = max(1, MAX_LOGITS // (len(flat) * max(flat.shape[1:])))
     for first in range(0, x.shape[1], piece):
         rows = slice(first, first + piece)
         yield rows, (x[:, rows] @ flat).unflatten(2, (weights.shape[1], weights.shape[3]))

@@ -51,7 +51,7 @@ def to_principal_axes(x: Float[Tensor, "problems n dim1"]) -> PrincipalAxes:
     """
     ones, h = x[..., -1:], x[..., :-1]
     mean = h.sum(1, keepdim=True) / ones.sum(1, keepdim=True).clamp(min=1)
-    h -= ones * mean
+    h.addcmul_(ones, mean, value=-1)
     num_rows, dim = h.shape[1:]
     if num_rows < dim:
         wide = h.double()
