@@ -112,8 +112,10 @@ def _legend_names(lines: Sequence[Line]) -> list[str]:
     of_colour: dict[int, list[Line]] = {}
     for each in lines:
         of_colour.setdefault(each.number, []).append(each)
-    first = {id(each[0]): plain(f"{each[0].name} to {each[-1].name}") for each in of_colour.values()}
-    return [first.get(id(each), "_hidden") for each in lines]  # Matplotlib leaves out what begins so
+    names: dict[int, str] = {}
+    for first, *others in of_colour.values():
+        names[id(first)] = plain(f"{first.name} to {others[-1].name}" if others else first.name)
+    return [names.get(id(each), "_hidden") for each in lines]  # Matplotlib leaves out what begins so
 
 
 def save_figure(figure: Figure, path: Path, dpi: int = 150) -> Path:

@@ -19,7 +19,7 @@ class Largest(TorchDispatchMode):
         super().__init__()
         self.own, self.numbers = x.untyped_storage().data_ptr(), 0
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
         for each in made if isinstance(made, tuple | list) else (made,):
             if isinstance(each, Tensor) and each.untyped_storage().data_ptr() != self.own:
