@@ -15,7 +15,7 @@ from clray.evaluate.quasi_newton import Pairs
 
 MAX_ITERATIONS = 300
 TOLERANCE = 1e-7
-"""A lane ends where a Newton step would lower its loss by less, in nats per sample."""
+"""A lane ends where a step of the estimated Hessian would lower its loss by less, in nats per sample."""
 REFRESH = 10
 """Steps after which the curvature is measured anew."""
 MAX_LOGITS = 1 << 24
