@@ -162,7 +162,7 @@ def test_a_step_waits_for_nothing(
     generator = np.random.default_rng(0)
     names = {None: tuple("abcd"), "age": ("1", "2", "4", "8")}
     data = Dataset(images(98, generator), images(8, generator), 4, 3, names)
-    session = Watched(num_workers, 10, Waits("agree", "gather_objects", "_of_all_workers"))
+    session = Watched(num_workers, 10, Waits("agree", "gather_objects"))
     with workers(num_workers), suppress(Enough):
         try:
             trainer.run(config, data, session)
