@@ -1,9 +1,7 @@
 """Which measures without labels rank runs as the labels do: Spearman's correlation over the points of a config.
 
     python scripts/benchmarks/label_free.py tune_configs/quickstart.yaml -o /tmp/label-free
-    python scripts/benchmarks/label_free.py tune_configs/cifar10_information_plane.yaml -o /tmp/label-free-cifar \
-        --set data.name=parquet --set data.train_path=TRAIN.parquet --set data.test_path=TEST.parquet \
-        --every 4
+    python scripts/benchmarks/label_free.py CONFIG -o /tmp/label-free --every 4    # every fourth point
 
 Trains each point in this process, on one thread, and keeps what it measured in `measures.jsonl`; what is there is not
 trained again. Prints the tables of docs/label_free.md.

@@ -82,7 +82,7 @@ def published(document: str, *, columns: tuple[int, int, int]) -> tuple[str, lis
     return text, [tuple(map(float, each)) for each in cells if all(each)]
 
 
-@pytest.mark.parametrize(("document", "columns"), [("claims.md", (2, 4, 5)), ("information_plane.md", (2, 4, 5))])
+@pytest.mark.parametrize(("document", "columns"), [("claims.md", (2, 4, 5)), ("information_plane.md", (1, 3, 4))])
 def test_the_published_figures_are_those_of_their_tables(document: str, columns: tuple[int, int, int]) -> None:
     text, rows = published(document, columns=columns)
     accuracy, *information = zip(*rows, strict=True)
