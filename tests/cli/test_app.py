@@ -217,7 +217,7 @@ def test_every_config_of_the_repository_runs_in_a_tiny_mode(clray: Clray, tmp_pa
     tree["search_space"] = [{key: first_of(value) for key, value in space.items()} for space in tree["search_space"]]
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
     tiny = ("data.max_train_images=600", "train.num_epochs=1", "recluster.warmup_epochs=0")
-    if config.data.name == "cifar10":
+    if config.data.name in ("cifar10", "parquet"):
         if not CIFAR10.exists():
             pytest.skip(f"the CIFAR-10 Parquet files are not at {CIFAR10}")
         files = (f"data.train_path={CIFAR10 / 'test.parquet'}", "data.name=parquet", "data.max_test_images=100")

@@ -9,14 +9,14 @@ import pytest
 from tests.conftest import REPOSITORY
 
 EXAMPLES = sorted((REPOSITORY / "docs" / "examples").glob("*.py"))
-OF_A_SWEEP = {"04_sweep"}
-"""These take most of a minute; tests/test_runs.py holds a sweep by the library."""
+ON_REQUEST = {"04_sweep", "05_own_objective", "06_callback"}
+"""These train; tests/test_runs.py and the tests of objectives hold what they show."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "example",
-    [pytest.param(path, marks=pytest.mark.long if path.stem in OF_A_SWEEP else (), id=path.stem) for path in EXAMPLES],
+    [pytest.param(path, marks=pytest.mark.long if path.stem in ON_REQUEST else (), id=path.stem) for path in EXAMPLES],
 )
 def test_an_example_runs_and_prints_what_it_found(example: Path, tmp_path: Path) -> None:
     done = subprocess.run(
@@ -27,9 +27,6 @@ def test_an_example_runs_and_prints_what_it_found(example: Path, tmp_path: Path)
     assert not any(tmp_path.iterdir()), "an example leaves nothing behind"
 
 
-@pytest.mark.parametrize(
-    "example",
-    [pytest.param(path, marks=pytest.mark.long if path.stem in OF_A_SWEEP else (), id=path.stem) for path in EXAMPLES],
-)
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_fits_on_a_screen(example: Path) -> None:
     assert len(example.read_text(encoding="utf-8").splitlines()) < 60

@@ -45,6 +45,7 @@ def test_512_workers_of_one_run_are_served(service: Any) -> None:
     np.testing.assert_array_equal(whole, nearest)
 
 
+@pytest.mark.long
 def test_64_runs_of_8_workers_meet_their_own_side_by_side(service: Any) -> None:
     """All first workers ask before any second one does, so that each run waits while the others fill the service."""
     asked = {(run, rank): ask(service, Attempt(f"run {run}", 0), rank, 8) for rank in range(8) for run in range(64)}

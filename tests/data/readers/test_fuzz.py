@@ -26,7 +26,7 @@ from clray.errors import UserError
 from tests.conftest import png
 from tests.data.readers.published.layouts import write_cub, write_imagenet, write_wider, write_zappos
 
-NUM_CASES = {"images": 1000, "tables": 600, "published": 600}
+NUM_CASES = {"images": 1000, "tables": 600, "published": 300}
 MANY = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": True}
 
 
