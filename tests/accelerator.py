@@ -42,10 +42,11 @@ class _Held(Tensor):
 
     @staticmethod
     def __new__(cls, held: Tensor) -> "_Held":
-        made: _Held = Tensor._make_wrapper_subclass(
-            cls, held.shape, strides=held.stride(), storage_offset=held.storage_offset(), dtype=held.dtype,
-            device=torch.device(NAME, 0),
-        )  # fmt: skip
+        with torch.inference_mode(False):  # else a view of what was made without it could not be wrapped within it
+            made: _Held = Tensor._make_wrapper_subclass(
+                cls, held.shape, strides=held.stride(), storage_offset=held.storage_offset(), dtype=held.dtype,
+                device=torch.device(NAME, 0),
+            )  # fmt: skip
         made.held = held
         return made
 

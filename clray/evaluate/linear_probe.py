@@ -92,7 +92,7 @@ class LinearProbe:
         chosen = [best for group in groups for best in self._choose(*self._draws(group))]
         if not self.is_refitted or budget is not None:
             return [weights for _, weights in chosen]
-        l2 = torch.tensor([each for each, _ in chosen], device=self.device)  # of the one draw that all labels are
+        l2 = torch.tensor([each for each, _ in chosen]).to(self.device)  # of the one draw that all labels are
         axes, targets = self._draws([np.arange(len(self.train))])
         return [axes.back(minimize(axes.x, targets, l2))[0, 0]]
 

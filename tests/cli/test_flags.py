@@ -12,7 +12,7 @@ from clray.errors import UserError
 from tests.conftest import REPOSITORY
 
 OF_OTHER_PROGRAMS = {
-    "ray start": {"--head", "--labels", "--dashboard-host"},
+    "ray start": {"--head", "--labels", "--dashboard-host", "--object-store-memory"},
     "ray job submit": {"--entrypoint-num-gpus"},
     "mlflow": {"--experiment-id", "--run-id"},
 }

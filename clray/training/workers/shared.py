@@ -51,7 +51,7 @@ def _kept(values: np.ndarray, store_bytes: float) -> list[Any]:
             pass
     log.warning(
         "%s, and the one before it, do not fit into the smallest object store of the workers' nodes (%s): every worker "
-        "keeps a copy of its own. Start Ray with a larger --object-store-memory",
+        "keeps a copy of its own. Start each node by `ray start` with a larger --object-store-memory",
         f"what is known of all images ({values.nbytes / 1e9:.3g} GB)",
         f"{store_bytes / 1e9:.3g} GB",
     )
