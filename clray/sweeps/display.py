@@ -40,7 +40,7 @@ class LiveTable:
         self.config = config
         self.num_trials = num_trials
         self.records: dict[int, TrialRecord] = {}
-        self.ended: set[int] = set()
+        self.printed: dict[int, str] = {}
         self.started, self.epochs_before = time.monotonic(), 0
         # Drawn at its own pace, however often a trial changes: to rank and count 10,000 takes 30 ms.
         pace = min(4.0, 4000 / max(num_trials, 1))
@@ -63,9 +63,13 @@ class LiveTable:
             self.epochs_before += record.epoch  # of a trial that was over or under way before a resumption
         self.records[record.point.index] = record
         if self.live is None and record.state in (*OVER, "stopped"):
-            self.ended.add(record.point.index)
-            line = f"[{len(self.ended)}/{self.num_trials}] {record.point.name}: {_outcome(record, self.config)}"
-            self.console.print(line, soft_wrap=True)
+            outcome = _outcome(record, self.config)
+            if (
+                self.printed.get(record.point.index) != outcome
+            ):  # of what a prescreen left out both it and the sweep tell
+                self.printed[record.point.index] = outcome
+                line = f"[{len(self.printed)}/{self.num_trials}] {record.point.name}: {outcome}"
+                self.console.print(line, soft_wrap=True)
 
     def _render(self) -> Group:
         figures = figures_of(self.config.sweep.metric)

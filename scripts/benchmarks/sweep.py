@@ -117,7 +117,7 @@ def best_of(results: dict[str, Any]) -> dict[str, Any]:
     return {
         "best": trials[0]["metrics"][METRIC],
         "best_trial": trials[0]["trial"],
-        "epochs": sum(trial["metrics"]["epoch"] for trial in trials),
+        "epochs": sum(trial["metrics"].get("epoch", 0) for trial in trials),  # none where a prescreen left one out
     }
 
 

@@ -59,3 +59,16 @@ def test_a_table_on_a_terminal_is_not_drawn_anew_for_every_change(
         assert len(drawn) - before < 20
     assert drawn[-1] == len(records), "the last frame shows all"
     assert records[0].point.name in shown.getvalue()
+
+
+def test_off_a_terminal_an_outcome_is_printed_once(tiny_config: Callable[..., Config], tmp_path: Path) -> None:
+    config = tiny_config(search_space=SPACE)
+    records = TrialBook(config, plan_sweep(config), tmp_path).records
+    shown = io.StringIO()
+    with LiveTable(PlainConsole(file=shown, width=200), config, 4) as table:
+        records[0].state, records[0].reason = "skipped", "dominated"
+        for record in (records[0], records[0], records[1]):
+            table.update(record)
+        records[0].state, records[0].error = "failed", "no memory"
+        table.update(records[0])
+    assert [line.split(" ")[0] for line in shown.getvalue().splitlines()] == ["[1/4]", "[1/4]"]
