@@ -1,6 +1,7 @@
 """`clray` in a process of its own that need not import: it is forked from one that has.
 
-What a command imports takes longer than most commands; tests/test_start_up.py starts commands as a shell does.
+What a command imports takes longer than most commands. tests/test_start_up.py holds what that is, and commands that are
+killed (tests/integration/test_faults.py) start as from a shell.
 """
 
 import atexit
