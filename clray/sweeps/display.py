@@ -64,9 +64,8 @@ class LiveTable:
         self.records[record.point.index] = record
         if self.live is None and record.state in (*OVER, "stopped"):
             outcome = _outcome(record, self.config)
-            if (
-                self.printed.get(record.point.index) != outcome
-            ):  # of what a prescreen left out both it and the sweep tell
+            # Both the prescreen and the sweep tell what was left out.
+            if self.printed.get(record.point.index) != outcome:
                 self.printed[record.point.index] = outcome
                 line = f"[{len(self.printed)}/{self.num_trials}] {record.point.name}: {outcome}"
                 self.console.print(line, soft_wrap=True)
