@@ -104,7 +104,8 @@ class FaissShard:
                 distances, ids = search(chunk, norms)
                 add_members(sums[i], chunk, ids, weights)
                 counts[i] += np.bincount(ids, weights, minlength=len(counts[i]))
-                inertia[i] += float(distances @ weights)
+                # Not a dot product: BLAS would wake threads of its own for it, which then spin.
+                inertia[i] += float((distances * weights).sum())
         return [PartialSums(*parts) for parts in zip(sums, counts, inertia, strict=True)]
 
     def assign(self, centroids: Sequence[Float[np.ndarray, "_ dim"]]) -> list[tuple[Int[np.ndarray, " n"], float]]:
