@@ -61,7 +61,7 @@ class Answer:
         way: share of the way from InfoNCE to SupCon, None where these two are not told apart.
         rivals: the other candidates that are not told apart from the best, best first.
         neighbours: of the same source and temperature, the next coarser and the next finer point.
-        floor: accuracy of the untrained encoder.
+        floor: accuracy of the encoder before any training.
         skipped: points that the prescreen left out.
     """
 
@@ -105,7 +105,7 @@ def answer_of(sweep: Sweep, metric: str = ACCURACIES[0]) -> Answer | None:
     rivals = [each for each in candidates if (found := against(each)) is not None and not found.is_told_apart]
     floor = None
     if metric in sweep.untrained:
-        floor = against(PointSummary("untrained encoder", 1, {metric: sweep.untrained[metric]}, {}))
+        floor = against(PointSummary(sweep.start, 1, {metric: sweep.untrained[metric]}, {}))
     return Answer(
         metric=metric,
         num_validation_images=sweep.num_validation_images if metric != ranked_by else None,
@@ -230,7 +230,7 @@ def _on_information(answer: Answer) -> Iterable[str]:
 def _on_floor(answer: Answer) -> Iterable[str]:
     if answer.floor is not None:
         apart = "" if answer.floor.is_told_apart else ", which is not told apart from the best"
-        yield f"An untrained encoder reaches {_percent(answer.floor.other, answer)}{apart}."
+        yield f"The {answer.floor.other.point} reaches {_percent(answer.floor.other, answer)}{apart}."
 
 
 def _on_skipped(answer: Answer) -> Iterable[str]:

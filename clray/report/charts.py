@@ -27,7 +27,7 @@ def plane_chart(plane: Plane) -> dict[str, Any]:
             "low": low,
             "high": high,
             "floor": plane.floor,
-            "floorName": "" if plane.floor is None else f"untrained encoder, {plane.measure.text(plane.floor)}",
+            "floorName": "" if plane.floor is None else f"{plane.start}, {plane.measure.text(plane.floor)}",
         },
         "series": [
             {

@@ -59,7 +59,8 @@ def plane(sweeps: Sequence[Sweep], metric: str) -> Plane:
     floor = sweeps[0].untrained.get(metric)
     corners = _corners(sweeps) if is_told else ()
     floor = None if floor is None else measure.scale * floor
-    return Plane(_shown_metric(sweeps, metric), thinned_groups(found, measure), corners, floor, measure, axes)
+    shown = thinned_groups(found, measure)
+    return Plane(_shown_metric(sweeps, metric), shown, corners, floor, sweeps[0].start, measure, axes)
 
 
 def granularity(sweeps: Sequence[Sweep], metric: str) -> Granularity:
@@ -81,7 +82,7 @@ def granularity(sweeps: Sequence[Sweep], metric: str) -> Granularity:
         lines += _lines(candidates, metric, prefix, numbers)
         if metric in sweep.untrained:
             floor = measure.scale * sweep.untrained[metric]
-            levels.append(Level(f"{prefix}untrained encoder", None, None, floor, None))
+            levels.append(Level(prefix + sweep.start, None, None, floor, None))
     ordered = sorted(_best_of_many(levels), key=lambda each: each.name)
     return Granularity(_shown_metric(sweeps, metric), thinned_lines(lines), tuple(ordered), measure)
 

@@ -81,13 +81,14 @@ class Plane:
     """Accuracy, or what takes its place, over I(Z;T) and H(Z|T); without labels over H(Z) and imbalance.
 
     Attributes:
-        floor: that of the untrained encoder.
+        floor: that of the encoder before any training, which is called `start`.
     """
 
     metric: str
     groups: tuple[PlaneGroup, ...]
     corners: tuple[Corner, ...]
     floor: float | None = None
+    start: str = "untrained encoder"
     measure: Measure = PERCENT
     axes: Axes = INFORMATION_PLANE
 
@@ -136,7 +137,7 @@ class Level:
     """A reference, whose accuracy does not depend on the number of clusters.
 
     Attributes:
-        role: None for the untrained encoder.
+        role: None for the encoder before any training.
         number: of the temperature; None where it has none.
     """
 

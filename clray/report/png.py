@@ -56,7 +56,7 @@ def draw_plane(plane: Plane, path: Path, title: str) -> Path:
     bar = figure.colorbar(scale, ax=axes, label=plane.measure.axis(plane.metric))
     if plane.floor is not None:
         bar.ax.axhline(plane.floor, color="red", linewidth=2.5)
-        bar.ax.set_title(f"untrained {plane.floor:.{plane.measure.digits}f}", fontsize=7.5, color="red")
+        bar.ax.set_title(f"{plane.start}\n{plane.floor:.{plane.measure.digits}f}", fontsize=7.5, color="red")
     if 1 < len(plane.groups) <= len(MARKERS):
         handles = [
             Line2D([], [], marker=MARKERS[group.number % len(MARKERS)], linestyle="", label=plain(group.name),

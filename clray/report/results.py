@@ -75,3 +75,9 @@ class Sweep:
     num_validation_images: int | None = None
     untrained: dict[str, float] = field(default_factory=dict)
     skipped: list[TrialResult] = field(default_factory=list)
+
+    @property
+    def start(self) -> str:
+        """What its trials start from, in words."""
+        is_given = any(trial.params.get("encoder.weights", "None") != "None" for trial in self.trials)
+        return "encoder as given" if is_given else "untrained encoder"

@@ -86,7 +86,7 @@ def test_without_a_way_from_infonce_to_supcon_no_share_of_it_is_said() -> None:
 
 def test_the_untrained_encoder_is_the_floor() -> None:
     sweep = sweep_of(trial("k=5", 0.61), INFONCE, untrained={"eval/linear_accuracy": 0.605})
-    assert "An untrained encoder reaches 60.5 %, which is not told apart from the best." in describe_answer(sweep)
+    assert "The untrained encoder reaches 60.5 %, which is not told apart from the best." in describe_answer(sweep)
 
 
 @pytest.mark.parametrize("images", [None, 450])

@@ -1,9 +1,11 @@
 """What the charts show, before either library draws it."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
+from clray.report.answer import describe_answer
 from clray.report.figures import granularity, plane
 from clray.report.results import Sweep
 from tests.report.sweeps import digits, trial
@@ -95,6 +97,14 @@ def test_the_untrained_encoder_is_a_level_and_the_floor_of_the_colours() -> None
     assert plane([sweep], METRIC).accuracy_range == (pytest.approx(30), pytest.approx(60))
     (level,) = granularity([sweep], METRIC).levels
     assert (level.name, level.mean) == ("untrained encoder", pytest.approx(30))
+
+
+def test_an_encoder_with_weights_of_its_own_is_not_called_untrained() -> None:
+    given = replace(trial("a", 0.5), params={"encoder.weights": "timm/resnet18.a1_in1k"})
+    sweep = Sweep("s", [given, trial("b", 0.6)], untrained={METRIC: 0.3})
+    assert [each.name for each in granularity([sweep], METRIC).levels] == ["encoder as given"]
+    assert plane([sweep], METRIC).start == "encoder as given"
+    assert any(each.startswith("The encoder as given reaches 30.0 %") for each in describe_answer(sweep))
 
 
 def test_a_sweep_without_accuracies_gives_empty_charts() -> None:

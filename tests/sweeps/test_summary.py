@@ -81,7 +81,7 @@ def test_the_store_holds_what_a_report_needs(concluded: Concluded) -> None:
 
 
 def test_the_floor_is_in_the_answer(concluded: Concluded) -> None:
-    assert any(sentence.startswith("An untrained encoder reaches 30.0 %") for sentence in concluded[0].answer)
+    assert any(sentence.startswith("The untrained encoder reaches 30.0 %") for sentence in concluded[0].answer)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"eval/linear_accuracy": "high"}', "\x00"])
