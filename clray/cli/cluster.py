@@ -66,7 +66,9 @@ def cluster(
         from clray.track.mlflow import check_server
 
         check_server(tracking_uri)
-    with _arguments_named(levels is not None), _resumable(output):
+    from clray.kmeans.output import STATE_FILE
+
+    with _arguments_named(levels is not None), resumable(output, STATE_FILE):
         result = _run(
             vectors, wanted, initial, settings, as_json=as_json, nested=levels is not None, column=column,
             use_ray=not local, output=output, resume=resume, write_table=table, verbose=verbose,
@@ -92,11 +94,15 @@ def _run(
 
 
 @contextmanager
-def _resumable(output: Path) -> Iterator[None]:
+def resumable(output: Path, state_file: str) -> Iterator[None]:
+    """Say after Ctrl-C how to resume, where the work came as far as its first state."""
     try:
         yield
     except KeyboardInterrupt:
-        print_line(f"Interrupted. Resume with the same command and --resume; the state is in {output}", err)
+        if (output / state_file).exists():
+            print_line(f"Interrupted. Resume with the same command and --resume; the state is in {output}", err)
+        else:
+            print_line("Interrupted before there was anything to resume. Start anew with the same command", err)
         raise
 
 

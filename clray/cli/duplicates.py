@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from clray.cli.cluster import Column, Local, Output
+from clray.cli.cluster import Column, Local, Output, resumable
 from clray.cli.flags import flags_named
 from clray.cli.options import AsJson, Verbose
-from clray.cli.terminal import err, print_line, print_values, progress
+from clray.cli.terminal import print_values, progress
 
 ARGUMENTS = {name: "--" + name.replace("_", "-") for name in ("cosine", "num_clusters", "memory", "resume", "vectors",
                                                               "output")}  # fmt: skip
@@ -32,17 +32,18 @@ def duplicates(
     verbose: Verbose = False,
 ) -> None:
     """Vectors nearly equal to an earlier one of their cluster: duplicates.csv, and kept.csv with all others."""
+    from clray.kmeans.duplicates import ASKED_FILE
     from clray.kmeans.duplicates import duplicates as run
 
-    try:
-        with flags_named(ARGUMENTS), progress("groups of clusters", None, quiet=as_json) as show:
-            found = run(
-                result, vectors, cosine=cosine, num_clusters=num_clusters, column=column, memory=memory,
-                use_ray=not local, output=output, resume=resume, verbose=verbose,
-                on_group=lambda done, total: show(done / total, f"{done}/{total}"),
-            )  # fmt: skip
-    except KeyboardInterrupt:
-        print_line(f"Interrupted. Resume with the same command and --resume; the state is in {output}", err)
-        raise
+    with (
+        resumable(output, ASKED_FILE),
+        flags_named(ARGUMENTS),
+        progress("groups of clusters", None, quiet=as_json) as show,
+    ):
+        found = run(
+            result, vectors, cosine=cosine, num_clusters=num_clusters, column=column, memory=memory,
+            use_ray=not local, output=output, resume=resume, verbose=verbose,
+            on_group=lambda done, total: show(done / total, f"{done}/{total}"),
+        )  # fmt: skip
     shown = {"duplicates": len(found.rows), "kept": found.num_vectors - len(found.rows), "output": str(output)}
     print_values(shown, as_json=as_json)

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
+from clray.cli.cluster import resumable
+
 Clray = Callable[..., subprocess.CompletedProcess]
 
 
@@ -69,3 +71,14 @@ def test_nested_clusters_of_a_folder_train_a_run(clray: Clray, tiny_yaml: Callab
     wrong = clray("train", path, "--set", "clusters.num_clusters=7")
     assert wrong.returncode == 2
     assert "holds clusters for K = 20, 5; got 7" in wrong.stderr
+
+
+@pytest.mark.parametrize("has_state", [False, True])
+def test_resume_is_told_only_where_there_is_something_to_resume(
+    has_state: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if has_state:
+        (tmp_path / "state.npz").touch()
+    with pytest.raises(KeyboardInterrupt), resumable(tmp_path, "state.npz"):
+        raise KeyboardInterrupt
+    assert ("--resume" in capsys.readouterr().err) == has_state
