@@ -209,25 +209,29 @@ def require_room(
 
     Args:
         purpose: what the group is for, such as "a trial".
-        beside, labels: as for `room`.
+        beside, labels: as for `room`; k-means shards, which may be all that is asked for.
 
     Raises:
         UserError: it does not fit; names what is asked for and what the nodes have. Or no node carries the labels.
     """
     if labels and beside.size:
-        require_labels(labels, "kmeans.node_labels")
+        require_labels(labels, "kmeans.node_labels" if group.size else "node_labels")
     for each in (group, beside):
         if each.bundle.gpus > 1 and each.bundle.gpus % 1:
             raise UserError(f"{purpose} needs {each}; Ray gives whole GPUs, or a fraction of one")
     if room(group, beside=beside, labels=labels) >= 1:
         return
     where = f" with the labels {dict(labels)}" if labels else ""
+    found = f"does not fit on the nodes of the Ray cluster: {describe(cluster_nodes())}"
+    if not group.size:
+        raise UserError(
+            f"{purpose} needs {beside} on nodes{where}, and {found}. Lower num_shards, cpus_per_shard or gpus_per_shard"
+        )
     others = f" beside {beside}, which Ray spreads over the nodes{where}" if beside.size else ""
     raise UserError(
-        f"{purpose} needs {group}{others}, and does not fit on the nodes of the Ray cluster: "
-        f"{describe(cluster_nodes())}. Lower train.num_workers, train.cpus_per_worker, train.gpus_per_worker or "
-        "data.num_decoders; lower kmeans.num_shards, kmeans.cpus_per_shard or kmeans.gpus_per_shard, or keep the "
-        "shards to certain nodes with kmeans.node_labels"
+        f"{purpose} needs {group}{others}, and {found}. Lower train.num_workers, train.cpus_per_worker, "
+        "train.gpus_per_worker or data.num_decoders; lower kmeans.num_shards, kmeans.cpus_per_shard or "
+        "kmeans.gpus_per_shard, or keep the shards to certain nodes with kmeans.node_labels"
     )
 
 

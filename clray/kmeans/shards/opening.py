@@ -89,13 +89,14 @@ def ray_shards(
     from clray.kmeans.shards.actors import require_gpus, shard_group, start_shard_actors
     from clray.kmeans.shards.ray_shards import RayShards
     from clray.ray_runtime.cluster import require_room, start_ray
+    from clray.ray_runtime.room import NOTHING
 
     if vectors.num_bytes <= LOOKED_AT_FIRST_BYTES:
         whole = FaissShard(vectors.slice(0, len(vectors)), plan=BlockPlan(is_resident=False, block_rows=8192))
         _refuse_bad(vectors, whole.survey().bad_rows, drop=options.drop_nonfinite)
     needed = shard_group(options)
     start_ray(needed_cpus=math.ceil(needed.cpus), verbose=verbose)
-    require_room(needed, "the clustering")
+    require_room(NOTHING, "the clustering", beside=needed, labels=options.node_labels)
     require_gpus(options)
     actors = start_shard_actors(
         options, assign_method=options.assign_method, memory_bytes=memory_bytes, num_clusters=num_clusters
