@@ -167,7 +167,10 @@ def build_clusters(
     output: Annotated[Path, typer.Option("--output", "-o", help="A new folder for the clusters.")],
     root: Root = None,
     source: Annotated[str, typer.Option(help="attributes, or hierarchy.")] = "attributes",
-    top_k: Annotated[str, typer.Option("--top-k", help="Numbers of attributes, as in 3,5,7,10.")] = "3",
+    top_k: Annotated[
+        str | None,
+        typer.Option("--top-k", help="Numbers of attributes, as in 3,5,7,10; by default 3, or all of fewer."),
+    ] = None,
     candidates: Annotated[
         str | None, typer.Option("--attributes", help="The candidates, as in colour,shape; by default all but ids.")
     ] = None,
@@ -185,7 +188,8 @@ def build_clusters(
         raise UserError(f"--source must be attributes or hierarchy; got {source!r}")
     if source == "hierarchy" and tree is None:
         raise UserError("--tree is required for --source hierarchy")
-    numbers = _numbers("--top-k", top_k) if source == "attributes" else _numbers("--levels", levels)
+    counts = None if top_k is None else _numbers("--top-k", top_k)
+    depths = _numbers("--levels", levels)
     with status("reading", quiet=as_json), flags_named(FLAGS):
         chosen = _chosen_attributes(candidates, order)
         from clray.clusters.granularity import build_attribute_clusters, build_hierarchy_clusters, write_clusters
@@ -196,10 +200,10 @@ def build_clusters(
         train, names = known.train, known.names[None]
         if tree is None or source == "attributes":
             found = build_attribute_clusters(
-                train.columns, train.labels, numbers, candidates=chosen.attribute_columns, order=chosen.attribute_order
+                train.columns, train.labels, counts, candidates=chosen.attribute_columns, order=chosen.attribute_order
             )
         else:
-            found = build_hierarchy_clusters(train.labels, names, tree, numbers)
+            found = build_hierarchy_clusters(train.labels, names, tree, depths)
         labels = [names[code] if code >= 0 else None for code in train.labels]
         write_clusters(output, found, labels, _data_section(config))
     for note in (*known.notes, *([] if source == "hierarchy" else _notes(chosen, train.columns))):

@@ -42,17 +42,21 @@ class Granularity:
 def build_attribute_clusters(
     columns: dict[str, Int[np.ndarray, " n"]],
     labels: Int[np.ndarray, " n"],
-    counts: list[int],
+    counts: list[int] | None = None,
     *,
     candidates: Sequence[str] | None = None,
     order: Sequence[str] | None = None,
 ) -> list[Granularity]:
     """Clusters by the first `k` attributes, for each k of `counts`; the order is that of `order_attributes`.
 
+    Args:
+        counts: by default three, or all of fewer attributes.
+
     Raises:
         UserError: more attributes wanted than there are, or one that there is not.
     """
     ordered = order_attributes(columns, candidates=candidates, order=order)
+    counts = [min(3, len(ordered))] if counts is None else counts
     if max(counts) > len(ordered) or min(counts) < 1:
         raise UserError(f"counts: must be between 1 and {len(ordered)} (the attributes); got {counts}")
     found = []

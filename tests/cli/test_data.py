@@ -206,6 +206,7 @@ def test_a_column_of_ids_is_left_out_of_the_clusters_with_a_word(tmp_path: Path)
     [
         (("--attributes", "half,number", "--top-k", "1"), ["number"]),
         (("--order", "half, third", "--top-k", "1,2"), ["half", "third"]),
+        (("--order", "half, third"), ["half", "third"]),
     ],
 )
 def test_candidates_and_their_order_can_be_named(tmp_path: Path, arguments: tuple[str, ...], chosen: list[str]) -> None:
