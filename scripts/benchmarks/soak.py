@@ -1,15 +1,17 @@
-"""Sweeps under random kills of trials, k-means shards, the service, the driver and the tracking server.
+"""Sweeps under random kills of trials, workers, k-means shards, the service, the driver and the tracking server.
 
     python scripts/benchmarks/soak.py --minutes 60 --seed 0
 
-Sweeps run one after the other against an MLflow server over HTTP. At random moments a process of theirs is ended by
-SIGKILL; a driver that was killed is resumed, a tracking server that was killed comes back after some seconds. At the
-end every trial must have finished, with each epoch once on disk and in MLflow. Prints JSON: the kills, what was not
-accounted for, what is left of Ray (run it where no other Ray runs), and memory, open files and processes over time.
+Sweeps run one after the other against an MLflow server over HTTP, every second one with trials of two workers that
+write checkpoints within an epoch. At random moments a process of theirs is ended by SIGKILL; a driver that was killed
+is resumed, a tracking server that was killed comes back after some seconds. At the end every trial must have finished,
+with each epoch once on disk and in MLflow. Prints JSON: the kills, what was not accounted for, what is left of Ray, and
+memory, open files and processes over time.
 """
 
 import argparse
 import json
+import os
 import random
 import signal
 import socket
@@ -30,7 +32,9 @@ from clray.training.metrics import read_metrics
 
 NUM_EPOCHS, NUM_TRIALS = 30, 4
 OF_RAY = ("raylet", "gcs_server", "ray::")
-VICTIMS = {"trial": "ImplicitFunc", "shard": "ShardActor", "service": "KMeansService"}
+MARK = "CLRAY_SOAK"
+"""In the environment of all that a soak starts, as its process id."""
+VICTIMS = {"trial": "ImplicitFunc", "worker": "TrainWorker", "shard": "ShardActor", "service": "KMeansService"}
 SWEEP: dict[str, Any] = {
     "data": {"name": "digits", "max_train_images": 400, "max_test_images": 100},
     "augmentation": {"name": "digits"},
@@ -44,6 +48,9 @@ SWEEP: dict[str, Any] = {
         "objective.temperature": {"grid_search": [0.1, 0.5]},
     },
 }
+
+
+OF_GROUPS = {"num_workers": 2, "cpus_per_worker": 0.25, "checkpoint_every_steps": 2}
 
 
 class TrackingServer:
@@ -90,17 +97,23 @@ class Soak:
         self.started = time.monotonic()
 
     def run(self) -> dict[str, Any]:
-        (self.folder / "sweep.yaml").write_text(yaml.safe_dump(SWEEP), encoding="utf-8")
+        of_groups = SWEEP | {"train": SWEEP["train"] | OF_GROUPS}
+        for kind, tree in (("single", SWEEP), ("groups", of_groups)):
+            (self.folder / f"{kind}.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
         for worker in (self._harm, self._observe):
             threading.Thread(target=worker, daemon=True).start()
         names = []
         while time.monotonic() < self.end:
-            names.append(f"soak{len(names):03d}")
-            self._sweep(names[-1])
+            kind = ("single", "groups")[len(names) % 2]
+            names.append(f"{kind}{len(names):03d}")
+            self._sweep(names[-1], self.folder / f"{kind}.yaml")
         self.end = 0.0
         lost = [problem for name in names for problem in self._audit(name)]
         time.sleep(30)
-        titles = [" ".join(each.info["cmdline"] or []) for each in psutil.process_iter(["cmdline"])]
+        ours = (each for each in psutil.process_iter(["cmdline", "environ"]) if MARK in (each.info["environ"] or {}))
+        titles = [
+            " ".join(each.info["cmdline"] or []) for each in ours if each.info["environ"][MARK] == str(os.getpid())
+        ]
         left = [title[:80] for title in titles if any(word in title for word in OF_RAY)]
         self.server.kill()
         return {
@@ -114,18 +127,19 @@ class Soak:
             "peak_mib": max(sample["mib"] for sample in self.samples),
         }
 
-    def _sweep(self, name: str) -> None:
+    def _sweep(self, name: str, config: Path) -> None:
         """One sweep to its end, resumed as often as its driver is killed."""
         resume: list[str] = []
         for _ in range(20):
             command = [
-                sys.executable, "-m", "clray", "sweep", str(self.folder / "sweep.yaml"), "-o", str(self.folder / "out"),
+                sys.executable, "-m", "clray", "sweep", str(config), "-o", str(self.folder / "out"),
                 "--name", name, "--tracking-uri", self.server.uri, *resume,
             ]  # fmt: skip
             while self.server.process.poll() is not None:
                 time.sleep(0.5)
             with (self.folder / "err.log").open("a") as errors:
-                self.driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
+                self.driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors,
+                                               env=os.environ | {MARK: str(os.getpid())})  # fmt: skip
             if self.driver.wait() == 0:
                 return
             if (self.folder / "out" / name / "config.yaml").exists():
