@@ -36,6 +36,7 @@ from clray.training.metrics import METRICS_FILE, Metrics, append_metrics, is_bes
 from clray.training.start import Start
 from clray.training.storage import Storage
 from clray.training.trainer import grow, run
+from clray.training.workers.backend import ProcessGroupConfig
 from clray.training.workers.gpus import device_of
 from clray.training.workers.heartbeat import Heartbeat, is_timeout, name_hung
 from clray.training.workers.port import Cluster, Load, OnReport
@@ -47,6 +48,8 @@ from clray.training.workers.writer import HostTree
 
 log = logging.getLogger(__name__)
 LOST = (WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError)
+STARTS = 3
+"""Starts of a group that may fail besides those after a failure: for want of room, each after a minute."""
 
 
 class GroupSession:
@@ -253,7 +256,7 @@ def _trainer(
             "wanted": wanted,
             "run": str(folder),
         },
-        torch_config=ray.train.torch.TorchConfig(backend_of(each.gpus), timeout_s=math.ceil(train.timeout_seconds)),
+        torch_config=ProcessGroupConfig(backend_of(each.gpus), timeout_s=math.ceil(train.timeout_seconds)),
         scaling_config=ray.train.ScalingConfig(
             # Its elastic policy chooses among these; Ray's stubs are those of Train V1.
             num_workers=train.num_workers if train.min_workers is None else (train.min_workers, train.num_workers),  # type: ignore[arg-type]
@@ -266,7 +269,9 @@ def _trainer(
             storage_path=path,
             # Ray's stubs are those of Train V1.
             failure_config=ray.train.FailureConfig(  # type: ignore[call-arg]
-                max_failures=train.max_failures, controller_failure_limit=3
+                max_failures=train.max_failures,
+                # Ray Train counts the starts that fail over the whole run; each restart may meet another loss.
+                controller_failure_limit=STARTS + train.max_failures,
             ),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=train.num_checkpoints),
             callbacks=[_ReportCallback(folder, config.sweep.metric, storage, address)],  # type: ignore[list-item]
