@@ -78,6 +78,16 @@ def is_worth_compiling(config: Config, model: ContrastiveModel, shape: tuple[int
     return False
 
 
+def forget_compiled() -> None:
+    """Let this process compile as a fresh one does.
+
+    What earlier runs of the process have compiled is kept by torch for all that follow: it guards it against their
+    temperatures and shapes, takes what differs between them for variable, and after eight of one kind compiles no more.
+    Models of others in this process are compiled again when they are next called.
+    """
+    torch.compiler.reset()
+
+
 def compile_step(model: ContrastiveModel, objective: Objective, augmentation: Augmentation, *, is_alone: bool) -> None:
     """Compile views, encoder and loss in place; weights and state keep their names, random numbers their order.
 

@@ -22,7 +22,7 @@ from clray.training.batches import epoch_batches, order_follows_clusters
 from clray.training.check import pixel_size, view_shape
 from clray.training.checkpoint_form import Checkpoint, Part, Snapshot
 from clray.training.cluster_metrics import ClusterMetrics
-from clray.training.compiling import compile_step, is_worth_compiling
+from clray.training.compiling import compile_step, forget_compiled, is_worth_compiling
 from clray.training.encoder_start import with_pixels
 from clray.training.epoch import EpochMeter, train_step, waited_for
 from clray.training.first_clusterings import Wanted, as_tree
@@ -170,8 +170,11 @@ class _Run:
     def _compile(self) -> None:
         """Compile the step where rank 0 finds that it pays."""
         config, state, world_size = self.config, self.state, self.session.world_size
+        if config.train.compile is False:
+            return
+        forget_compiled()
         num_steps = config.train.num_epochs * state.steps_per_epoch
-        if config.train.compile is not False and from_first(
+        if from_first(
             lambda: is_worth_compiling(config, state.model, self._view_batch, num_steps=num_steps), world_size
         ):
             is_alone = config.train.accumulate_batches == 1

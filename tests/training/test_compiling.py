@@ -13,7 +13,7 @@ from clray.config import Config, parse_config
 from clray.data.load import load_dataset
 from clray.errors import UserError
 from clray.model.encoder import ContrastiveModel
-from clray.training import compiling
+from clray.training import compiling, trainer
 from clray.training.checkpoint import read_checkpoint
 from clray.training.compiling import LEAST_STEPS, OrEager, is_worth_compiling
 from clray.training.machine_times import MachineTimes
@@ -187,7 +187,6 @@ def test_a_traced_step_of_every_objective_is_that_of_the_eager_one(
     compile_by = torch.compile
     monkeypatch.setattr(torch, "compile", lambda function, **_: compile_by(function, backend="aot_eager"))
     monkeypatch.setattr(compiling, "missing_compiler", lambda _: None)
-    torch._dynamo.reset()
     assert_close(weights_of(tiny_config, tmp_path, OBJECTIVES[name]))
     assert not [each for each in caplog.messages if "train.compile" in each]
 
@@ -198,6 +197,28 @@ def test_a_traced_step_of_every_objective_is_that_of_the_eager_one(
 def test_a_compiled_step_is_that_of_the_eager_one(
     tiny_config: MakeConfig, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    torch._dynamo.reset()
     assert_close(weights_of(tiny_config, tmp_path, {}))
     assert not [each for each in caplog.messages if "train.compile" in each]
+
+
+def test_a_run_compiles_as_in_a_fresh_process(
+    tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The trials of a sweep follow each other in one process: after eight that differ torch compiled no more."""
+    compiled_shapes: list[list[object]] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable:
+        compiled_shapes.append([tuple(each.shape) for each in inputs])
+        return graph.forward
+
+    def double(values: torch.Tensor) -> torch.Tensor:
+        return 2 * values
+
+    compiled = torch.compile(double, backend=backend)
+    monkeypatch.setattr(trainer, "is_worth_compiling", lambda *_, **__: False)
+    for size in (3, 4):
+        trained(
+            tiny_config(clusters={"source": "labels"}, train={"compile": True, "num_epochs": 1}), tmp_path / f"{size}"
+        )
+        compiled(torch.ones(size))
+    assert compiled_shapes == [[(3,)], [(4,)]], "each for its own shape, which torch takes for variable at the second"
