@@ -102,6 +102,8 @@ def _end_as_by_ctrl_c(before: object) -> None:
 def require_shared_folder(folder: Path) -> None:
     """Check that every node of the cluster writes into the folder that this process reads.
 
+    A node that is lost meanwhile, or cannot be asked, is told in a warning: the others may do without it.
+
     Raises:
         UserError: a node's file does not arrive here, or cannot be written there; names the nodes.
     """
@@ -118,8 +120,14 @@ def require_shared_folder(folder: Path) -> None:
     }
     missing = []
     for node, reference in written.items():
-        reason = ray.get(reference)
         file = folder / f"{probe}-{node}"
+        try:
+            reason = ray.get(reference)
+        except ray.exceptions.RayError as error:
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            log.warning("node %s could not be asked whether it shares %s (%s)", nodes[node], folder, lines[0])
+            file.unlink(missing_ok=True)
+            continue
         if reason is not None or not file.exists():
             missing.append(f"{nodes[node]} ({reason or 'its file cannot be seen from here'})")
         file.unlink(missing_ok=True)
