@@ -153,12 +153,13 @@ def train(
             opened = start_for_run(settled, data, verbose=verbose)
             settled, service = opened.config, opened.service
             ending = service_ended(service)
+    from clray.track.runs import describe_dataset
     from clray.track.single import log_result
     from clray.training.health import warn_of_collapse
 
     with ending, recorded(config, folder, observer, resume=resume, is_on_ray=is_on_ray) as tracker:
         logger = tracker.start_run(kind="run", run_id=folder.name, name=folder.name, config=config)
-        logger.log_dataset(data, config.data)
+        logger.log_dataset(describe_dataset(data, config.data))
 
         def on_report(metrics: dict[str, float]) -> None:
             logger(metrics)

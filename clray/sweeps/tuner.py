@@ -32,7 +32,7 @@ from clray.sweeps.trainable import ERROR_FILE, train_trial
 from clray.sweeps.trials import OVER, TrialRecord, storage_name, write_outcome
 from clray.sweeps.trunks import TRUNKS_FOLDER
 from clray.sweeps.watching import Watch
-from clray.track.runs import RunLogger, Tracker
+from clray.track.runs import RunLogger, Tracker, describe_dataset
 from clray.training.health import warn_of_collapse
 from clray.training.start import StartClusters
 from clray.training.storage import Stamps, keep_results
@@ -214,11 +214,11 @@ class Reporter(Callback):
     def __init__(
         self, book: TrialBook, folder: Path, tracker: Tracker, data: Dataset, display: Display, watch: Watch | None
     ) -> None:
-        self.book, self.folder, self.tracker, self.data, self.display = book, folder, tracker, data, display
-        self.watch = watch
+        self.book, self.folder, self.tracker, self.display, self.watch = book, folder, tracker, display, watch
+        self.described = describe_dataset(data, book.config.data)
         self.kept: Stamps = {}
         self.parent = tracker.start_run(kind="sweep", run_id=folder.name, name=folder.name, config=book.config)
-        self.parent.log_dataset(data, book.config.data)
+        self.parent.log_dataset(self.described)
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune saves its callbacks with the state of the experiment; a sweep is resumed from the trials' own folders.
@@ -230,7 +230,7 @@ class Reporter(Callback):
         record.started_at = record.started_at or time.monotonic()
         if record.mlflow is None:
             record.mlflow = start_trial_run(self.tracker, record, self.parent.run_id)
-            record.mlflow.log_dataset(self.data, record.point.config.data)
+            record.mlflow.log_dataset(self.described)
             trunk = self.book.trunks.get(record.point.index)
             if trunk is not None:
                 record.mlflow.set_tags(trunk=trunk.folder.name)

@@ -165,29 +165,9 @@ class RunLogger:
         """Register the run's model, which has been logged, and make it the champion of that name."""
         self.outbox.add({"op": "register", "run": self.run_id, "name": name})
 
-    def log_dataset(self, data: Dataset, config: DataConfig) -> None:
-        """Name, size, classes and a digest of labels and attributes: the data as MLflow's dataset input."""
-        # As int64, so that the digest stays what it was for data that stayed what they were.
-        digest = hashlib.sha256(data.train.labels.astype("<i8").tobytes() + data.test.labels.astype("<i8").tobytes())
-        known = {**data.train.columns, **data.train.targets}
-        for name in sorted(known):
-            digest.update(name.encode() + known[name].astype("<i8").tobytes())
-        counts = {"training images": len(data.train), "test images": len(data.test), "classes": data.num_classes}
-        if data.validation is not None:
-            digest.update(data.validation.labels.tobytes())
-            counts["validation images"] = len(data.validation)
-        if data.labelled_set is not None:
-            digest.update(data.labelled_set.labels.tobytes())
-            counts["labelled images"] = len(data.labelled_set)
-        entry = {
-            "op": "dataset",
-            "run": self.run_id,
-            "name": config.name if config.train_path is None else Path(config.train_path).stem,
-            "digest": digest.hexdigest()[:16],
-            "source": config.train_path or config.name,
-            "profile": ", ".join(f"{count} {name}" for name, count in counts.items()),
-        }
-        self.outbox.add(entry)
+    def log_dataset(self, described: Entry) -> None:
+        """The data as MLflow's dataset input, as `describe_dataset` gives it."""
+        self.outbox.add({"op": "dataset", "run": self.run_id, **described})
 
     def log_summary(self, values: dict[str, float]) -> None:
         """Figures of a whole sweep, such as those of its best trial."""
@@ -223,6 +203,28 @@ class RunLogger:
         """End the run as FINISHED, FAILED or KILLED."""
         self._catch_up()
         self.outbox.add({"op": "finish", "run": self.run_id, "status": status, "time": _now()})
+
+
+def describe_dataset(data: Dataset, config: DataConfig) -> Entry:
+    """Name, size, classes and a digest of labels and attributes; reads all of these: once for all trials of a sweep."""
+    # As int64, so that the digest stays what it was for data that stayed what they were.
+    digest = hashlib.sha256(data.train.labels.astype("<i8").tobytes() + data.test.labels.astype("<i8").tobytes())
+    known = {**data.train.columns, **data.train.targets}
+    for name in sorted(known):
+        digest.update(name.encode() + known[name].astype("<i8").tobytes())
+    counts = {"training images": len(data.train), "test images": len(data.test), "classes": data.num_classes}
+    if data.validation is not None:
+        digest.update(data.validation.labels.tobytes())
+        counts["validation images"] = len(data.validation)
+    if data.labelled_set is not None:
+        digest.update(data.labelled_set.labels.tobytes())
+        counts["labelled images"] = len(data.labelled_set)
+    return {
+        "name": config.name if config.train_path is None else Path(config.train_path).stem,
+        "digest": digest.hexdigest()[:16],
+        "source": config.train_path or config.name,
+        "profile": ", ".join(f"{count} {name}" for name, count in counts.items()),
+    }
 
 
 def _now() -> int:

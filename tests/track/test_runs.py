@@ -25,7 +25,7 @@ from clray.track.entries import OUTBOX_FILE, read_entries
 from clray.track.mlflow import check_server, existing_store_uri, open_store, store_uri
 from clray.track.outbox import REFUSED_FILE
 from clray.track.results import read_sweep
-from clray.track.runs import Tracker
+from clray.track.runs import Tracker, describe_dataset
 from clray.track.trial_tables import _engine_of, search_runs, search_trials
 from clray.track.writer import StoreWriter
 from clray.training.metrics import append_metrics, read_metrics
@@ -37,7 +37,7 @@ MakeConfig = Callable[..., Config]
 def record_sweep(tracker: Tracker, config: Config, num_epochs: int = 3) -> None:
     """A sweep of two trials, as the driver records it."""
     parent = tracker.start_run(kind="sweep", run_id="s", name="s", config=config)
-    parent.log_dataset(load_dataset(config.data), config.data)
+    parent.log_dataset(describe_dataset(load_dataset(config.data), config.data))
     for index in range(2):
         run_id, point = f"s/{index}", f"k={index}"
         trial = tracker.start_run(kind="trial", run_id=run_id, name=point, config=config, parent="s", point=point)
