@@ -2,7 +2,7 @@
 
 import _thread
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +49,7 @@ def recorded(config: Config, folder: Path, observer: Observer, *, resume: bool, 
 
         if is_on_ray:
             from clray.ray_runtime.head import head_watched
+            from clray.ray_runtime.lost_nodes import nodes_watched
 
         def leave(reason: str) -> None:
             lost.append(reason)
@@ -58,7 +59,10 @@ def recorded(config: Config, folder: Path, observer: Observer, *, resume: bool, 
             _thread.interrupt_main()
 
         try:
-            with head_watched(observer.note, leave) if is_on_ray else nullcontext():
+            with ExitStack() as watches:
+                if is_on_ray:
+                    watches.enter_context(head_watched(observer.note, leave))
+                    watches.enter_context(nodes_watched(observer.note))
                 yield tracker
             if lost:
                 raise TrainingError(lost[0])
