@@ -69,6 +69,8 @@ class Judge(TrialScheduler):
         self.inner, self.book = inner, book
         self.seen: dict[int, list[tuple[TrialRecord, float, float, float]]] = {}
         """By epoch: what each trial measured there."""
+        self.open: dict[str, Trial] = {}
+        """Trials that have not ended, by Ray Tune's ids and in its order."""
 
     def on_trial_result(self, controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         record, sweep = self._record(trial), self.book.config.sweep
@@ -106,22 +108,28 @@ class Judge(TrialScheduler):
         return self.inner.set_search_properties(metric, mode, **spec)
 
     def on_trial_add(self, controller: Any, trial: Trial) -> None:  # noqa: ARG002
+        self.open[trial.trial_id] = trial
         # Population-based training refuses searchers, which would learn from configs that change; the book does not.
         without_searcher: Any = SimpleNamespace(search_alg=None)
         self.inner.on_trial_add(without_searcher, trial)
 
     def on_trial_error(self, controller: Any, trial: Trial) -> None:
+        self.open.pop(trial.trial_id, None)  # one that is tried again is added again
         self.inner.on_trial_error(controller, trial)
 
     def on_trial_complete(self, controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        self.open.pop(trial.trial_id, None)
         if not self.book.is_apart(self._record(trial)):
             self.inner.on_trial_complete(controller, trial, result)
 
     def on_trial_remove(self, controller: Any, trial: Trial) -> None:
+        self.open.pop(trial.trial_id, None)
         self.inner.on_trial_remove(controller, trial)
 
-    def choose_trial_to_run(self, controller: Any) -> Trial | None:
-        return self.inner.choose_trial_to_run(controller)
+    def choose_trial_to_run(self, controller: Any) -> Trial | None:  # noqa: ARG002
+        # The schedulers look through all trials, and are asked some eight times a trial: of 10,000 most have ended.
+        with_open_ones: Any = SimpleNamespace(get_trials=lambda: list(self.open.values()))
+        return self.inner.choose_trial_to_run(with_open_ones)
 
     def debug_string(self) -> str:
         return self.inner.debug_string()

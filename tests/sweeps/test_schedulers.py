@@ -112,3 +112,34 @@ def test_every_scheduler_is_made_from_its_name(name: str, tmp_path: Path) -> Non
     assert (
         type(judge.inner).__name__.lower().startswith({"asha": "asynchyperband", "pbt": "population"}.get(name, name))
     )
+
+
+def test_a_trial_to_run_is_looked_for_among_those_that_have_not_ended(tmp_path: Path) -> None:
+    """In their order; to look through all of 10,000 at every step took more time than the trials."""
+    looked_at: list[int] = []
+
+    class Trial(SimpleNamespace):
+        @property
+        def status(self) -> str:
+            looked_at.append(self.config["point"])
+            return "PENDING"
+
+    judge = judge_of(tmp_path, 6)
+    trials = [Trial(config={"point": point}, trial_id=str(point)) for point in range(6)]
+    controller = SimpleNamespace(get_trials=lambda: trials)
+    for trial in trials:
+        judge.on_trial_add(controller, trial)
+    judge.on_trial_complete(controller, trials[0], {})
+    judge.on_trial_error(controller, trials[1])  # and is tried again, after the others
+    judge.on_trial_add(controller, trials[1])
+    judge.on_trial_error(controller, trials[2])
+    judge.on_trial_remove(controller, trials[3])
+    order = []
+    for _ in range(3):
+        chosen = judge.choose_trial_to_run(controller)
+        assert chosen is not None
+        order.append(chosen.config["point"])
+        judge.on_trial_complete(controller, chosen, {})
+    assert judge.choose_trial_to_run(controller) is None
+    assert order == [4, 5, 1]
+    assert looked_at == order
