@@ -13,6 +13,10 @@ class UserError(ValueError):
         super().__init__(hide_credentials(message))
 
 
+class WaitedTooLong(UserError):
+    """What was waited for has not come in the time that the user gives it; what is done until then is kept."""
+
+
 class TrainingError(RuntimeError):
     """Training that cannot continue, such as a loss that is no longer finite."""
 

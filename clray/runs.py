@@ -152,7 +152,7 @@ def train(
 
             opened = start_for_run(settled, data, verbose=verbose)
             settled, service = opened.config, opened.service
-            ending = service_ended(service)
+            ending = service_ended(service, observer.note)
     from clray.track.runs import describe_dataset
     from clray.track.single import log_result
     from clray.training.health import warn_of_collapse
@@ -227,7 +227,7 @@ def sweep(
     seen = None
     with (
         recorded(given, folder, observer, resume=resume, is_on_ray=True) as tracker,
-        shared_service(config, plan) as service,
+        shared_service(config, plan, observer.note) as service,
     ):
         timing["start_up_seconds"] = time.monotonic() - started
         if config.sweep.prescreen:

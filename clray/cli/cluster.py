@@ -12,7 +12,7 @@ from clray.cli.kmeans_options import flags_of_settings, takes
 from clray.cli.options import AsJson, Verbose
 from clray.cli.terminal import err, print_json, print_line, print_values, progress, status
 from clray.config.sections import TrackingConfig
-from clray.errors import UserError
+from clray.errors import UserError, WaitedTooLong
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from clray.kmeans.progress import Progress
 
 ON_SHARDS = ("num_shards", "memory_per_shard", "cpus_per_shard", "gpus_per_shard", "backend", "assign_method",
-             "drop_nonfinite")  # fmt: skip
+             "drop_nonfinite", "timeout_seconds")  # fmt: skip
 """The settings that both commands take."""
 ITERATIONS = ("num_iterations", "num_redos", "tolerance", "init", "oversampling", "sample_fraction",
               "num_refresh_iterations", "resample_steps", "resample_points", "spherical", "balanced",
@@ -95,13 +95,13 @@ def _run(
 
 @contextmanager
 def resumable(output: Path, state_file: str) -> Iterator[None]:
-    """Say after Ctrl-C how to resume, where the work came as far as its first state."""
+    """Say after Ctrl-C, or a wait that was too long, how to resume, where the work came as far as its first state."""
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, WaitedTooLong) as ended:
         if (output / state_file).exists():
             print_line(f"Interrupted. Resume with the same command and --resume; the state is in {output}", err)
-        else:
+        elif isinstance(ended, KeyboardInterrupt):
             print_line("Interrupted before there was anything to resume. Start anew with the same command", err)
         raise
 

@@ -19,7 +19,7 @@ InitMethod = Literal["random", "kmeans++", "afk-mc2", "kmeans-parallel"]
 AssignMethod = Literal["exact", "ivf", "hnsw"]
 
 WHOLE = ("seed", "num_shards", "num_iterations", "num_redos", "num_refresh_iterations", "resample_steps")
-REAL = ("oversampling", "sample_fraction", "tolerance", "cpus_per_shard", "gpus_per_shard")
+REAL = ("oversampling", "sample_fraction", "tolerance", "cpus_per_shard", "gpus_per_shard", "timeout_seconds")
 
 
 class KMeansOptions(KMeansConfig):

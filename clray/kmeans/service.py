@@ -8,9 +8,9 @@ cluster ids of that slice lie. The ids go from the shards to the workers; this p
 import asyncio
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -29,9 +29,11 @@ from clray.kmeans.shards.actors import start_shard_actors
 from clray.kmeans.shards.faiss_shard import FaissShard
 from clray.kmeans.shards.placement import nearest_shards
 from clray.kmeans.shards.ray_shards import RayShards
-from clray.kmeans.shards.reaching import fetch
+from clray.kmeans.shards.reaching import fetch, until_reached
 from clray.kmeans.shards.together import LocalShards
+from clray.kmeans.shards.waiting import Watch
 from clray.kmeans.vectors.source import split_rows
+from clray.ray_runtime.board import leave_note, note_followed
 
 RENDEZVOUS_TIMEOUT_SECONDS = 1800.0
 """For the workers of a run to come; what they have asked for then takes as long as it takes."""
@@ -62,6 +64,8 @@ class KMeansService:
 
     def __init__(self, config: KMeansConfig, deterministic: bool = False) -> None:
         self.actors = start_shard_actors(config, deterministic=deterministic)
+        told = partial(leave_note, _wait_note(ray.get_runtime_context().get_actor_id()))
+        self.watch = Watch(self.actors, config, say=told, section="kmeans.")
         self.runs: dict[str, Rounds] = {}
         self.threads = ThreadPoolExecutor(MAX_CLUSTERINGS)
 
@@ -126,7 +130,8 @@ class KMeansService:
     ) -> Refreshed:
         """The clustering of all slices, those of each rank in order; blocks, so that it runs in a thread."""
         slices = [piece for pieces in ranks for piece in pieces]
-        home, nodes = ray.get_runtime_context().get_node_id(), fetch([actor.node.remote() for actor in self.actors])
+        home = ray.get_runtime_context().get_node_id()
+        nodes = until_reached(lambda: [actor.node.remote() for actor in self.actors], self.watch, "k-means")
         chosen = nearest_shards([each.node for each in slices], nodes)
         shards = RayShards(
             [self.actors[shard] for shard in chosen],
@@ -134,6 +139,7 @@ class KMeansService:
             [each.size for each in slices],
             nodes=[nodes[shard] for shard in chosen],
             home=home,
+            watch=self.watch,
         )
         found = refresh_clusters(shards, num_clusters, config, nested=nested, seed=seed, initial=initial)
         # What goes to a shard on another node comes back from there as ids.
@@ -147,20 +153,30 @@ class KMeansService:
 
 
 @contextmanager
-def service_ended(service: Any | None) -> Iterator[Any | None]:
+def service_ended(service: Any | None, say: Callable[[str], None] | None = None) -> Iterator[Any | None]:
     """End the k-means service with the block, whatever ends that, where there is one.
 
     Handles of it live on, in Ray Tune and in the traceback of Ctrl-C, and with one its shards would hold their CPUs.
     The head of the cluster, which is asked, may be what is lost: it is not waited for.
+
+    Args:
+        say: is told, from another thread, of shards that the service waits for.
     """
     try:
-        yield service
+        is_told = service is not None and say is not None
+        with note_followed(_wait_note(service._actor_id.hex()), say) if is_told else nullcontext():
+            yield service
     finally:
         if service is not None and ray.is_initialized():
             with uninterrupted():
                 asking = threading.Thread(target=_end, args=(service,), daemon=True)
                 asking.start()
                 asking.join(END_SECONDS)
+
+
+def _wait_note(actor_id: str) -> str:
+    """The name of the note in which a service says for which shards it waits."""
+    return f"waits of {actor_id}"
 
 
 def _end(service: Any) -> None:

@@ -1,8 +1,13 @@
 """Notes and numbers that processes of a Ray cluster share through its head, where they outlive who left them."""
 
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 from ray.experimental.internal_kv import _internal_kv_exists, _internal_kv_get, _internal_kv_put
 
 NAMESPACE = "clray"
+FOLLOW_SECONDS = 5.0
 
 
 def leave_note(name: str, text: str) -> None:
@@ -14,6 +19,29 @@ def read_note(name: str) -> str | None:
     """The newest note of this name, from whatever process; None where there is none."""
     found = _internal_kv_get(name, namespace=NAMESPACE)
     return None if found is None else found.decode()
+
+
+@contextmanager
+def note_followed(name: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Call `say`, from another thread, with each text that the note of this name gets while the block runs."""
+    over = threading.Event()
+
+    def follow() -> None:
+        last = None
+        while not over.wait(FOLLOW_SECONDS):
+            try:
+                text = read_note(name)
+            except RuntimeError:  # the head does not answer, or Ray has ended
+                continue
+            if text is not None and text != last:
+                last = text
+                say(text)
+
+    threading.Thread(target=follow, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def draw_number(name: str) -> int:

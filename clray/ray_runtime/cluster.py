@@ -207,7 +207,7 @@ def room(group: Group, *, beside: Group = NOTHING, labels: Mapping[str, str] | N
         labels: Ray's label selectors of the nodes on which `beside` may be; by default all.
     """
     nodes = cluster_nodes()
-    return count_groups(nodes, group, beside=beside, on=[_carries(node.labels, labels or {}) for node in nodes])
+    return count_groups(nodes, group, beside=beside, on=[carries(node.labels, labels or {}) for node in nodes])
 
 
 def require_room(
@@ -267,7 +267,7 @@ def require_labels(wanted: Mapping[str, str], purpose: str) -> None:
         wanted: Ray's label selectors: a value, `in(a,b)`, and with `!` before either the opposite.
     """
     nodes = [node["Labels"] for node in ray.nodes() if node["Alive"]]
-    if any(_carries(labels, wanted) for labels in nodes):
+    if any(carries(labels, wanted) for labels in nodes):
         return
     own = [{key: value for key, value in labels.items() if key != "ray.io/node-id"} for labels in nodes]
     raise UserError(
@@ -276,7 +276,8 @@ def require_labels(wanted: Mapping[str, str], purpose: str) -> None:
     )
 
 
-def _carries(labels: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+def carries(labels: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+    """Whether a node's labels are those asked for, as by `require_labels`."""
     return all(_matches(labels.get(key), value) for key, value in wanted.items())
 
 

@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -113,11 +113,12 @@ def _shards(config: Config, points: list[SweepPoint], num_gpus: float) -> Group:
 
 
 @contextmanager
-def shared_service(config: Config, plan: SweepPlan) -> Iterator[Any | None]:
-    """The k-means service of all trials while the block runs, where any asks for it."""
+def shared_service(config: Config, plan: SweepPlan, say: Callable[[str], None] | None = None) -> Iterator[Any | None]:
+    """The k-means service of all trials while the block runs, where any asks for it; `say` as for `service_ended`."""
     has_shards = _shards(config, plan.samples, gpus_for_trials(config, plan.samples)).size > 0
     deterministic = any(point.config.train.deterministic for point in plan.samples)
-    with service_ended(start_service(config.kmeans, deterministic=deterministic) if has_shards else None) as service:
+    started = start_service(config.kmeans, deterministic=deterministic) if has_shards else None
+    with service_ended(started, say) as service:
         yield service
 
 

@@ -130,7 +130,8 @@ def _require_same_config(config: Config, kept: Config, where: str) -> None:
 
 
 def _comparable(config: Config) -> dict[str, Any]:
-    """All keys but where the results go, which may have moved, and the workers, among whom a run is dealt anew."""
+    """All keys but where the results go, which may have moved, the workers, among whom a run is dealt anew, and how
+    long one waits for others."""
     flat = flatten(config.model_dump(mode="json"))
-    left_out = ("output", "train.num_workers", "train.min_workers")
+    left_out = ("output", "train.num_workers", "train.min_workers", "train.timeout_seconds", "kmeans.timeout_seconds")
     return {key: value for key, value in flat.items() if key not in left_out and not key.startswith("tracking.")}

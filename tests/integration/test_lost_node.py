@@ -1,5 +1,6 @@
 """Shards on two nodes, a second raylet on this machine: where they are put, what crosses between, and a node lost."""
 
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -12,17 +13,19 @@ from ray.cluster_utils import Cluster
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from clray.config.sections import KMeansConfig
-from clray.errors import UserError
+from clray.errors import UserError, WaitedTooLong
 from clray.kmeans.attempts import Attempt
 from clray.kmeans.lloyd import Clustering
 from clray.kmeans.service import KMeansClient, KMeansService
 from clray.kmeans.shards.actors import start_shard_actors
 from clray.kmeans.shards.ray_shards import RayShards
+from clray.kmeans.shards.waiting import Watch
 from clray.kmeans.vectors.source import open_vectors
 from clray.training.workers.opening import start_service
 
 pytestmark = [pytest.mark.slow, pytest.mark.fault]
 DIM, NUM_CLUSTERS = 16, 50
+VECTORS = np.random.default_rng(1).normal(size=(1000, DIM)).astype(np.float32)
 
 
 @pytest.fixture
@@ -60,6 +63,24 @@ def test_the_shards_of_a_lost_node_move_and_repeat_their_part(cluster: Cluster, 
     assert len(set(nodes_of(actors))) == 1, "both shards on the node that is left"
     np.testing.assert_array_equal(after[0].sums, before[0].sums)
     assert after[0].inertia == before[0].inertia
+
+
+def test_shards_that_no_node_is_left_for_are_told_and_end_the_clustering(cluster: Cluster) -> None:
+    """The node that is left has room for one; its own shard answers."""
+    node = cluster.add_node(num_cpus=1)
+    ray.init(address=cluster.address, log_to_driver=False)
+    config = KMeansConfig(num_shards=2, cpus_per_shard=1, timeout_seconds=40)
+    actors, told = start_shard_actors(config), []
+    where = nodes_of(actors)
+    shards = RayShards(actors, [ray.put(VECTORS[:500]), ray.put(VECTORS[500:])], [500, 500])
+    shards.watch = Watch(actors, config, say=told.append, section="kmeans.")
+    shards.accumulate([VECTORS[:10]])
+    lost = where.index(node.node_id)
+    cluster.remove_node(node, allow_graceful=False)
+    with pytest.raises(WaitedTooLong, match=r"waited 40 s \(kmeans\.timeout_seconds\) for the sums of an iteration: "):
+        shards.accumulate([VECTORS[:10]])
+    why = rf"Ray has not placed shard {lost} for \d+ s: it needs 1 CPU, and the largest free node has nothing"
+    assert re.fullmatch(rf"waiting for the sums of an iteration: 1 of 2 k-means shards answer; {why}", told[-1])
 
 
 def test_shards_are_put_where_they_are_told_and_what_crosses_is_as_reckoned(cluster: Cluster) -> None:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 
 import pytest
 
@@ -74,8 +75,9 @@ def test_ctrl_c_ends_the_service_of_a_run(
         raise KeyboardInterrupt
         yield
 
-    monkeypatch.setattr(opening, "start_for_run", lambda config, *_, **__: Opened(config, "service", None))
+    actor = SimpleNamespace(_actor_id=b"service")
+    monkeypatch.setattr(opening, "start_for_run", lambda config, *_, **__: Opened(config, actor, None))
     monkeypatch.setattr(runs, "recorded", stopped)
     with pytest.raises(KeyboardInterrupt):
         clray.train(tiny_config())
-    assert ended == ["service"]
+    assert ended == [actor]

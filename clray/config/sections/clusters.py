@@ -12,6 +12,7 @@ from clray.config.sections.values import (
     Momentum,
     NonNegativeFloat,
     NonNegativeInt,
+    PositiveFloat,
     PositiveInt,
     Section,
     Share,
@@ -205,3 +206,5 @@ class KMeansConfig(Section):
     node_labels: dict[Text, Text] = Field(default={})
     """Ray labels of the nodes that hold the shards, such as `{pool: cpu}` or `{ray.io/accelerator-type: "!H100"}`;
     by default any."""
+    timeout_seconds: PositiveFloat = 600.0
+    """How long a shard is waited for that does not answer, or that Ray cannot place. One that computes answers."""

@@ -28,7 +28,13 @@ from clray.kmeans.vectors.source import FileSlice
 from clray.ray_runtime.room import Bundle, Group
 
 
-@ray.remote(max_restarts=-1, max_task_retries=MAX_REPEATS)
+@ray.remote(  # type: ignore[call-overload]  # its stubs leave out concurrency_groups
+    max_restarts=-1,
+    max_task_retries=MAX_REPEATS,
+    # A thread that answers while the other computes, and calls that no earlier one holds up: each brings all it needs.
+    concurrency_groups={"answers": 1},
+    allow_out_of_order_execution=True,
+)
 class ShardActor:
     """Searches whichever slice of vectors a call brings along; keeps the last slice of files that fits its memory."""
 
@@ -43,6 +49,10 @@ class ShardActor:
         self.kept = KeptShards(
             config, assign_method, memory_bytes, num_clusters=num_clusters, deterministic=deterministic
         )
+
+    @ray.method(concurrency_group="answers")
+    def answer(self) -> None:
+        """That this process runs, whatever it computes."""
 
     def node(self) -> str:
         """The node it is on, which changes where Ray restarts it elsewhere."""

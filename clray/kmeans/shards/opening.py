@@ -88,6 +88,7 @@ def ray_shards(
 
     from clray.kmeans.shards.actors import require_gpus, shard_group, start_shard_actors
     from clray.kmeans.shards.ray_shards import RayShards
+    from clray.kmeans.shards.waiting import Watch
     from clray.ray_runtime.cluster import require_room, start_ray
     from clray.ray_runtime.room import NOTHING
 
@@ -101,17 +102,18 @@ def ray_shards(
     actors = start_shard_actors(
         options, assign_method=options.assign_method, memory_bytes=memory_bytes, num_clusters=num_clusters
     )
+    watch = Watch(actors, options)
     try:
         parts = vectors.split(options.num_shards)
         refs, sizes = _put(parts), [len(part) for part in parts]
-        surveys = RayShards(actors, refs, sizes).survey_slices(num_clusters)
+        surveys = RayShards(actors, refs, sizes, watch=watch).survey_slices(num_clusters)
         survey = join_surveys(surveys)
         _refuse_bad(vectors, survey.bad_rows, drop=options.drop_nonfinite)
         if len(survey.bad_rows):
             left = [part.without(each.bad_rows) for part, each in zip(parts, surveys, strict=True)]
             left = [part for part in left if len(part)]
             refs, sizes = _put(left), [len(part) for part in left]
-        yield RayShards(actors, refs, sizes), survey
+        yield RayShards(actors, refs, sizes, watch=watch), survey
     finally:
         for actor in actors:
             ray.kill(actor)

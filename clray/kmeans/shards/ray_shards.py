@@ -9,16 +9,19 @@ import numpy as np
 import ray
 from jaxtyping import Float, Int
 
+from clray.config.sections import KMeansConfig
 from clray.kmeans.closest import join_closest
 from clray.kmeans.origin import Survey, join_surveys
 from clray.kmeans.shards.placement import crossing
 from clray.kmeans.shards.port import Measured, PartialSums, Placed
 from clray.kmeans.shards.reaching import until_reached
 from clray.kmeans.shards.together import add_sums, join_assignments, join_measured, join_rows, rows_by_slice
+from clray.kmeans.shards.waiting import Watch
 from clray.kmeans.vectors.source import split_rows
 
 FAN_IN = 8
 """Partial sums that one process adds; above it they are reduced in a tree."""
+IDS = "cluster ids"
 
 
 @dataclass
@@ -40,6 +43,7 @@ class RayShards:
         nodes: Sequence[str] | None = None,
         home: str = "",
         fan_in: int = FAN_IN,
+        watch: Watch | None = None,
     ) -> None:
         """Give each slice its actor.
 
@@ -50,7 +54,9 @@ class RayShards:
             nodes: the node of each slice's actor, where what crosses the network is to be counted.
             home: the node of this process.
             fan_in: partial sums that one process adds.
+            watch: over all shards; by default over these, as a config without settings says.
         """
+        self.watch = watch or Watch(actors, KMeansConfig())
         self.actors = [actors[i % len(actors)] for i in range(len(slices))]
         self.slices = slices
         self.keys = [each.hex() if isinstance(each, ray.ObjectRef) else "" for each in slices]
@@ -79,21 +85,24 @@ class RayShards:
         bounds = split_rows(len(vectors), len(self.slices))
         slices = [ray.put(vectors[start:stop]) for start, stop in bounds]
         sizes, count = [stop - start for start, stop in bounds], len(bounds)
-        return RayShards(self.actors[:count], slices, sizes, nodes=self.nodes[:count], home=self.home)
+        return RayShards(
+            self.actors[:count], slices, sizes, nodes=self.nodes[:count], home=self.home, watch=self.watch
+        )  # fmt: skip
 
     def survey(self, num_clusters: Sequence[int]) -> Survey:
         return join_surveys(self.survey_slices(num_clusters))
 
     def survey_slices(self, num_clusters: Sequence[int]) -> list[Survey]:
         """What one pass over each slice finds; raises UserError where a shard's memory is too small."""
-        return self._on_all(lambda actor, key, vectors: actor.survey.remote(key, vectors, num_clusters))
+        return self._on_all(lambda actor, key, vectors: actor.survey.remote(key, vectors, num_clusters), "a first pass")
 
     def take(self, rows: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m dim"]:
         parts = rows_by_slice(rows, self._starts)
-        taken = until_reached(
+        taken = self._reached(
             lambda: [
                 a.take.remote(v, self.origin, part) for a, v, part in zip(self.actors, self.slices, parts, strict=True)
-            ]
+            ],
+            "some of the vectors",
         )
         self._count(each.nbytes for each in taken)
         return np.concatenate(taken)
@@ -110,18 +119,19 @@ class RayShards:
             nearest[:] = [kept for kept, _ in pairs]
             return [found for _, found in pairs]
 
-        found = until_reached(start)
+        found = self._reached(start, "the nearest candidates")
         self.traffic.num_bytes += self._num_away_nodes * candidates.nbytes
         self._count(weights.nbytes for _, weights in found)
         return nearest, sum(each for each, _ in found), np.sum([weights for _, weights in found], axis=0)
 
     def draw(self, nearest: list[Any], rate: float, key: np.ndarray) -> Int[np.ndarray, " m"]:
         firsts = self._starts[:-1].tolist()
-        drawn = until_reached(
+        drawn = self._reached(
             lambda: [
                 a.draw.remote(each, first, rate, key)
                 for a, each, first in zip(self.actors, nearest, firsts, strict=True)
-            ]
+            ],
+            "candidates",
         )
         self._count(each.nbytes for each in drawn)
         return join_rows(drawn, firsts)
@@ -139,7 +149,7 @@ class RayShards:
                 partial = [self.actors[self._adder(i)].add.remote(*partial[i : i + self.fan_in]) for i in groups]
             return partial
 
-        sums = add_sums(until_reached(start))
+        sums = add_sums(self._reached(start, "the sums of an iteration"))
         self.received_bytes = sum(each.nbytes for each in centroids)
         self.sent_bytes = sum(each.num_bytes for each in sums)
         self.traffic.num_bytes += self._num_away_nodes * self.received_bytes + self._num_away_sums * self.sent_bytes
@@ -147,7 +157,7 @@ class RayShards:
 
     def assign(self, centroids: Sequence[np.ndarray]) -> list[tuple[np.ndarray, float]]:
         shared = ray.put(list(centroids))
-        parts = self._on_all(lambda actor, key, vectors: actor.assign.remote(key, vectors, self.origin, shared))
+        parts = self._on_all(lambda actor, key, vectors: actor.assign.remote(key, vectors, self.origin, shared), IDS)
         self.traffic.num_bytes += self._num_away_nodes * sum(each.nbytes for each in centroids)
         self._count(sum(ids.nbytes for ids, _ in part) for part in parts)
         return join_assignments(parts)
@@ -155,7 +165,7 @@ class RayShards:
     def place(self, centroids: Sequence[np.ndarray]) -> list[Placed]:
         """Their ids are a list of object references, one for each slice."""
         shared = ray.put(list(centroids))
-        parts = self._on_all(lambda actor, key, vectors: actor.place.remote(key, vectors, self.origin, shared))
+        parts = self._on_all(lambda actor, key, vectors: actor.place.remote(key, vectors, self.origin, shared), IDS)
         self.traffic.num_bytes += self._num_away_nodes * sum(each.nbytes for each in centroids)
         self._count(sum(each.sizes.nbytes for each in part) for part in parts)
         return [
@@ -170,12 +180,14 @@ class RayShards:
     def measure(self, centroids: Sequence[np.ndarray]) -> Measured:
         shared = ray.put(list(centroids))
         return join_measured(
-            self._on_all(lambda actor, key, vectors: actor.measure.remote(key, vectors, self.origin, shared))
+            self._on_all(lambda actor, key, vectors: actor.measure.remote(key, vectors, self.origin, shared), IDS)
         )
 
     def closest(self, centroids: np.ndarray, most: int) -> np.ndarray:
         shared = ray.put([centroids])
-        parts = self._on_all(lambda actor, key, vectors: actor.closest.remote(key, vectors, self.origin, shared, most))
+        parts = self._on_all(
+            lambda actor, key, vectors: actor.closest.remote(key, vectors, self.origin, shared, most), "members"
+        )
         return join_closest(parts, self._starts[:-1].tolist(), len(centroids), most).rows
 
     @property
@@ -207,6 +219,10 @@ class RayShards:
         away = (each for each, node in zip(num_bytes, self.nodes, strict=True) if node != self.home)
         self.traffic.num_bytes += sum(away)
 
-    def _on_all(self, call: Callable[[Any, str, Any], Any]) -> list[Any]:
+    def _on_all(self, call: Callable[[Any, str, Any], Any], purpose: str) -> list[Any]:
         """What the call returns for each slice."""
-        return until_reached(lambda: [call(*each) for each in zip(self.actors, self.keys, self.slices, strict=True)])
+        calls = list(zip(self.actors, self.keys, self.slices, strict=True))
+        return self._reached(lambda: [call(*each) for each in calls], purpose)
+
+    def _reached(self, start: Callable[[], list[Any]], purpose: str) -> list[Any]:
+        return until_reached(start, self.watch, purpose)

@@ -8,6 +8,7 @@ import ray
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
 
 from clray.errors import UserError
+from clray.kmeans.shards.waiting import Watch
 
 MAX_REPEATS = 3
 LOST_NODE_SECONDS = 120.0
@@ -20,12 +21,22 @@ class ShardError(RuntimeError):
     is_out_of_reach = False
 
 
-def until_reached(start: Callable[[], list[Any]]) -> list[Any]:
-    """Start calls and fetch their results, again and again while an actor is out of reach, as on a lost node."""
+def until_reached(start: Callable[[], list[Any]], watch: Watch, purpose: str) -> list[Any]:
+    """Start calls and fetch their results, again and again while an actor is out of reach, as on a lost node.
+
+    Args:
+        watch: over the actors.
+        purpose: as for `Watch.wait`.
+
+    Raises:
+        UserError, ShardError: as for `fetch` and `Watch.wait`.
+    """
     deadline = time.monotonic() + LOST_NODE_SECONDS
     while True:
         try:
-            results: list[Any] = fetch(start())
+            started = start()
+            watch.wait(started, purpose)
+            results: list[Any] = fetch(started)
             return results
         except ShardError as error:
             if not error.is_out_of_reach or time.monotonic() > deadline:
