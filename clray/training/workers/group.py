@@ -19,7 +19,11 @@ import torch
 import torch.distributed as dist
 from jaxtyping import Int
 from ray.train import CheckpointUploadMode
-from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
+from ray.train.v2._internal.exceptions import (
+    WorkerGroupStartupTimeoutError,
+    WorkerHealthCheckFailedError,
+    WorkerHealthCheckTimeoutError,
+)
 
 from clray.config import Config
 from clray.data.samples import Dataset
@@ -28,6 +32,8 @@ from clray.kmeans.attempts import Attempt, new_attempt, newest_attempt
 from clray.kmeans.in_training import TrainingKMeans
 from clray.kmeans.service import KMeansClient
 from clray.ray_runtime.board import leave_note, read_note
+from clray.ray_runtime.cluster import cluster_nodes
+from clray.ray_runtime.room import Group, describe
 from clray.training.checkpoint import BEST_FILE, GROUP_FOLDER
 from clray.training.checkpoint_form import Snapshot
 from clray.training.checkpoint_parts import CHECKPOINT_FILE, Place, remove_unfinished
@@ -41,7 +47,7 @@ from clray.training.workers.gpus import device_of
 from clray.training.workers.heartbeat import Heartbeat, is_timeout, name_hung
 from clray.training.workers.port import Cluster, Load, OnReport
 from clray.training.workers.reports import Address, reports_heard
-from clray.training.workers.resources import needs_shards, worker_group
+from clray.training.workers.resources import fewest_workers, needs_shards, worker_group
 from clray.training.workers.shared import nodes_of_group, share_on_nodes
 from clray.training.workers.together import restore_together, write_together
 from clray.training.workers.writer import HostTree
@@ -225,6 +231,8 @@ def train_in_group(
             kept = ray.put(data) if isinstance(data, Dataset) else data
             _trainer(config, asked or config, kept, start, service, folder, storage, address, wanted).fit()
     except ray.train.TrainingFailedError as error:
+        if isinstance(getattr(error, "controller_failure", None), WorkerGroupStartupTimeoutError):
+            raise TrainingError(starved_line(fewest_workers(config, worker_group(config, ray.get(kept))))) from None
         steps = last_steps(str(folder), config.train.num_workers)
         raise TrainingError(failure_line(error, steps, config.train.timeout_seconds)) from None
 
@@ -293,6 +301,14 @@ def backend_of(gpus: float) -> str:
 def step_note(attempt: Attempt, rank: int) -> str:
     """The name of the note in which a worker leaves its step, which no worker of an attempt before can overwrite."""
     return f"{attempt.run}/{attempt.number}/{rank}"
+
+
+def starved_line(workers: Group) -> str:
+    """What a group says that found no room again and again: after a loss the nodes that are left may be too few."""
+    return (
+        f"no room came for {workers} on the nodes of the Ray cluster: {describe(cluster_nodes())}. Others may hold it, "
+        "or nodes were lost; add nodes or lower train.num_workers, and resume"
+    )
 
 
 def last_steps(run: str, world_size: int) -> list[int | None]:
