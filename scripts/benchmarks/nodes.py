@@ -270,7 +270,7 @@ def main() -> None:
     parser.add_argument("--every", type=float, default=60, help="Seconds from one loss to the next.")
     parser.add_argument("--epochs", type=int, default=150)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", nargs="*", default=["cluster", "room", "with", "sweep", "without"])
+    parser.add_argument("--only", nargs="*", default=["room", "with", "cluster", "sweep", "without"])
     asked = parser.parse_args()
     start = time.monotonic()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, raylets(nodes_of(asked.nodes)) as cluster:
@@ -278,10 +278,10 @@ def main() -> None:
         about = {"nodes": asked.nodes, "start_seconds": round(time.monotonic() - start)}
         print(json.dumps(about | {"mib_per_node": round(cluster.mib_per_node)}), flush=True)
         parts = {
-            "cluster": day.cluster_vectors,
             "room": day.room,
             "with": lambda: day.train("with", asked.epochs, asked.losses, asked.every),
             "room after": day.room,
+            "cluster": day.cluster_vectors,
             "sweep": day.sweep,
             "without": lambda: day.train("without", asked.epochs, 0, asked.every),
         }

@@ -8,7 +8,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ QUIET = {
     # One machine stands for many: an answer may take a while; who does not listen at all is lost as ever.
     "RAY_health_check_timeout_ms": "60000",
     "RAY_gcs_server_request_timeout_seconds": "300",
+    "RAY_agent_register_timeout_ms": "600000",
 }
 STORE_BYTES = 80 * 2**20
 AT_A_TIME = 4
@@ -65,25 +65,35 @@ class Raylets:
         self.address: str = self.cluster.address
         before = psutil.virtual_memory().available
         try:
-            with _light(folder), ThreadPoolExecutor(AT_A_TIME) as pool:
-                list(pool.map(self._add, range(len(nodes)), nodes))
-            self.cluster.wait_for_nodes(STARTING_SECONDS)
+            with _light(folder):
+                for number, (num_cpus, labels) in enumerate(nodes):
+                    self._add(number, num_cpus, labels)
+                    self._wait_for(number + 2 - AT_A_TIME)
+            self._wait_for(len(nodes) + 1)
         except BaseException:
             self.close()
             raise
         self.mib_per_node = (before - psutil.virtual_memory().available) / 2**20 / max(len(nodes), 1)
         self.by_id = {node.node_id: node for node in self.cluster.worker_nodes}
 
-    def _add(self, number: int, node: tuple[int, dict[str, str]]) -> None:
+    def _add(self, number: int, num_cpus: int, labels: dict[str, str]) -> None:
         if psutil.virtual_memory().available < MIN_FREE_BYTES:
             raise MemoryError(f"less than {MIN_FREE_BYTES / 2**30:.0f} GiB are free")
-        num_cpus, labels = node
         self.cluster.add_node(
             wait=False, num_cpus=num_cpus, labels=labels, object_store_memory=STORE_BYTES, temp_dir=str(self.folder),
             # Else those that start together choose the same.
             raylet_socket_name=str(self.folder / f"r{number}"),
             plasma_store_socket_name=str(self.folder / f"p{number}"),
+            runtime_env_agent_port=_free_port(),
         )  # fmt: skip
+
+    def _wait_for(self, count: int) -> None:
+        """Until so many nodes are there."""
+        deadline = time.monotonic() + STARTING_SECONDS
+        while len(self.cluster.global_state._live_node_ids()) < count:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{count} nodes are not there after {STARTING_SECONDS:.0f} s")
+            time.sleep(0.5)
 
     def lose(self, node: str) -> None:
         """End a node's processes by SIGKILL, as when its power fails."""
@@ -121,34 +131,30 @@ def where_actors_are() -> dict[str, Counter[str]]:
 def _light(folder: Path) -> Iterator[None]:
     """Start raylets whose dashboard agent, 70 MiB and a second of CPU time each, is a shell that waits.
 
-    They say that it has no ports, as Ray's own agent does where `ray[default]` is not installed. Ray asks without a
-    pause whether a node is there, and gives up after 30 s; here it is asked once a second.
+    They say that it has no ports, as Ray's own agent does where `ray[default]` is not installed. Nor is each node
+    waited for: Ray asks for it without a pause, and gives up after 30 s.
     """
     script = folder / "agent.sh"
     script.write_text(AGENT, encoding="utf-8")
-    start, get = services.start_ray_process, services.get_node
+    start = services.start_ray_process
 
     def start_without(command: list[str], *arguments: Any, **options: Any) -> Any:
         settings = dict(each[2:].partition("=")[::2] for each in command if each.startswith("--"))
         if "dashboard_agent_command" in settings:
             for name in AGENT_PORTS:
                 persist_port(settings["session_dir"], settings["node_id"], name, -1)
+            # A raylet ends itself where its other agent, a process of Python, needs 15 s to write this.
+            port = int(settings["runtime_env_agent_port"])
+            persist_port(settings["session_dir"], settings["node_id"], "runtime_env_agent_port", port)
             command = [f"{AGENT_OPTION}/bin/sh {script}" if each.startswith(AGENT_OPTION) else each for each in command]
         return start(command, *arguments, **options)
 
-    def get_patiently(*arguments: Any) -> Any:
-        deadline = time.monotonic() + STARTING_SECONDS
-        while True:
-            try:
-                return get(*arguments)
-            except RuntimeError:
-                if time.monotonic() > deadline:
-                    raise
-            time.sleep(1)
+    def do_not_ask(*_: Any) -> dict[str, Any]:
+        return {"labels": {}, **dict.fromkeys(("node_manager_port", "runtime_env_agent_port", *AGENT_PORTS), 1)}
 
     with (
         mock.patch.object(services, "start_ray_process", start_without),
-        mock.patch.object(services, "get_node", get_patiently),
+        mock.patch.object(services, "get_node", do_not_ask),
     ):
         yield
 
