@@ -116,7 +116,11 @@ def _advice(error: sqlite3.DatabaseError) -> str:
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    address = f"file:{urllib.parse.quote(str(path.resolve()))}?mode={mode}"
+    file = path.resolve()
+    # What a process that was killed has left half written is rolled back by the next that opens the file to write.
+    if file.with_name(file.name + "-journal").exists():
+        mode = "rw"
+    address = f"file:{urllib.parse.quote(str(file))}?mode={mode}"
     return sqlite3.connect(address, uri=True, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None)
 
 

@@ -56,6 +56,15 @@ def let_mlflow_make_and_die(path: Path, statement: int) -> None:
     store_file._create(path)
 
 
+def write_and_die(path: Path) -> None:
+    """Killed in a transaction of which a part is in the file already, and what was there before in the journal."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA cache_size = 1")
+    connection.execute("BEGIN")
+    connection.executemany("INSERT INTO experiments (name) VALUES (?)", ((str(i) * 1000,) for i in range(100)))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def make_on_a_full_disk(path: Path) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
@@ -215,3 +224,17 @@ def test_what_is_no_address_is_refused() -> None:
     with pytest.raises(UserError, match="expected for example sqlite"):
         check_server("sqlite://:::///x")
     assert sqlite_path("http://127.0.0.1:5000") is None
+
+
+@pytest.mark.fault
+def test_what_a_kill_left_half_written_is_rolled_back(processes: Processes, tmp_path: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE experiments (name TEXT)")
+        connection.execute("INSERT INTO experiments VALUES ('Default')")
+    run(processes, write_and_die, path)
+    assert (tmp_path / "mlflow.db-journal").stat().st_size > 0
+    check_server(sqlite_uri(path))
+    assert is_finished(path)
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT count(*) FROM experiments").fetchone() == (1,)
