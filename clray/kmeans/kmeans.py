@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from clray.errors import UserError
 from clray.kmeans.balance import balance
-from clray.kmeans.lloyd import Clustering, Descent, Level, OnIteration, descend, lloyd
+from clray.kmeans.batches import centroids_of_sample
+from clray.kmeans.lloyd import Clustering, Descent, Level, OnIteration, lloyd
 from clray.kmeans.nested import coarsen, coarser_ids
 from clray.kmeans.options import KMeansOptions
 from clray.kmeans.origin import put_back, take_off
@@ -68,25 +68,3 @@ def kmeans(
         levels_ids = coarser_ids(finest.ids, parents)
         clusterings += [each.with_ids(ids) for each, ids in zip(coarser, levels_ids, strict=True)]
     return [replace(each, centroids=put_back(each.centroids, shards.origin)) for each in clusterings], parents
-
-
-def centroids_of_sample(shards: Shards, num_clusters: Sequence[int], options: KMeansOptions) -> list[np.ndarray]:
-    """Centroids of a random sample of the vectors, float32 [K, dim] each, from which a few passes over all remain.
-
-    A centroid of m vectors is off the mean of its cluster by 1/m of the inertia, on average. Iterations that gain less
-    than this share, which only follow the sample's chance, are left to the passes over all.
-
-    Raises:
-        UserError: a sample of fewer vectors than clusters.
-    """
-    size = round(options.sample_fraction * shards.num_vectors)
-    if size < max(num_clusters):
-        raise UserError(
-            f"sample_fraction={options.sample_fraction:g} of {shards.num_vectors} vectors are {size}; at least "
-            f"{max(num_clusters)} are needed, one a cluster"
-        )
-    # Of its own stream: the start draws its vectors from that of the seed.
-    generator = np.random.default_rng((options.seed, size, 1))
-    rows = np.sort(generator.choice(shards.num_vectors, size, replace=False))
-    on_sample = options.model_copy(update={"tolerance": max(options.tolerance, min(num_clusters) / size)})
-    return [each.centroids for each in descend(shards.holding(shards.take(rows)), num_clusters, on_sample)]

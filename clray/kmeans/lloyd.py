@@ -147,10 +147,10 @@ def descend(
             _update(descent, each, options)
         if on_iteration is not None:
             on_iteration(shards, descents, sums)
-    return [_best([d for d in descents if d.num_clusters == k]) for k in num_clusters]
+    return [best_start([d for d in descents if d.num_clusters == k]) for k in num_clusters]
 
 
-def _best(starts: Sequence[Descent]) -> Descent:
+def best_start(starts: Sequence[Descent]) -> Descent:
     """The first start among those of the lowest inertia; rounding, which differs with the shards, decides nothing."""
     least = min(each.history[-1] for each in starts)
     return next(each for each in starts if each.history[-1] <= least * (1 + 1e-9))

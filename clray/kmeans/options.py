@@ -40,10 +40,11 @@ class KMeansOptions(KMeansConfig):
     assign_method: AssignMethod = "exact"
     """How the nearest centroid is found; `ivf` and `hnsw` approximate, for very many clusters."""
     sample_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of the vectors, drawn at random and held in memory, that the iterations see; at most
-    `num_refresh_iterations` over all vectors follow. With 1 all iterations see all."""
+    """Share of the vectors, drawn at random and held in memory, that move the centroids in batches, each vector once;
+    at most `num_refresh_iterations` over all vectors follow, in place of `num_iterations`. With 1 all iterations see
+    all."""
     num_refresh_iterations: Annotated[int, Field(ge=0)] = 10
-    """Iterations over all vectors after those on a sample, at most; with 0 they are only assigned."""
+    """Iterations over all vectors after the batches of a sample, at most; with 0 they are only assigned."""
     resample_steps: Annotated[int, Field(ge=0)] = 0
     """Clusterings that follow, of as many vectors of each cluster, so that centroids follow where vectors lie and less
     how densely. Of nested clusters at each level, whose centroids then count once each, and not by size; 10 as in
