@@ -10,7 +10,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -64,7 +64,7 @@ class KMeansService:
 
     def __init__(self, config: KMeansConfig, deterministic: bool = False) -> None:
         self.actors = start_shard_actors(config, deterministic=deterministic)
-        told = partial(leave_note, _wait_note(ray.get_runtime_context().get_actor_id()))
+        told = partial(leave_note, _wait_note(str(ray.get_runtime_context().get_actor_id())))
         self.watch = Watch(self.actors, config, say=told, section="kmeans.")
         self.runs: dict[str, Rounds] = {}
         self.threads = ThreadPoolExecutor(MAX_CLUSTERINGS)
@@ -163,9 +163,11 @@ def service_ended(service: Any | None, say: Callable[[str], None] | None = None)
         say: is told, from another thread, of shards that the service waits for.
     """
     try:
-        is_told = service is not None and say is not None
-        with note_followed(_wait_note(service._actor_id.hex()), say) if is_told else nullcontext():
+        if service is None or say is None:
             yield service
+        else:
+            with note_followed(_wait_note(service._actor_id.hex()), say):
+                yield service
     finally:
         if service is not None and ray.is_initialized():
             with uninterrupted():
