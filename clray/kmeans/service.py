@@ -33,6 +33,7 @@ from clray.kmeans.shards.reaching import fetch, until_reached
 from clray.kmeans.shards.together import LocalShards
 from clray.kmeans.shards.waiting import Watch
 from clray.kmeans.vectors.source import split_rows
+from clray.ray_runtime.actors import place_of
 from clray.ray_runtime.board import leave_note, note_followed
 
 RENDEZVOUS_TIMEOUT_SECONDS = 1800.0
@@ -68,6 +69,11 @@ class KMeansService:
         self.watch = Watch(self.actors, config, say=told, section="kmeans.")
         self.runs: dict[str, Rounds] = {}
         self.threads = ThreadPoolExecutor(MAX_CLUSTERINGS)
+
+    async def shard_nodes(self) -> list[str | None]:
+        """The node of each shard; None for one that Ray is still to place."""
+        places = [place_of(actor._actor_id.hex()) for actor in self.actors]
+        return [None if each is None else each.node for each in places]
 
     async def cluster(
         self,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import ray
 from ray._private import state
 
-from clray.ray_runtime.cluster import carries
+from clray.ray_runtime.cluster import connect
 from clray.ray_runtime.room import Node
 
 
@@ -35,14 +35,28 @@ def place_of(actor_id: str) -> Place | None:
     return Place(address["NodeID"], address["IPAddress"], found["Pid"])
 
 
-def free_nodes(labels: Mapping[str, str]) -> list[Node]:
-    """What each node that carries these labels has free now, as far as Ray's head has heard of it."""
+def free_nodes() -> dict[str, Node]:
+    """What each node has free now, by its id, as far as Ray's head has heard of it.
+
+    A node that was just lost is left out before the head knows: nothing answers where its raylet was.
+    """
     free = state.available_resources_per_node()
-    nodes = [node for node in ray.nodes() if node["Alive"] and carries(node.get("Labels") or {}, labels)]
-    return [_free(free.get(node["NodeID"], {})) for node in nodes]
+    return {
+        node["NodeID"]: _free(free.get(node["NodeID"], {}), node.get("Labels") or {})
+        for node in sorted(ray.nodes(), key=lambda node: node["NodeID"])
+        if node["Alive"] and _answers(f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}")
+    }
 
 
-def _free(resources: Mapping[str, float]) -> Node:
+def _answers(address: str) -> bool:
+    try:
+        connect(address)
+    except OSError:
+        return False
+    return True
+
+
+def _free(resources: Mapping[str, float], labels: Mapping[str, str]) -> Node:
     """A rest of a GPU is taken for that of one alone."""
     gpus = resources.get("GPU", 0.0)
-    return Node(resources.get("CPU", 0.0), (1.0,) * int(gpus) + ((gpus % 1,) if gpus % 1 else ()))
+    return Node(resources.get("CPU", 0.0), (1.0,) * int(gpus) + ((gpus % 1,) if gpus % 1 else ()), labels)

@@ -66,6 +66,12 @@ class Node:
             shares[chosen] -= bundle.gpus
         return Node(self.cpus - bundle.cpus, tuple(shares), self.labels)
 
+    def more(self, bundle: Bundle, count: int) -> "Node":
+        """With what so many bundles of whole GPUs give back."""
+        return Node(
+            self.cpus + count * bundle.cpus, (*self.gpus, *(1.0,) * round(count * bundle.gpus)), self.labels
+        )  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Group:

@@ -36,7 +36,7 @@ from clray.track.runs import RunLogger, Tracker, describe_dataset
 from clray.training.health import warn_of_collapse
 from clray.training.start import StartClusters
 from clray.training.storage import Stamps, keep_results
-from clray.training.workers.opening import require_no_shards_beside, start_service
+from clray.training.workers.opening import start_service
 from clray.training.workers.resources import fewest_workers, needs_shards, worker_group
 
 log = logging.getLogger(__name__)
@@ -63,8 +63,6 @@ def start_for_sweep(config: Config, points: list[SweepPoint], data: Dataset, *, 
     # Tune reserves the largest for every trial; a worker group takes what its own trial asks for.
     largest, shards = _largest(points, data, num_gpus), _shards(config, points, num_gpus)
     groups = _groups(points, data, num_gpus) if _is_group(points) else {largest}
-    for point in points:
-        require_no_shards_beside(point.config, shards)
     for group in groups:
         require_room(group, "a trial", beside=shards, labels=labels)
     warn_of_unused_gpus(largest)

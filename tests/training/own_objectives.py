@@ -1,5 +1,6 @@
 """Objectives as a user writes them, right and wrong, imported by their names."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -165,3 +166,12 @@ class StepOfItsOwn(clray.Objective):
 
 def only_8_pixels(num_channels: int) -> tuple[nn.Module, int]:
     return nn.Sequential(nn.Flatten(), nn.Linear(num_channels * 64, 8)), 8
+
+
+class Slow(Again):
+    """Takes a while for each step of a group, so that something may happen meanwhile."""
+
+    def __call__(self, model: nn.Module, views: Tensor, indices: Tensor, cluster_ids: Tensor, **more: Any) -> StepValue:
+        if dist.is_initialized():
+            time.sleep(0.5)
+        return super().__call__(model, views, indices, cluster_ids, **more)

@@ -16,6 +16,7 @@ from ray.exceptions import RayError
 from clray.config.sections import KMeansConfig
 from clray.errors import WaitedTooLong
 from clray.ray_runtime.actors import free_nodes, place_of
+from clray.ray_runtime.cluster import carries
 from clray.ray_runtime.room import Bundle
 
 TELL_SECONDS = 60.0
@@ -115,7 +116,7 @@ class Watch:
 
     def _why_nowhere(self) -> str:
         where = f" of those with the labels {dict(self.labels)}" if self.labels else ""
-        nodes = free_nodes(self.labels)
+        nodes = [node for node in free_nodes().values() if carries(node.labels, self.labels)]
         if any(node.count(self.needed) >= 1 for node in nodes):
             return f"it needs {self.needed}, which a node{where} has; its process does not start"
         most = max(nodes, key=lambda node: (node.cpus, sum(node.gpus)), default=None)

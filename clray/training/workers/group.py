@@ -31,6 +31,7 @@ from clray.errors import TrainingError, UserError
 from clray.kmeans.attempts import Attempt, new_attempt, newest_attempt
 from clray.kmeans.in_training import TrainingKMeans
 from clray.kmeans.service import KMeansClient
+from clray.kmeans.shards.actors import shard_group
 from clray.ray_runtime.board import leave_note, read_note
 from clray.ray_runtime.cluster import cluster_nodes
 from clray.ray_runtime.room import Group, describe
@@ -53,6 +54,8 @@ from clray.training.workers.together import restore_together, write_together
 from clray.training.workers.writer import HostTree
 
 log = logging.getLogger(__name__)
+GROW_SECONDS = 60.0
+"""From one look for room to grow to the next."""
 LOST = (WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError)
 STARTS = 3
 """Starts of a group that may fail besides those after a failure: for want of room, each after a minute."""
@@ -251,7 +254,19 @@ def _trainer(
     train, each = config.train, worker_group(config, ray.get(data)).bundle
     checkpoint = [ray.put(file.read_bytes()) for file in checkpoint_of_one(folder, storage)]
     system, path = (None, str(folder.resolve())) if storage is None else storage.place
-    return ray.train.torch.TorchTrainer(
+    scaling = ray.train.ScalingConfig(  # type: ignore[call-arg]  # Ray's stubs are those of Train V1
+        num_workers=train.num_workers if train.min_workers is None else (train.min_workers, train.num_workers),  # type: ignore[arg-type]
+        use_gpu=each.gpus > 0,
+        resources_per_worker={"CPU": each.cpus, "GPU": each.gpus},
+        elastic_resize_monitor_interval_s=GROW_SECONDS,
+    )
+    trainer: Any = ray.train.torch.TorchTrainer
+    if train.min_workers is not None:
+        from clray.training.workers.elastic import ElasticTrainer, FreeRoom  # take Ray Data along
+
+        shards = shard_group(config.kmeans)
+        trainer = partial(ElasticTrainer, FreeRoom(scaling, each, service, shards, config.kmeans.node_labels))
+    return trainer(
         _train_worker,
         # Inside a list a reference travels as a reference.
         train_loop_config={
@@ -265,12 +280,7 @@ def _trainer(
             "run": str(folder),
         },
         torch_config=ProcessGroupConfig(backend_of(each.gpus), timeout_s=math.ceil(train.timeout_seconds)),
-        scaling_config=ray.train.ScalingConfig(
-            # Its elastic policy chooses among these; Ray's stubs are those of Train V1.
-            num_workers=train.num_workers if train.min_workers is None else (train.min_workers, train.num_workers),  # type: ignore[arg-type]
-            use_gpu=each.gpus > 0,
-            resources_per_worker={"CPU": each.cpus, "GPU": each.gpus},
-        ),
+        scaling_config=scaling,
         run_config=ray.train.RunConfig(
             name=GROUP_FOLDER,
             storage_filesystem=system,

@@ -7,7 +7,6 @@ import torch
 from clray.config import Config
 from clray.config.sections import KMeansConfig
 from clray.data.samples import Dataset
-from clray.errors import UserError
 from clray.kmeans.service import KMeansService
 from clray.kmeans.shards.actors import require_gpus, shard_group
 from clray.ray_runtime.cluster import (
@@ -41,19 +40,6 @@ def _shards(config: Config) -> Group:
     return shard_group(config.kmeans) if needs_shards(config) else NOTHING
 
 
-def require_no_shards_beside(config: Config, shards: Group) -> None:
-    """Refuse a group of changing size beside k-means shards.
-
-    Ray's elastic policy counts what nodes have, not what actors such as shards have taken of it (2.60); it would then
-    ask for more workers than fit, and wait for them for ever.
-    """
-    if config.train.min_workers is not None and shards.size:
-        raise UserError(
-            f"train.min_workers={config.train.min_workers}: Ray counts the CPUs of k-means shards as free for workers. "
-            "Let the workers cluster what they hold with kmeans.backend=torch, or set train.num_workers to one number"
-        )
-
-
 class Opened(NamedTuple):
     """Attributes: the config with its GPUs settled; the k-means service; the GPU of a run in this process."""
 
@@ -76,7 +62,6 @@ def start_for_run(config: Config, data: Dataset, *, verbose: bool = False) -> Op
     config = with_gpus(config, num_cluster_gpus() - shards.gpus)
     # On GPUs the workers may do without them.
     workers, shards = worker_group(config, data), _shards(config)
-    require_no_shards_beside(config, shards)
     require_room(fewest_workers(config, workers), "the run", beside=shards, labels=config.kmeans.node_labels)
     warn_of_unused_gpus(workers)
     gpu = None
