@@ -34,7 +34,8 @@ def start_ray(*, needed_cpus: float = 1.0, dashboard: bool = False, verbose: boo
     trials: the cleaner that frees their placement groups asks its State API.
 
     Raises:
-        UserError: a cluster that does not answer, no free port, or no folder for temporary files that sockets fit in.
+        UserError: a cluster that does not answer, or one here that cannot start: no free port, no folder for temporary
+            files that sockets fit in, or a machine that is too busy.
     """
     if ray.is_initialized():
         return
@@ -62,15 +63,23 @@ def start_ray(*, needed_cpus: float = 1.0, dashboard: bool = False, verbose: boo
         return
     require_free_port()
     _keep_to_loopback()
-    ray.init(
-        address="local",
-        num_cpus=max(os.cpu_count() or 1, math.ceil(needed_cpus - 1e-6)),
-        include_dashboard=dashboard,
-        dashboard_host="127.0.0.1",
-        logging_level=logging.INFO if verbose else logging.ERROR,
-        log_to_driver=verbose,
-        _temp_dir=str(make_private_folder(ray.shutdown)),
-    )
+    folder = make_private_folder(ray.shutdown)
+    try:
+        ray.init(
+            address="local",
+            num_cpus=max(os.cpu_count() or 1, math.ceil(needed_cpus - 1e-6)),
+            include_dashboard=dashboard,
+            dashboard_host="127.0.0.1",
+            logging_level=logging.INFO if verbose else logging.ERROR,
+            log_to_driver=verbose,
+            _temp_dir=str(folder),
+        )
+    except Exception as error:  # Ray names no kind of its own for a start that fails
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"Ray cannot start on this machine: {reason} It may be too busy, or out of memory, disk or processes; end "
+            "what else runs here, and try again"
+        ) from error
     _end_as_by_ctrl_c(on_sigterm)
 
 

@@ -36,3 +36,13 @@ def test_no_free_port_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "bind", bind)
     with pytest.raises(UserError, match=r"no free port on 127\.0\.0\.1 \(Address already in use\).*RAY_ADDRESS"):
         ray_cluster.require_free_port()
+
+
+def test_a_ray_that_does_not_start_in_time_is_said_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: object) -> None:
+        raise Exception("The current node timed out during startup. This could happen")
+
+    monkeypatch.setattr(ray_cluster.ray, "init", init)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(UserError, match=r"cannot start on this machine: The current node timed out .* try again"):
+        ray_cluster.start_ray()
