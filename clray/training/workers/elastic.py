@@ -39,7 +39,8 @@ class ElasticTrainer(TorchTrainer):
         self.policy = policy
 
     def _initialize_and_run_controller(self, **arguments: Any) -> Any:
-        return super()._initialize_and_run_controller(**{**arguments, "scaling_policy": self.policy})
+        # Ray's stubs are those of Train V1.
+        return super()._initialize_and_run_controller(**{**arguments, "scaling_policy": self.policy})  # type: ignore[misc]
 
 
 class FreeRoom(ElasticScalingPolicy):
