@@ -51,7 +51,7 @@ def centroids_of_sample(
     num_batches = min(max(len(sample) // (BATCH_PER_CLUSTER * max(num_clusters)), 1), MAX_BATCHES)
     for number in range(max(num_batches, MIN_UPDATES)):
         # The sample is in the order of the rows: every so-manieth vector of it is a sample again.
-        batch = shards.holding(np.ascontiguousarray(sample[number % num_batches :: num_batches]))
+        batch = shards.holding(np.ascontiguousarray(sample[number % num_batches :: num_batches]), once=True)
         for each, sums in zip(starts, batch.accumulate([start.centroids for start in starts]), strict=True):
             each.move(sums, min(number // 2 + 1, num_batches), options)
     return [best_start([each for each in starts if each.num_clusters == k]).centroids for k in num_clusters]

@@ -52,7 +52,7 @@ class GroupShards:
     def about(self, origin: np.ndarray | None) -> "GroupShards":
         return GroupShards(self.shard, self.counts, self.device, origin)
 
-    def holding(self, vectors: np.ndarray) -> LocalShards:
+    def holding(self, vectors: np.ndarray, *, once: bool = False) -> LocalShards:  # noqa: ARG002 - none is made
         """On worker 0 alone."""
         return LocalShards([self.shard.holding(vectors)])
 

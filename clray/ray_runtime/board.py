@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from ray.exceptions import RayError
 from ray.experimental.internal_kv import _internal_kv_exists, _internal_kv_get, _internal_kv_put
 
 NAMESPACE = "clray"
@@ -31,7 +32,7 @@ def note_followed(name: str, say: Callable[[str], None]) -> Iterator[None]:
         while not over.wait(FOLLOW_SECONDS):
             try:
                 text = read_note(name)
-            except RuntimeError:  # the head does not answer, or Ray has ended
+            except (RuntimeError, RayError):  # the head does not answer, or Ray has ended
                 continue
             if text is not None and text != last:
                 last = text

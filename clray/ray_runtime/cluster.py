@@ -132,6 +132,8 @@ def require_shared_folder(folder: Path) -> None:
         file = folder / f"{probe}-{node}"
         try:
             reason = ray.get(reference)
+        except ray.exceptions.RayTaskError as error:
+            reason = str(error).strip().splitlines()[-1]
         except ray.exceptions.RayError as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             log.warning("node %s could not be asked whether it shares %s (%s)", nodes[node], folder, lines[0])

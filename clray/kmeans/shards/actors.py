@@ -54,6 +54,7 @@ class ShardActor:
     def answer(self) -> None:
         """That this process runs, whatever it computes."""
 
+    @ray.method(concurrency_group="answers")
     def node(self) -> str:
         """The node it is on, which changes where Ray restarts it elsewhere."""
         return ray.get_runtime_context().get_node_id()

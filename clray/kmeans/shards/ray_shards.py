@@ -81,13 +81,16 @@ class RayShards:
         moved.origin = origin
         return moved
 
-    def holding(self, vectors: np.ndarray) -> "RayShards":
+    def holding(self, vectors: np.ndarray, *, once: bool = False) -> "RayShards":
         bounds = split_rows(len(vectors), len(self.slices))
         slices = [ray.put(vectors[start:stop]) for start, stop in bounds]
         sizes, count = [stop - start for start, stop in bounds], len(bounds)
-        return RayShards(
+        held = RayShards(
             self.actors[:count], slices, sizes, nodes=self.nodes[:count], home=self.home, watch=self.watch
         )  # fmt: skip
+        if once:
+            held.keys = [""] * count
+        return held
 
     def survey(self, num_clusters: Sequence[int]) -> Survey:
         return join_surveys(self.survey_slices(num_clusters))

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import ray
@@ -26,39 +27,45 @@ def until_reached(start: Callable[[], list[Any]], watch: Watch, purpose: str) ->
 
     Args:
         watch: over the actors.
-        purpose: as for `Watch.wait`.
+        purpose: as for `Watch.get`.
 
     Raises:
-        UserError, ShardError: as for `fetch` and `Watch.wait`.
+        UserError, ShardError: as for `fetch` and `Watch.get`.
     """
-    deadline = time.monotonic() + LOST_NODE_SECONDS
+    lost_since = None
     while True:
+        began = time.monotonic()
         try:
-            started = start()
-            watch.wait(started, purpose)
-            results: list[Any] = fetch(started)
+            results: list[Any] = fetch(start(), partial(watch.get, purpose=purpose))
             return results
         except ShardError as error:
-            if not error.is_out_of_reach or time.monotonic() > deadline:
+            now = time.monotonic()
+            # Calls that ran for longer than a loss may last had reached their actors: this loss is another.
+            if lost_since is None or now - began > LOST_NODE_SECONDS:
+                lost_since = now
+            if not error.is_out_of_reach or now - lost_since > LOST_NODE_SECONDS:
                 raise
             time.sleep(1.0)
 
 
-def fetch(refs: Any) -> Any:
+def fetch(refs: Any, get: Callable[[Any], Any] = ray.get) -> Any:
     """`ray.get`, with the error of the remote code itself instead of a nest of remote tracebacks.
+
+    Args:
+        get: in place of `ray.get`.
 
     Raises:
         UserError: raised by the remote code.
         ShardError: an actor that died again and again.
     """
     try:
-        return ray.get(refs)
+        return get(refs)
     except RayTaskError as error:
         cause = error.cause
         while isinstance(cause, RayTaskError):
             cause = cause.cause
         if isinstance(cause, UserError):
-            raise UserError(str(cause)) from None
+            raise type(cause)(str(cause)) from None
         if isinstance(cause, RayError):
             raise _shard_error(cause) from None
         raise

@@ -28,8 +28,8 @@ class Shards(Protocol):
         """The same shards relative to this point."""
         ...
 
-    def holding(self, vectors: Float[np.ndarray, "n dim"]) -> "Shards":
-        """Shards of these vectors instead, as they are, searched by the same processes."""
+    def holding(self, vectors: Float[np.ndarray, "n dim"], *, once: bool = False) -> "Shards":
+        """Shards of these vectors instead, as they are, searched by the same processes; `once`: which keep no copy."""
         ...
 
     def survey(self, num_clusters: Sequence[int]) -> Survey:
@@ -94,7 +94,7 @@ class LocalShards:
             return self
         return LocalShards([shard.about(origin) for shard in self.shards], origin)
 
-    def holding(self, vectors: np.ndarray) -> "LocalShards":
+    def holding(self, vectors: np.ndarray, *, once: bool = False) -> "LocalShards":  # noqa: ARG002 - none is made
         return LocalShards([self.shards[0].holding(vectors)])
 
     def survey(self, num_clusters: Sequence[int]) -> Survey:  # noqa: ARG002 - only a bound on memory asks

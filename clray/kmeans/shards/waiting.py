@@ -8,10 +8,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import GetTimeoutError, RayError
 
 from clray.config.sections import KMeansConfig
 from clray.errors import WaitedTooLong
@@ -57,8 +58,8 @@ class Watch:
         self._looked_at, self._tell_at = -float("inf"), self.tell_seconds
         self._lock = threading.Lock()
 
-    def wait(self, references: Sequence[Any], purpose: str) -> None:
-        """Wait for what shards were asked for, whatever becomes of it.
+    def get(self, references: Sequence[Any], purpose: str) -> list[Any]:
+        """What shards were asked for; the error of any of them as soon as it has one, as `ray.get`.
 
         Args:
             purpose: what is waited for, such as "their sums".
@@ -66,11 +67,13 @@ class Watch:
         Raises:
             WaitedTooLong: one has been silent for `timeout_seconds`.
         """
-        waiting = list(references)
-        while waiting:
-            _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=self.ask_seconds)
-            if waiting:
-                self._look(purpose)
+        while True:
+            try:
+                found: list[Any] = ray.get(list(references), timeout=self.ask_seconds)
+                return found
+            except GetTimeoutError:
+                with suppress(RayError):  # a head that does not answer now ends no computation
+                    self._look(purpose)
 
     def _look(self, purpose: str) -> None:
         with self._lock:

@@ -21,7 +21,8 @@ class RepeatedStart(_TorchBackend):
             super().on_start(worker_group, backend_config)
         except RayTaskError as error:
             last = str(error).strip().splitlines()[-1]
-            if "timed out" in last.lower():  # nobody is lost, and each further start would take as long
+            # Then nobody is lost, and each further start would take as long.
+            if any(word in last.lower() for word in ("timed out", "timeout")):
                 raise
             raise WorkerGroupStartupFailedError(f"the workers could not be joined: {last}") from error
 

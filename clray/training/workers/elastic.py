@@ -12,6 +12,7 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 from ray.train.v2._internal.execution.scaling_policy import (
     ElasticScalingPolicy,
     NoopDecision,
@@ -27,6 +28,8 @@ ASK_SECONDS = 5.0
 """For the k-means service to say where its shards are."""
 PAUSE_SECONDS = 1.0
 """Before a group that does not run looks for room again; Ray's controller asks at once."""
+LOOK_SECONDS = 60.0
+"""For the fewest workers to find room; then it counts as a start that failed, as for a group of fixed size."""
 SHARDS_SECONDS = 30.0
 """For shards to be placed before the group takes its room; then it leaves them as much as they may need."""
 
@@ -72,6 +75,9 @@ class FreeRoom(ElasticScalingPolicy):
         decision = super().make_decision_for_non_running_worker_group()
         if isinstance(decision, ResizeDecision):
             self._held, self._looks_since = Counter(), None
+        elif time.monotonic() - self._looks_since > LOOK_SECONDS:
+            self._looks_since = None
+            raise WorkerGroupStartupTimeoutError(self.scaling_config.min_workers)
         else:
             time.sleep(PAUSE_SECONDS)
         return decision

@@ -79,8 +79,22 @@ def test_a_shard_that_computes_is_waited_for_as_long_as_it_takes(actors: list[An
     told: list[str] = []
     watch = Watch(actors, CONFIG, say=told.append)
     computing = actors[0].__ray_call__.remote(_compute, CONFIG.timeout_seconds + 1)
-    watch.wait([computing, actors[1].add.remote(computing)], "a long pass")
+    watch.get([computing, actors[1].add.remote(computing)], "a long pass")
     assert not told
+
+
+def test_an_error_of_one_shard_is_raised_while_another_computes(actors: list[Any]) -> None:
+    computing = actors[0].__ray_call__.remote(_compute, 60.0)
+    failing = actors[1].__ray_call__.remote(_fail)
+    start = time.monotonic()
+    with pytest.raises(ray.exceptions.RayTaskError, match="too little memory"):
+        Watch(actors, CONFIG).get([computing, failing], "a long pass")
+    assert time.monotonic() - start < 30
+    ray.kill(actors[0], no_restart=False)
+
+
+def _fail(_: Any) -> None:
+    raise UserError("too little memory")
 
 
 def _compute(_: Any, seconds: float) -> list[PartialSums]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import ray.train
+from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 from ray.train.v2._internal.execution.scaling_policy import NoopDecision, ResizeDecision
 
 from clray.ray_runtime.room import NOTHING, Bundle, Group, Node
@@ -69,6 +70,14 @@ def test_a_group_that_lost_a_node_takes_what_it_held_on_the_others(monkeypatch: 
     assert size(policy.make_decision_for_non_running_worker_group()) == 2
     # What it held is free now, or was not free after all.
     assert size(policy.make_decision_for_non_running_worker_group()) is None
+
+
+def test_a_group_that_finds_no_room_for_its_fewest_workers_fails_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = Policy(monkeypatch, {"a": Node(0.5)})
+    assert size(policy.make_decision_for_non_running_worker_group()) is None
+    monkeypatch.setattr(elastic, "LOOK_SECONDS", -1.0)
+    with pytest.raises(WorkerGroupStartupTimeoutError):
+        policy.make_decision_for_non_running_worker_group()
 
 
 def test_shards_are_placed_first_and_get_what_they_may_need_where_that_takes_too_long(
