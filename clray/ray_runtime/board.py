@@ -1,11 +1,11 @@
 """Notes and numbers that processes of a Ray cluster share through its head, where they outlive who left them."""
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from ray.exceptions import RayError
 from ray.experimental.internal_kv import _internal_kv_exists, _internal_kv_get, _internal_kv_put
+
+from clray.ray_runtime.following import looked_at
 
 NAMESPACE = "clray"
 FOLLOW_SECONDS = 5.0
@@ -25,24 +25,17 @@ def read_note(name: str) -> str | None:
 @contextmanager
 def note_followed(name: str, say: Callable[[str], None]) -> Iterator[None]:
     """Call `say`, from another thread, with each text that the note of this name gets while the block runs."""
-    over = threading.Event()
+    last = None
 
-    def follow() -> None:
-        last = None
-        while not over.wait(FOLLOW_SECONDS):
-            try:
-                text = read_note(name)
-            except (RuntimeError, RayError):  # the head does not answer, or Ray has ended
-                continue
-            if text is not None and text != last:
-                last = text
-                say(text)
+    def look() -> None:
+        nonlocal last
+        text = read_note(name)
+        if text is not None and text != last:
+            last = text
+            say(text)
 
-    threading.Thread(target=follow, daemon=True).start()
-    try:
+    with looked_at(look, FOLLOW_SECONDS):
         yield
-    finally:
-        over.set()
 
 
 def draw_number(name: str) -> int:

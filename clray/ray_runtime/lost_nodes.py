@@ -1,12 +1,13 @@
 """Nodes of a joined Ray cluster that are lost while the work runs: told at once, for going on takes a while."""
 
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import ray
+
+from clray.ray_runtime.following import looked_at
 
 CHECK_SECONDS = 5.0
 UNEXPECTED = (2, "UNEXPECTED_TERMINATION")
@@ -22,21 +23,15 @@ def nodes_watched(say: Callable[[str], None]) -> Iterator[None]:
     if not os.environ.get("RAY_ADDRESS") or not ray.is_initialized():
         yield
         return
-    over = threading.Event()
     losses = Losses(ray.nodes())
 
-    def follow() -> None:
-        # Waits, where the head cannot be reached, until it can; another thread tells of that.
-        while not over.wait(CHECK_SECONDS) and ray.is_initialized():
-            with suppress(ray.exceptions.RaySystemError, ray.exceptions.RpcError):
-                for line in losses.since(ray.nodes()):
-                    say(line)
+    def look() -> None:
+        if ray.is_initialized():
+            for line in losses.since(ray.nodes()):
+                say(line)
 
-    threading.Thread(target=follow, daemon=True).start()
-    try:
+    with looked_at(look, CHECK_SECONDS):
         yield
-    finally:
-        over.set()
 
 
 class Losses:

@@ -28,8 +28,8 @@ from clray.training.metrics import Metrics, last_metrics, read_metrics
 from clray.training.start import Start, StartClusters, clusters_key, start_clusters
 from clray.training.storage import Storage, storage_of
 from clray.training.trunk import Trunk, is_fresh
+from clray.training.workers.failing import error_line
 from clray.training.workers.gpus import with_gpus
-from clray.training.workers.group import error_line
 from clray.training.workers.launch import launch
 
 ERROR_FILE = "error.txt"

@@ -11,7 +11,7 @@ from clray.errors import TrainingError
 from clray.kmeans.attempts import new_attempt
 from clray.ray_runtime import board
 from clray.training.workers import heartbeat
-from clray.training.workers.group import error_line, failure_line, last_steps, step_note
+from clray.training.workers.failing import error_line, failure_line, last_steps, step_note
 from clray.training.workers.heartbeat import Heartbeat, name_hung
 
 
