@@ -16,6 +16,7 @@ from unittest import mock
 import psutil
 import ray
 from ray._private import services
+from ray._private.node import Node
 from ray._private.state import actors
 from ray._raylet import persist_port  # type: ignore[attr-defined]  # of Cython, without stubs
 from ray.cluster_utils import Cluster
@@ -61,36 +62,44 @@ class Raylets:
             "object_store_memory": 4 * STORE_BYTES,
             "temp_dir": str(folder),
         }
+        self.starting: dict[Node, tuple[str, int, dict[str, str]]] = {}
         self.cluster = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False)
         self.address: str = self.cluster.address
         before = psutil.virtual_memory().available
         try:
             with _light(folder):
                 for number, (num_cpus, labels) in enumerate(nodes):
-                    self._add(number, num_cpus, labels)
+                    self._add(f"{number}", num_cpus, labels)
                     self._wait_for(number + 2 - AT_A_TIME)
-            self._wait_for(len(nodes) + 1)
+                self._wait_for(len(nodes) + 1)
         except BaseException:
             self.close()
             raise
         self.mib_per_node = (before - psutil.virtual_memory().available) / 2**20 / max(len(nodes), 1)
         self.by_id = {node.node_id: node for node in self.cluster.worker_nodes}
 
-    def _add(self, number: int, num_cpus: int, labels: dict[str, str]) -> None:
+    def _add(self, name: str, num_cpus: int, labels: dict[str, str]) -> None:
         if psutil.virtual_memory().available < MIN_FREE_BYTES:
             raise MemoryError(f"less than {MIN_FREE_BYTES / 2**30:.0f} GiB are free")
-        self.cluster.add_node(
+        node = self.cluster.add_node(
             wait=False, num_cpus=num_cpus, labels=labels, object_store_memory=STORE_BYTES, temp_dir=str(self.folder),
             # Else those that start together choose the same.
-            raylet_socket_name=str(self.folder / f"r{number}"),
-            plasma_store_socket_name=str(self.folder / f"p{number}"),
+            raylet_socket_name=str(self.folder / f"r{name}"),
+            plasma_store_socket_name=str(self.folder / f"p{name}"),
             runtime_env_agent_port=_free_port(),
         )  # fmt: skip
+        self.starting[node] = (name, num_cpus, labels)
 
     def _wait_for(self, count: int) -> None:
-        """Until so many nodes are there."""
+        """Until so many nodes are there; one that ended as it started, say for want of its port, is started again."""
         deadline = time.monotonic() + STARTING_SECONDS
         while len(self.cluster.global_state._live_node_ids()) < count:
+            for node in [each for each in self.starting if each.dead_processes()]:
+                name, num_cpus, labels = self.starting.pop(node)
+                print(f"node {name} ended as it started", node.dead_processes(), file=sys.stderr, flush=True)
+                node.kill_all_processes(check_alive=False, allow_graceful=False)
+                self.cluster.worker_nodes.remove(node)
+                self._add(f"{name}a", num_cpus, labels)
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{count} nodes are not there after {STARTING_SECONDS:.0f} s")
             time.sleep(0.5)
