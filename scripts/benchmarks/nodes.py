@@ -97,10 +97,13 @@ class Watch:
         return int(written[-1]["epoch"]) if written else 0
 
     def seconds_until_new(self, start: float, end: float) -> float | None:
-        """From `start` to the first epoch after the longest pause before `end`: the one in which the loss was felt."""
-        times = [start, *(when for when, _ in self.epochs if start < when <= end)]
-        pauses = [(after - before, after) for before, after in pairwise(times)]
-        return round(max(pauses)[1] - start, 1) if pauses else None
+        """From `start` to the first epoch after the longest pause: the one in which the loss was felt.
+
+        None where that pause lasts until `end`, when the next loss came.
+        """
+        times = [start, *(when for when, _ in self.epochs if start < when < end), end]
+        _, after = max((after - before, after) for before, after in pairwise(times))
+        return round(after - start, 1) if after < end else None
 
 
 class Day:
@@ -108,7 +111,9 @@ class Day:
 
     def __init__(self, cluster: Raylets, folder: Path, seed: int) -> None:
         self.cluster, self.folder, self.random = cluster, folder, random.Random(seed)
-        self.pool = {each["NodeID"] for each in ray.nodes() if each["Labels"].get("pool") == SHARDS_LABELS["pool"]}
+        self.labelled = {each["NodeID"] for each in ray.nodes() if each["Labels"].get("pool") == SHARDS_LABELS["pool"]}
+        self.pool = set(self.labelled)
+        """Those with the shards' label that are not lost."""
         self.environment = {**os.environ, **QUIET, "RAY_ADDRESS": cluster.address, "COLUMNS": "200"}
 
     @contextmanager
@@ -141,7 +146,7 @@ class Day:
         """On how many nodes what was at the same time; which shards were not where they may be."""
         return {
             "nodes_at_once": {name: watch.at_once.get(name, 0) for name in (SHARD, WORKER, TRIAL)},
-            "nodes_of_shards_without_the_label": len(watch.nodes.get(SHARD, set()) - self.pool),
+            "nodes_of_shards_without_the_label": len(watch.nodes.get(SHARD, set()) - self.labelled),
         }
 
     def left(self) -> dict[str, Any]:
