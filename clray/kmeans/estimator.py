@@ -9,7 +9,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from clray.errors import UserError
-from clray.kmeans.assign import assign
+from clray.kmeans.assign import Assigned, assign
 from clray.kmeans.engine import cluster
 
 FLOATS = (np.float64, np.float32)
@@ -34,6 +34,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         spherical: keep the centroids at unit length.
         num_shards: Ray actors that search one slice each, with `use_ray`.
         use_ray: search on the Ray cluster of this process, or one that is started, instead of in this process.
+        timeout_seconds: an error names a shard that is silent for longer, with `use_ray`.
 
     Attributes:
         cluster_centers_: [K, dim], in the type of the vectors.
@@ -55,6 +56,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         spherical: bool = False,
         num_shards: int = 2,
         use_ray: bool = False,
+        timeout_seconds: float = 600.0,
     ) -> None:
         self.n_clusters = n_clusters
         self.init = init
@@ -65,6 +67,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         self.spherical = spherical
         self.num_shards = num_shards
         self.use_ray = use_ray
+        self.timeout_seconds = timeout_seconds
 
     def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ARG002 - scikit-learn's signature
         """Cluster the vectors X [N, dim]; y is ignored.
@@ -87,6 +90,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             spherical=self.spherical,
             num_shards=self.num_shards,
             use_ray=self.use_ray,
+            timeout_seconds=self.timeout_seconds,
         )
         self.cluster_centers_ = result.centroids.astype(vectors.dtype)
         self.labels_ = result.ids
@@ -97,10 +101,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     def predict(self, X: Any) -> np.ndarray:
         """The nearest centroid of each vector, int32 [N]."""
         check_is_fitted(self)
-        (found,) = assign(
-            self.cluster_centers_, self._validated(X), use_ray=self.use_ray, num_shards=self.num_shards
-        )  # fmt: skip
-        return found.ids
+        return self._assigned(X).ids
 
     def transform(self, X: Any) -> np.ndarray:
         """The distance of each vector to each centroid, [N, K]."""
@@ -112,10 +113,17 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     def score(self, X: Any, y: Any = None) -> float:  # noqa: ARG002
         """Minus the inertia of these vectors, so that more is better."""
         check_is_fitted(self)
+        return -self._assigned(X).inertia
+
+    def _assigned(self, X: Any) -> Assigned:
         (found,) = assign(
-            self.cluster_centers_, self._validated(X), use_ray=self.use_ray, num_shards=self.num_shards
-        )  # fmt: skip
-        return -found.inertia
+            self.cluster_centers_,
+            self._validated(X),
+            use_ray=self.use_ray,
+            num_shards=self.num_shards,
+            timeout_seconds=self.timeout_seconds,
+        )
+        return found
 
     def _validated(self, X: Any, *, reset: bool = False) -> np.ndarray:
         vectors: np.ndarray = validate_data(self, X, dtype=FLOATS, reset=reset)

@@ -63,11 +63,19 @@ def test_goes_into_a_pipeline() -> None:
         ({"init": "first"}, "init must be"),
         ({"init": X[:3]}, r"expected centroids of shapes \[\(8, 5\)\]"),
         ({"tol": -1.0}, "tolerance must be"),
+        ({"timeout_seconds": 0.0}, "timeout_seconds must be"),
     ],
 )
 def test_impossible_parameters_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         clray.KMeans(**settings).fit(X)
+
+
+def test_prediction_and_score_keep_the_limit_on_silent_shards() -> None:
+    fitted = clray.KMeans(n_clusters=3, random_state=0).fit(X).set_params(timeout_seconds=-1.0)
+    for use in (fitted.predict, fitted.score):
+        with pytest.raises(UserError, match="timeout_seconds must be"):
+            use(X)
 
 
 def test_what_does_not_fit_is_refused_as_scikit_learn_does() -> None:
