@@ -207,4 +207,5 @@ class KMeansConfig(Section):
     """Ray labels of the nodes that hold the shards, such as `{pool: cpu}` or `{ray.io/accelerator-type: "!H100"}`;
     by default any."""
     timeout_seconds: PositiveFloat = 600.0
-    """How long a shard is waited for that does not answer, or that Ray cannot place. One that computes answers."""
+    """How long a shard is waited for that does not answer, or that Ray cannot place. One that computes answers. After
+    half of it the process of a silent one is replaced."""

@@ -1,7 +1,8 @@
 """Waiting for shards: one that computes is waited for as long as it takes, and one that answers nothing is not.
 
 Each shard answers in a thread of its own, whatever it computes. It is asked only where it has been waited for a while.
-Who waits is told of shards that do not answer, or that Ray cannot place, more and more rarely, and then it ends.
+Who waits is told of shards that do not answer, or that Ray cannot place, more and more rarely, and then it ends. Before
+that the process of a silent shard is replaced, once, for one that is stopped or hangs never answers again.
 """
 
 import logging
@@ -52,9 +53,12 @@ class Watch:
         self.limit_seconds = config.timeout_seconds
         self.tell_seconds = min(TELL_SECONDS, self.limit_seconds / 4)
         self.ask_seconds = self.tell_seconds / NUM_QUESTIONS
+        self.replace_seconds = self.limit_seconds / 2
         self._asked: dict[int, Any] = {}
         self._since: dict[int, float] = {}
         """By number, the first question that a shard has not answered."""
+        self._replaced: set[int] = set()
+        """Shards that have not answered since their process was replaced."""
         self._looked_at, self._tell_at = -float("inf"), self.tell_seconds
         self._lock = threading.Lock()
 
@@ -84,6 +88,7 @@ class Watch:
             late = {number: seconds for number, seconds in silent.items() if seconds >= self.tell_seconds}
             if longest >= self.limit_seconds:
                 raise WaitedTooLong(self._reason(late, purpose))
+            self._replace({number: seconds for number, seconds in silent.items() if seconds >= self.replace_seconds})
             if longest >= self._tell_at:
                 self._tell_at = 2 * longest
                 self.say(f"waiting for {purpose}: {self._describe(late)}")
@@ -104,6 +109,16 @@ class Watch:
                 self._since[number] = now
             self._asked[number] = actor.answer.options(max_task_retries=0).remote()
         self._looked_at = now
+
+    def _replace(self, stuck: Mapping[int, float]) -> None:
+        """End the process of a shard that has one; Ray starts another, which repeats what was asked of it."""
+        self._replaced &= stuck.keys()
+        for number, seconds in stuck.items():
+            place = place_of(self.actors[number]._actor_id.hex())
+            if place is not None and number not in self._replaced:
+                self._replaced.add(number)
+                self.say(f"k-means shard {number} ({place}) has not answered for {seconds:.0f} s: it is started again")
+                ray.kill(self.actors[number], no_restart=False)
 
     def _describe(self, late: Mapping[int, float]) -> str:
         """Shards that are silent for so many seconds, by number: where each is, or why it is nowhere."""

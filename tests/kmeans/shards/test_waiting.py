@@ -5,7 +5,7 @@ import re
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -50,12 +50,14 @@ def stopped(actor: Any) -> Iterator[int]:
     try:
         yield process
     finally:
-        os.kill(process, signal.SIGCONT)
+        with suppress(ProcessLookupError):  # it was replaced
+            os.kill(process, signal.SIGCONT)
 
 
 def test_a_stopped_shard_is_told_and_waited_for_only_so_long(actors: list[Any]) -> None:
     told: list[str] = []
     watch = Watch(actors, CONFIG, say=told.append)
+    watch.replace_seconds = 1000.0
     slices = [ray.put(each) for each in np.split(VECTORS, 3)]
     shards = RayShards(actors, slices, [300] * 3, watch=watch)
     before = shards.accumulate([VECTORS[:10]])
@@ -72,6 +74,21 @@ def test_a_stopped_shard_is_told_and_waited_for_only_so_long(actors: list[Any]) 
     assert len(told) <= 3, "more and more rarely"
     after = shards.accumulate([VECTORS[:10]])
     np.testing.assert_array_equal(after[0].sums, before[0].sums)
+
+
+def test_the_process_of_a_stopped_shard_is_replaced_and_its_work_repeated(actors: list[Any]) -> None:
+    told: list[str] = []
+    watch = Watch(actors, CONFIG.model_copy(update={"timeout_seconds": 300.0}), say=told.append)
+    watch.ask_seconds, watch.replace_seconds = 0.5, 2.0
+    shards = RayShards(actors, [ray.put(each) for each in np.split(VECTORS, 3)], [300] * 3, watch=watch)
+    before = shards.accumulate([VECTORS[:10]])
+    with stopped(actors[2]) as process:
+        after = shards.accumulate([VECTORS[:10]])
+    np.testing.assert_array_equal(after[0].sums, before[0].sums)
+    (said,) = told
+    assert re.fullmatch(
+        rf"k-means shard 2 \(process {process} on node [\d.]+\) has not answered for \d+ s: it is started again", said
+    )
 
 
 def test_a_shard_that_computes_is_waited_for_as_long_as_it_takes(actors: list[Any]) -> None:
