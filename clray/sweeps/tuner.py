@@ -21,6 +21,7 @@ from clray.interrupts import uninterrupted
 from clray.kmeans.service import service_ended
 from clray.kmeans.shards.actors import shard_group
 from clray.ray_runtime.cluster import num_cluster_gpus, require_room, room, start_ray, warn_of_unused_gpus
+from clray.ray_runtime.orphans import orphans_removed
 from clray.ray_runtime.room import NOTHING, Bundle, Group
 from clray.report.pictures import PICTURE_FILES
 from clray.sweeps.book import TrialBook
@@ -182,7 +183,8 @@ def run_sweep(
         ),
     )
     try:
-        tuner.fit()
+        with orphans_removed():
+            tuner.fit()
     except KeyboardInterrupt:
         log.warning("interrupted again: not waiting for Ray Tune; writing the results of the finished trials")
     except RuntimeError as error:  # Ray Tune ends with it where Ray has killed a trial for its memory
