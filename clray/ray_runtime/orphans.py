@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import ray
 from ray._private import state
-from ray.core.generated.gcs_pb2 import PlacementGroupTableData
+from ray.core.generated.gcs_pb2 import PlacementGroupTableData  # type: ignore[attr-defined]  # made by protobuf
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from clray.ray_runtime.following import looked_at
@@ -46,4 +46,4 @@ def orphans() -> list[PlacementGroup]:
 
 def _has_died(actor_id: bytes) -> bool:
     """False for the driver, whose id is none."""
-    return state.actors(actor_id.hex()).get("State") == "DEAD"
+    return bool(state.actors(actor_id.hex()).get("State") == "DEAD")
