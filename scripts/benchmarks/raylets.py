@@ -91,18 +91,22 @@ class Raylets:
         self.starting[node] = (name, num_cpus, labels)
 
     def _wait_for(self, count: int) -> None:
-        """Until so many nodes are there; one that ended as it started, say for want of its port, is started again."""
+        """Until so many nodes are there; one that ended as it started is started again."""
         deadline = time.monotonic() + STARTING_SECONDS
-        while len(self.cluster.global_state._live_node_ids()) < count:
-            for node in [each for each in self.starting if each.dead_processes()]:
-                name, num_cpus, labels = self.starting.pop(node)
-                print(f"node {name} ended as it started", node.dead_processes(), file=sys.stderr, flush=True)
-                node.kill_all_processes(check_alive=False, allow_graceful=False)
-                self.cluster.worker_nodes.remove(node)
-                self._add(f"{name}a", num_cpus, labels)
+        while self._start_again() or len(self.cluster.global_state._live_node_ids()) < count:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{count} nodes are not there after {STARTING_SECONDS:.0f} s")
             time.sleep(0.5)
+
+    def _start_again(self) -> bool:
+        """Whether a node had ended."""
+        ended = [each for each in self.starting if each.dead_processes()]
+        for node in ended:
+            name, num_cpus, labels = self.starting.pop(node)
+            print(f"node {name} ended as it started: {node.dead_processes()}", file=sys.stderr, flush=True)
+            self.cluster.remove_node(node, allow_graceful=False)
+            self._add(f"{name}a", num_cpus, labels)
+        return bool(ended)
 
     def lose(self, node: str) -> None:
         """End a node's processes by SIGKILL, as when its power fails."""
