@@ -34,7 +34,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         spherical: keep the centroids at unit length.
         num_shards: Ray actors that search one slice each, with `use_ray`.
         use_ray: search on the Ray cluster of this process, or one that is started, instead of in this process.
-        timeout_seconds: an error names a shard that is silent for longer, with `use_ray`.
+        timeout_seconds: how long a shard that does not answer is waited for, with `use_ray`.
 
     Attributes:
         cluster_centers_: [K, dim], in the type of the vectors.

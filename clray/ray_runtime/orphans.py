@@ -45,5 +45,5 @@ def orphans() -> list[PlacementGroup]:
 
 
 def _has_died(actor_id: bytes) -> bool:
-    """False for the driver, whose id is none."""
+    """False where the driver has made the group: it has no actor's id."""
     return bool(state.actors(actor_id.hex()).get("State") == "DEAD")

@@ -1,8 +1,7 @@
 """Placement groups are removed once the actor that made them has died, and no others."""
 
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import pytest
 import ray
@@ -47,7 +46,7 @@ def _state(group: PlacementGroup) -> str:
     return placement_group_table(group)["state"]
 
 
-def _wait(condition: Any) -> None:
+def _wait(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < deadline

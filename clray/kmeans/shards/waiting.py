@@ -1,8 +1,8 @@
 """Waiting for shards: one that computes is waited for as long as it takes, and one that answers nothing is not.
 
 Each shard answers in a thread of its own, whatever it computes. It is asked only where it has been waited for a while.
-Who waits is told of shards that do not answer, or that Ray cannot place, more and more rarely, and then it ends. Before
-that the process of a silent shard is replaced, once, for one that is stopped or hangs never answers again.
+Who waits is told of shards that do not answer, or that Ray cannot place, more and more rarely, and then it ends.
+Halfway there the process of a silent shard is replaced, once: one that is stopped or hangs would never answer again.
 """
 
 import logging
