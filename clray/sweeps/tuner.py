@@ -161,6 +161,7 @@ def run_sweep(
     )  # fmt: skip
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # accuracy is not measured at every epoch
+    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "inf"  # its own state, 34 KiB a trial, from which nothing is resumed
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # its banner ignores verbose=0
     tuner = tune.Tuner(
         tune.with_resources(trainable, trial_resources(plan.samples, data, num_gpus)),
@@ -255,11 +256,13 @@ class Reporter(Callback):
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:  # noqa: ARG002
         record = self._record(trial)
         self._end(record, "pruned" if record.reason else "finished", "FINISHED")
+        _forget_means(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:  # noqa: ARG002
         record = self._record(trial)
         record.error = _reason(record.folder)
         self._end(record, "failed", "FAILED")
+        _forget_means(trial)
 
     def skip(self, record: TrialRecord) -> None:
         """Record a trial that is not worth training, with the figures of its clusters."""
@@ -319,6 +322,12 @@ def start_trial_run(tracker: Tracker, record: TrialRecord, sweep: str) -> RunLog
         point=record.point.repeated_name,
         swept=record.point.overrides,
     )
+
+
+def _forget_means(trial: Trial) -> None:
+    """Drop what Tune computes of each metric over the epochs, 127 KiB a trial; only its own analysis would read it."""
+    trial.metric_analysis.clear()
+    trial.metric_n_steps.clear()
 
 
 def _is_metric(name: str, value: Any) -> bool:

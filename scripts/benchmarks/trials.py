@@ -47,6 +47,8 @@ from clray.training.metrics import append_metrics
 CONFIG = Path("tune_configs/quickstart.yaml")
 NUM_EPOCHS, NUM_AT_ONCE = 3, 8
 METRIC = "eval/linear_accuracy"
+MEANS_OF_TUNE: dict[str, Any] = {"metric_analysis": {}, "metric_n_steps": {}}
+"""What Tune's trials have and the driver empties; here nothing fills them."""
 
 
 class Timing(dict[str, float]):
@@ -107,7 +109,7 @@ def fill(config: Config, plan: SweepPlan, data: Any, folder: Path, tracker: Trac
         number = 0
         while True:
             while len(running) < NUM_AT_ONCE and isinstance(found := searcher.suggest(str(number)), dict):
-                running.append(SimpleNamespace(config=found, trial_id=str(number)))
+                running.append(SimpleNamespace(config=found, trial_id=str(number), **MEANS_OF_TUNE))
                 number += 1
                 reporter.on_trial_start(0, [], running[-1])
             if not running:

@@ -1,6 +1,7 @@
 """Whole sweeps on a real Ray: early stopping, population-based training, retries, and interruptions of every kind."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ import pytest
 import torch
 import yaml
 from mlflow import MlflowClient
+from ray.tune.execution.tune_controller import TuneController
 
 import clray as clray_library
 from clray.track.results import read_sweep
@@ -79,6 +81,21 @@ def test_trials_that_share_their_warm_up_are_what_each_is_alone(tmp_path: Path) 
         found, expected = read_checkpoint(record.folder), read_checkpoint(alone.folder)
         torch.testing.assert_close(found["model"], expected["model"], rtol=0, atol=0)
     assert not (result.folder / "trunks").exists()
+
+
+def test_tune_keeps_nothing_of_ended_trials_that_grows_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[TuneController] = []
+    last = TuneController.cleanup
+    monkeypatch.setattr(TuneController, "cleanup", lambda self: seen.append(self) or last(self))
+    tree = {name: {**values} for name, values in TINY.items()} | {"output": str(tmp_path / "out")}
+    tree |= {"clusters": {"source": "labels"}, "search_space": {"objective.temperature": {"grid_search": [0.1, 0.5]}}}
+    result = clray_library.sweep(tree, name="s")
+    assert [record.state for record in result.records] == ["finished"] * 2
+    (controller,) = seen
+    assert not any({**trial.metric_analysis, **trial.metric_n_steps} for trial in controller.get_trials())
+    assert float(controller._checkpoint_period) == math.inf, "until its end it writes no state"
 
 
 @pytest.mark.long
