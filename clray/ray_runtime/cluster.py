@@ -15,6 +15,8 @@ import ray
 from ray._private import ray_constants
 from ray._private import worker as ray_worker
 from ray._private.authentication.authentication_utils import is_token_auth_enabled
+from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]  # made by Cython
+from ray._raylet import Config as RayConfig  # type: ignore[attr-defined]
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from clray.errors import UserError
@@ -49,14 +51,16 @@ def start_ray(*, needed_cpus: float = 1.0, dashboard: bool = False, verbose: boo
     address = os.environ.get("RAY_ADDRESS")
     if address:
         _require_answer(address)
+        _use_token()
         try:
             joined = ray.init(
                 address=address, logging_level=logging.INFO if verbose else logging.ERROR, log_to_driver=verbose
             )
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.AuthenticationError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(
-                f"RAY_ADDRESS={address}: no Ray cluster answers there ({reason}); unset it to run here"
+                f"RAY_ADDRESS={address}: no Ray cluster can be joined there ({reason}). Where it asks for a token, set "
+                "RAY_AUTH_TOKEN; or unset RAY_ADDRESS to run here"
             ) from error
         _warn_of_open_dashboard(joined.dashboard_url)
         _end_as_by_ctrl_c(on_sigterm)
@@ -81,6 +85,13 @@ def start_ray(*, needed_cpus: float = 1.0, dashboard: bool = False, verbose: boo
             "what else runs here, and try again"
         ) from error
     _end_as_by_ctrl_c(on_sigterm)
+
+
+def _use_token() -> None:
+    """Send the token that there is, as `ray start` asks for it; by itself Ray joins a cluster without one."""
+    if not os.environ.get("RAY_AUTH_MODE") and AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True):
+        os.environ["RAY_AUTH_MODE"] = "token"
+        RayConfig.initialize("")  # what Ray has read at its import
 
 
 def _warn_of_open_dashboard(url: str | None) -> None:

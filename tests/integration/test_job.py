@@ -99,6 +99,17 @@ def test_a_client_without_the_token_is_refused(head: Head, config: Path, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
+def test_a_command_joins_with_the_token_that_it_has_and_says_where_it_is_another(head: Head) -> None:
+    status = (sys.executable, "-m", "clray", "status", f"127.0.0.1:{head.port}")
+    done = head.call(*status, RAY_AUTH_MODE="")
+    assert (done.returncode, done.stdout) == (0, "no sweep is running\n"), done.stderr
+    done = head.call(*status, RAY_AUTH_MODE="", RAY_AUTH_TOKEN="another-" + "0" * 32)
+    assert done.returncode == 2
+    assert f"RAY_ADDRESS=127.0.0.1:{head.port}: no Ray cluster can be joined there" in done.stderr
+    assert "set RAY_AUTH_TOKEN" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_stopped_job_leaves_a_sweep_that_goes_on(head: Head, config: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     options = ("--name", "s", "--set", "train.num_epochs=300")
