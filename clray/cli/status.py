@@ -10,6 +10,9 @@ from clray.cli.options import AsJson
 from clray.cli.terminal import compact_table, out, print_json
 from clray.errors import UserError
 
+ALWAYS = ("pending", "running", "finished")
+"""States that are shown also where no trial has them."""
+
 
 def show_sweeps(
     address: Annotated[
@@ -33,10 +36,11 @@ def show_sweeps(
     if not sweeps:
         out.print("no sweep is running")
         return
+    states = [state for state in STATES if state in ALWAYS or any(each[state] for each in sweeps)]
     table = compact_table(
-        ("sweep", "left"), *((state, "right") for state in STATES), ("minutes", "right"), ("best", "left")
+        ("sweep", "left"), *((state, "right") for state in states), ("minutes", "right"), ("best", "left")
     )
     for each in sweeps:
         minutes = f"{(time.time() - each['started']) / 60:.0f}"
-        table.add_row(each["sweep"], *(str(each[state]) for state in STATES), minutes, each["best"] or "")
+        table.add_row(each["sweep"], *(str(each[state]) for state in states), minutes, each["best"] or "")
     out.print(table)

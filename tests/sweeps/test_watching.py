@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 import ray
 
+from clray.cli.status import show_sweeps
 from clray.config import Config
 from clray.ray_runtime.cluster import start_ray
 from clray.sweeps.book import TrialBook
@@ -103,8 +104,10 @@ def scrape() -> str:
 
 @pytest.mark.slow
 def test_the_board_and_prometheus_show_the_trials(
-    watch: Watch, tiny_config: Callable[..., Config], tmp_path: Path
-) -> None:
+    watch: Watch, tiny_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # this process has joined a cluster already
     config = tiny_config(search_space=[{"clusters.num_clusters": {"grid_search": [2, 3, 4]}}])
     records = TrialBook(config, plan_sweep(config), tmp_path).records
     records[0].state, records[0].metrics = "finished", {"epoch": 3, METRIC: 0.5}
@@ -112,6 +115,10 @@ def test_the_board_and_prometheus_show_the_trials(
     records[1].metrics = {"epoch": 1, METRIC: 0.25, "train/samples_per_second": 123.0, "recluster/age_epochs": 2.0}
     watch.update(records, records[1])
 
+    show_sweeps()
+    assert capsys.readouterr().out.split() == [
+        "sweep", "pending", "running", "finished", "minutes", "best", "s", "1", "1", "1", "0", "k=2",
+    ]  # fmt: skip
     (board,) = read_boards()
     assert {state: board[state] for state in ("pending", "running", "finished")} == dict.fromkeys(
         ("pending", "running", "finished"), 1
