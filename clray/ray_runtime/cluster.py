@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import threading
+import urllib.request
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,6 @@ from types import FrameType
 import ray
 from ray._private import ray_constants
 from ray._private import worker as ray_worker
-from ray._private.authentication.authentication_utils import is_token_auth_enabled
 from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]  # made by Cython
 from ray._raylet import Config as RayConfig  # type: ignore[attr-defined]
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -97,13 +97,22 @@ def _use_token() -> None:
 def _warn_of_open_dashboard(url: str | None) -> None:
     """Its job server runs whatever it is sent, for whoever reaches it where no token is asked for."""
     host = (url or "").rpartition(":")[0]
-    if host not in ("", "127.0.0.1", "localhost", "[::1]") and not is_token_auth_enabled():
+    if host not in ("", "127.0.0.1", "localhost", "[::1]") and _is_open(f"http://{url}/api/version"):
         log.warning(
             "the dashboard of the Ray cluster, %s, is open to its network without a token: who reaches it can run code "
             "there. Start the head by `ray start --head --dashboard-host=127.0.0.1`, or the cluster with "
             "RAY_AUTH_MODE=token",
             url,
         )
+
+
+def _is_open(url: str) -> bool:
+    """Whether a request without a token is answered; a token of this process does not say that one is asked for."""
+    try:
+        urllib.request.urlopen(url, timeout=CONNECT_TIMEOUT_SECONDS).close()
+    except OSError:
+        return False
+    return True
 
 
 def _end_as_by_ctrl_c(before: object) -> None:

@@ -123,6 +123,9 @@ def test_a_run_trains_over_two_hosts(hosts: list[Host], tmp_path: Path) -> None:
     assert [each["epoch"] for each in metrics] == [1, 2, 3, 4]
     assert metrics[-1]["recluster/network_bytes"] > 0
     assert "8265, is open to its network without a token" in done.stderr
+    done = hosts[0].call("env", "RAY_AUTH_MODE=", f"RAY_AUTH_TOKEN=another-{'0' * 32}", *CLRAY, "status")
+    assert done.returncode == 0
+    assert "8265, is open to its network without a token" in done.stderr, "whatever token this process has"
     require_nothing_left(hosts)
 
 

@@ -17,6 +17,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
+from clray.ray_runtime.cluster import _is_open
 from clray.training.metrics import read_metrics
 from tests.conftest import REPOSITORY, TINY
 
@@ -108,6 +109,7 @@ def test_a_command_joins_with_the_token_that_it_has_and_says_where_it_is_another
     assert f"RAY_ADDRESS=127.0.0.1:{head.port}: no Ray cluster can be joined there" in done.stderr
     assert "set RAY_AUTH_TOKEN" in done.stderr
     assert "Traceback" not in done.stderr
+    assert not _is_open(f"http://127.0.0.1:{head.dashboard_port}/api/version")
 
 
 def test_a_stopped_job_leaves_a_sweep_that_goes_on(head: Head, config: Path, tmp_path: Path) -> None:
