@@ -30,7 +30,7 @@ def start(config: Path, folder: Path, *arguments: str) -> subprocess.Popen:
 
 def ray_process(run: subprocess.Popen, actor: str) -> psutil.Process:
     """The first process of the run's Ray whose title names the actor."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180  # a busy machine takes a minute to start it
     while time.monotonic() < deadline:
         assert run.poll() is None, run.communicate()
         for child in psutil.Process(run.pid).children(recursive=True):
