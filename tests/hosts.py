@@ -206,7 +206,7 @@ COUNT = "import ray; ray.init(logging_level='ERROR'); print(sum(node['Alive'] fo
 
 def num_nodes(head: Host) -> int:
     try:
-        done = head.call(sys.executable, "-c", COUNT, timeout=30)
+        done = head.call(sys.executable, "-c", COUNT, timeout=60)
     except subprocess.TimeoutExpired:
         return 0
     return int(done.stdout) if done.returncode == 0 else 0

@@ -102,9 +102,9 @@ def test_no_key_of_the_config_is_taken_for_a_secret() -> None:
     "text", ["a" * 10**6, "a:" * 10**5, "//" * 10**5, "x=y " * 10**5, "a@" * 10**5, "//a:" * 10**4]
 )
 def test_long_texts_are_searched_in_time_that_grows_with_them(text: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     hide_credentials(text)
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_a_config_is_dumped_without_passwords() -> None:

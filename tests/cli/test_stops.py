@@ -49,7 +49,7 @@ def _detached(arguments: list[str], output: Any, error: Any, terminal: str | Non
 
 
 def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 180
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)

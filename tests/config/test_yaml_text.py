@@ -64,10 +64,10 @@ def test_a_text_that_looks_like_something_else_is_written_in_quotes(value: str) 
     ],
 )
 def test_what_no_config_needs_is_refused_with_its_line(text: str, message: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(UserError, match=message):
         parse_yaml(text, "x.yaml")
-    assert time.monotonic() - start < 3
+    assert time.process_time() - start < 3
 
 
 @pytest.mark.parametrize(
@@ -102,10 +102,10 @@ def test_what_no_config_needs_is_refused_with_its_line(text: str, message: str) 
 )  # fmt: skip
 def test_a_value_of_the_wrong_kind_is_named(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "x.yaml").write_text(text, encoding="utf-8")
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(UserError, match=message):
         load_config(tmp_path / "x.yaml")
-    assert time.monotonic() - start < 3
+    assert time.process_time() - start < 3
 
 
 def test_a_whole_number_may_be_written_as_a_float_and_a_section_be_empty(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_file_that_is_none_is_refused_at_once(tmp_path: Path) -> None:
 
 
 def test_a_text_of_very_many_values_is_refused_in_seconds() -> None:
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(UserError, match=r"line 1: .*more than 20000 values"):
         parse_yaml("[" + "[1]," * 60_000 + "]", "x")
-    assert time.monotonic() - start < 20
+    assert time.process_time() - start < 20

@@ -67,7 +67,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("whole")
     train = {**TINY["train"], "num_epochs": 20, "checkpoint_every_steps": 2, "checkpoint_every_epochs": 7}
     (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY | {"train": train}), encoding="utf-8")
-    _, errors = (run := start(folder / "tiny.yaml", folder, "--name", "whole")).communicate(timeout=180)
+    _, errors = (run := start(folder / "tiny.yaml", folder, "--name", "whole")).communicate(timeout=400)
     assert run.returncode == 0, errors
     return folder / "tiny.yaml", folder / "whole"
 
@@ -79,7 +79,7 @@ def test_a_killed_k_means_actor_changes_nothing(whole: tuple[Path, Path], tmp_pa
     victim = ray_process(run, actor)
     wait_for_epoch(run, tmp_path / "cut", 5)
     victim.kill()
-    _, errors = run.communicate(timeout=180)
+    _, errors = run.communicate(timeout=400)
     assert run.returncode == 0, errors
     require_equal(undisturbed, tmp_path / "cut", 20)
 
@@ -91,7 +91,7 @@ def test_the_driver_is_killed_in_mid_epoch_and_resumed(whole: tuple[Path, Path],
     run.kill()
     run.communicate()
     resumed = start(config, tmp_path, "--name", "cut", "--resume")
-    printed, errors = resumed.communicate(timeout=180)
+    printed, errors = resumed.communicate(timeout=400)
     assert resumed.returncode == 0, errors
     assert json.loads(printed)["metrics"]["epoch"] == 20
     require_equal(undisturbed, tmp_path / "cut", 20)
@@ -111,7 +111,7 @@ def test_a_killed_training_worker_is_replaced_and_changes_nothing(
     victim = ray_process(run, "RayTrainWorker")
     wait_for_epoch(run, tmp_path / "cut", 4)
     victim.kill()
-    _, errors = run.communicate(timeout=240)
+    _, errors = run.communicate(timeout=400)
     assert run.returncode == 0, errors
     require_equal(tmp_path / "whole", tmp_path / "cut", 12)
 
@@ -129,7 +129,7 @@ def test_a_group_whose_newest_checkpoint_is_cut_goes_on_from_the_one_before(
     newest = sorted((tmp_path / "cut").glob("workers/checkpoint*/part-00001.pt"))[-1]
     newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
     resumed = start(config, tmp_path, "--name", "cut", "--resume")
-    _, errors = resumed.communicate(timeout=240)
+    _, errors = resumed.communicate(timeout=400)
     assert resumed.returncode == 0, errors
     assert [metrics["epoch"] for metrics in read_metrics(tmp_path / "cut")] == list(range(1, 13))
 
@@ -151,7 +151,7 @@ def test_a_worker_that_hangs_is_named(tiny_yaml: Callable[..., Path], tmp_path: 
         if "RayTrainWorker" in " ".join(child.cmdline()):
             workers[child.pid] = child
     workers[max(workers)].send_signal(signal.SIGSTOP)
-    _, errors = run.communicate(timeout=180)
+    _, errors = run.communicate(timeout=400)
     assert run.returncode == 1
     assert "did not answer worker" in errors
     assert "Traceback" not in errors

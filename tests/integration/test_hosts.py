@@ -97,7 +97,7 @@ def require_whole(output: Path) -> None:
         assert [metrics["epoch"] for metrics in read_metrics(Path(trial["folder"]))] == epochs
 
 
-def require_nothing_left(hosts: list[Host], seconds: float = 60) -> None:
+def require_nothing_left(hosts: list[Host], seconds: float = 180) -> None:
     """No actor of clray's and no worker of a run is left on any host."""
     deadline = time.monotonic() + seconds
     while True:
@@ -153,7 +153,7 @@ def test_trials_go_where_they_fit_and_shards_where_they_are_told(tmp_path: Path)
         run = start_sweep(head, config, tmp_path / "out")
         wait_for_epochs(run, tmp_path / "out", 20)
         there = {host: [title for title in host.titles() if "ray::" in title] for host in (head, other)}
-        output, errors = run.communicate(timeout=300)
+        output, errors = run.communicate(timeout=500)
         assert run.returncode == 0, errors
         assert [trial["state"] for trial in json.loads(output)["trials"]] == ["finished"] * 4
 
@@ -169,7 +169,7 @@ def test_a_killed_host_costs_a_sweep_no_trial(hosts: list[Host], tmp_path: Path)
     run = start_sweep(hosts[0], sweep_config(tmp_path), tmp_path / "out")
     wait_for_epochs(run, tmp_path / "out", 20)
     hosts[2].kill()
-    _, errors = run.communicate(timeout=400)
+    _, errors = run.communicate(timeout=500)
     assert run.returncode == 0, errors
     assert "Traceback" not in errors
     require_whole(tmp_path / "out")
@@ -183,7 +183,7 @@ def test_a_host_off_the_network_for_a_minute_costs_a_sweep_no_trial(hosts: list[
     hosts[2].cut()
     time.sleep(60)
     hosts[2].join()
-    _, errors = run.communicate(timeout=400)
+    _, errors = run.communicate(timeout=500)
     assert run.returncode == 0, errors
     require_whole(tmp_path / "out")
     require_nothing_left(hosts)
@@ -203,7 +203,7 @@ def test_a_sweep_goes_on_after_its_head_was_started_anew(hosts: list[Host], tmp_
     wait_for_nodes(head, 3)
     require_nothing_left(others)
     done = start_sweep(head, config, tmp_path / "out", "--resume")
-    _, errors = done.communicate(timeout=400)
+    _, errors = done.communicate(timeout=500)
     assert done.returncode == 0, errors
     require_whole(tmp_path / "out")
     require_nothing_left(hosts)
@@ -217,7 +217,7 @@ def test_a_driver_on_another_host_goes_on_with_a_head_that_remembers(hosts: list
     head.kill()
     head.boot()
     start_head(head, 1)
-    _, errors = run.communicate(timeout=400)
+    _, errors = run.communicate(timeout=500)
     assert run.returncode == 0, errors
     require_whole(tmp_path / "out")
     require_nothing_left(hosts)
@@ -253,7 +253,7 @@ def test_a_driver_whose_head_is_lost_says_so_and_its_sweep_can_be_resumed(
         host.boot()
     start_cluster(hosts, num_cpus=1)
     done = start_sweep(others[0], config, tmp_path / "out", "--resume")
-    _, errors = done.communicate(timeout=400)
+    _, errors = done.communicate(timeout=500)
     assert done.returncode == 0, errors
     require_whole(tmp_path / "out")
     require_nothing_left(hosts)

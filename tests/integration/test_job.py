@@ -69,7 +69,7 @@ def head() -> Iterator[Head]:
         command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     head = Head(port, dashboard_port, environment)
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 180
     while head.call(RAY, "job", "list").returncode:
         assert time.monotonic() < deadline, "the job server does not answer"
         time.sleep(1)
@@ -129,7 +129,7 @@ def test_a_stopped_job_leaves_a_sweep_that_goes_on(head: Head, config: Path, tmp
 
     stopped = head.call(RAY, "job", "stop", f"job-{tmp_path.name}")
     assert stopped.returncode == 0, stopped.stdout + stopped.stderr
-    submitted.communicate(timeout=90)
+    submitted.communicate(timeout=180)
     client = MlflowClient(f"sqlite:///{output}/mlflow.db")
 
     def statuses() -> dict[str, str]:

@@ -47,7 +47,7 @@ def address(store: str) -> Iterator[str]:
         sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store, "--port", str(port), "--workers", "1",
     ]  # fmt: skip
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 180
     while time.monotonic() < deadline:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -71,7 +71,7 @@ def see(browser: webdriver.Chrome, address: str) -> Callable[..., str]:
     def wait_for(path: str, *texts: str, picture: str | None = None, css: str | None = None) -> str:
         browser.get("about:blank")
         browser.get(f"{address}/{path}")
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         shown = ""
         while time.monotonic() < deadline:
             time.sleep(0.3)

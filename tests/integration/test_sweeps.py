@@ -248,7 +248,7 @@ def test_an_interrupted_sweep_is_resumed(clray: Clray, long_sweep: Path, tmp_pat
     run = start_sweep(long_sweep, output)
     wait_for_epoch(run, output / "s" / "trials" / "0001", 8)
     os.kill(run.pid, number)
-    printed, errors = run.communicate(timeout=120)
+    printed, errors = run.communicate(timeout=400)
     if number == signal.SIGINT:
         assert run.returncode == 130, errors
         assert "temperature" not in errors
@@ -273,6 +273,6 @@ def test_a_trial_whose_process_is_killed_is_tried_again(long_sweep: Path, tmp_pa
     children = psutil.Process(run.pid).children(recursive=True)
     (victim,) = [child for child in children if "ImplicitFunc" in " ".join(child.cmdline())]
     victim.kill()
-    _, errors = run.communicate(timeout=200)
+    _, errors = run.communicate(timeout=400)
     assert run.returncode == 0, errors
     require_whole(output, {t["trial"]: t for t in json.loads((output / "s" / "results.json").read_text())["trials"]})

@@ -123,10 +123,10 @@ def test_a_bad_space_is_refused_by_name(space: dict, message: str) -> None:
     ],
 )
 def test_a_sweep_of_too_many_trials_is_counted_and_refused_at_once(space: dict, sweep: dict, number: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(UserError, match=rf"search_space: {number} trials; a sweep has at most 10,000"):
         points_of(space, sweep=sweep)
-    assert time.monotonic() - start < 3
+    assert time.process_time() - start < 3
 
 
 def test_ends_are_judged_by_their_own_key_alone() -> None:

@@ -179,7 +179,7 @@ def test_a_list_of_many_files_is_read_fast(tmp_path: Path) -> None:
     (tmp_path / "deep" / "folder").mkdir(parents=True)
     (tmp_path / "deep" / "folder" / "0.png").write_bytes(png(0))
     paths = ImagePaths(tmp_path)
-    start = time.perf_counter()
+    start = time.process_time()
     for _ in range(20_000):
         assert paths.find("deep/folder/0.png")
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3

@@ -64,10 +64,11 @@ def test_a_stopped_shard_is_told_and_waited_for_only_so_long(actors: list[Any]) 
     with stopped(actors[1]) as process:
         with pytest.raises(WaitedTooLong) as ended:
             shards.accumulate([VECTORS[:10]])
-        start = time.monotonic()
-        with pytest.raises(WaitedTooLong):
+        time.sleep(2)
+        # Another wait goes on from there, and does not begin anew, which would end after 4 s.
+        with pytest.raises(WaitedTooLong, match=r"has not answered for ([6-9]|\d\d+) s"):
             shards.accumulate([VECTORS[:10]])
-        assert time.monotonic() - start < CONFIG.timeout_seconds / 2, "it is known to be silent"
+    ray.get(actors[1].answer.remote())
     where = rf"2 of 3 k-means shards answer; shard 1 \(process {process} on node [\d.]+\) has not answered for \d+ s"
     assert re.fullmatch(f"waiting for the sums of an iteration: {where}", told[0])
     assert re.match(rf"waited 4 s \(timeout_seconds\) for the sums of an iteration: {where}\. ", str(ended.value))
@@ -79,7 +80,7 @@ def test_a_stopped_shard_is_told_and_waited_for_only_so_long(actors: list[Any]) 
 def test_the_process_of_a_stopped_shard_is_replaced_and_its_work_repeated(actors: list[Any]) -> None:
     told: list[str] = []
     watch = Watch(actors, CONFIG.model_copy(update={"timeout_seconds": 300.0}), say=told.append)
-    watch.ask_seconds, watch.replace_seconds = 0.5, 2.0
+    watch.ask_seconds, watch.replace_seconds = 0.5, 4.0
     shards = RayShards(actors, [ray.put(each) for each in np.split(VECTORS, 3)], [300] * 3, watch=watch)
     before = shards.accumulate([VECTORS[:10]])
     with stopped(actors[2]) as process:
@@ -94,8 +95,9 @@ def test_the_process_of_a_stopped_shard_is_replaced_and_its_work_repeated(actors
 def test_a_shard_that_computes_is_waited_for_as_long_as_it_takes(actors: list[Any]) -> None:
     """And one that is asked behind it, for what the other will have made."""
     told: list[str] = []
-    watch = Watch(actors, CONFIG, say=told.append)
-    computing = actors[0].__ray_call__.remote(_compute, CONFIG.timeout_seconds + 1)
+    config = CONFIG.model_copy(update={"timeout_seconds": 12.0})
+    watch = Watch(actors, config, say=told.append)
+    computing = actors[0].__ray_call__.remote(_compute, config.timeout_seconds + 1)
     watch.get([computing, actors[1].add.remote(computing)], "a long pass")
     assert not told
 
@@ -103,10 +105,9 @@ def test_a_shard_that_computes_is_waited_for_as_long_as_it_takes(actors: list[An
 def test_an_error_of_one_shard_is_raised_while_another_computes(actors: list[Any]) -> None:
     computing = actors[0].__ray_call__.remote(_compute, 60.0)
     failing = actors[1].__ray_call__.remote(_fail)
-    start = time.monotonic()
     with pytest.raises(ray.exceptions.RayTaskError, match="too little memory"):
         Watch(actors, CONFIG).get([computing, failing], "a long pass")
-    assert time.monotonic() - start < 30
+    assert not ray.wait([computing], timeout=0)[0]
     ray.kill(actors[0], no_restart=False)
 
 

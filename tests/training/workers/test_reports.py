@@ -28,7 +28,7 @@ def test_an_epoch_is_heard_while_the_group_goes_on() -> None:
     heard: list[float] = []
     with reports_heard(lambda metrics: heard.append(metrics["epoch"])) as address:
         send(address, 1)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while not heard and time.monotonic() < deadline:
             time.sleep(0.001)
         assert heard == [1]
