@@ -212,7 +212,6 @@ def sweep(
         plan, folder, data, clusters = prepare_sweep(config, source, name, resume, observer)
         settled = with_metric_told(config, data, observer)
         from clray.sweeps.prescreen import prescreen
-        from clray.sweeps.summary import conclude
         from clray.sweeps.trials import rank_records
         from clray.sweeps.tuner import gpus_for_trials, run_sweep, shared_service, start_for_sweep
         from clray.sweeps.watching import Watch
@@ -247,6 +246,8 @@ def sweep(
         ranked = rank_records(records, config)
         num_open = sum(record.is_open for record in records) + plan.num_trials - len(records)
         with observer.preparing("writing results, pictures and the best model"):
+            from clray.sweeps.summary import conclude
+
             found = conclude(config, ranked, data, folder, tracker, parent, timing)
             keep(config, folder)
             parent.finish("KILLED" if num_open else "FINISHED")

@@ -37,6 +37,12 @@ def test_the_front_imports_nothing_heavy(code: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_process_of_a_trial_imports_nothing_that_it_may_not_need(tmp_path: Path) -> None:
+    imported = imported_by("import clray.sweeps.trainable", tmp_path)
+    assert imported.isdisjoint({"mlflow", "torchvision", "matplotlib"})
+
+
+@pytest.mark.slow
 def test_a_run_in_this_process_imports_neither_ray_nor_torchvision_nor_matplotlib(tmp_path: Path) -> None:
     code = "import clray\nfrom tests.conftest import TINY\nclray.train({**TINY, 'output': 'out'}, debug=True)"
     assert imported_by(code, tmp_path).isdisjoint({"ray", "torchvision", "matplotlib"})

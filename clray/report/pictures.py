@@ -27,7 +27,6 @@ from clray.training.metrics import Metrics, read_metrics
 from clray.training.workers.gpus import device_beside
 
 PATH_FILE, BALANCE_FILE, CLUSTERS_FILE = "information_plane.png", "clusters_by_epoch.png", "clusters.png"
-PICTURE_FILES = (PATH_FILE, BALANCE_FILE, CLUSTERS_FILE)
 BALANCE = {
     "clusters/entropy_bits": "H(Z), bits",
     "clusters/imbalance_factor": "imbalance",

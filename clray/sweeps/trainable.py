@@ -18,7 +18,6 @@ from ray import tune
 from clray.config import Config, override
 from clray.data.samples import Dataset
 from clray.redaction import hide_credentials
-from clray.report.pictures import draw_wanted
 from clray.sweeps.searchers import COST
 from clray.sweeps.trials import storage_name
 from clray.training.accuracy import evaluate_untrained
@@ -93,7 +92,7 @@ def train_trial(
         num_known = len(read_metrics(folder))
         _train(config, asked, folder, data, start, service, storage)
         if len(read_metrics(folder)) == num_known:  # it was killed after its last epoch
-            draw_wanted(folder, config, ray.get(data[0]))
+            _draw(folder, config, ray.get(data[0]))
             _report_again(folder)
         (folder / DONE_FILE).touch()
     except Exception as error:
@@ -187,7 +186,7 @@ def _train(
 
     def on_report(metrics: Metrics) -> None:
         if metrics["epoch"] == config.train.num_epochs:
-            draw_wanted(folder, config, images)
+            _draw(folder, config, images)
         metrics = {**metrics, COST: _cost_seconds(folder)}
         if not changes_while_running:
             tune.report(metrics)
@@ -200,6 +199,13 @@ def _train(
         config, images, folder, start, asked=asked, service=service, on_report=on_report, storage=storage,
         reference=data[0],
     )  # fmt: skip
+
+
+def _draw(folder: Path, config: Config, data: Dataset) -> None:
+    if config.tracking.pictures != "none":
+        from clray.report.pictures import draw_wanted  # with Matplotlib, which nothing else here needs
+
+        draw_wanted(folder, config, data)
 
 
 def _take_over_checkpoint(folder: Path) -> None:

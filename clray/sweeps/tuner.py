@@ -23,7 +23,6 @@ from clray.kmeans.shards.actors import shard_group
 from clray.ray_runtime.cluster import num_cluster_gpus, require_room, room, start_ray, warn_of_unused_gpus
 from clray.ray_runtime.orphans import orphans_removed
 from clray.ray_runtime.room import NOTHING, Bundle, Group
-from clray.report.pictures import PICTURE_FILES
 from clray.sweeps.book import TrialBook
 from clray.sweeps.prescreen import Prescreen
 from clray.sweeps.schedulers import Judge, build_scheduler
@@ -297,9 +296,8 @@ class Reporter(Callback):
         if record.reason is not None:
             tags["reason"] = record.reason
         logger.set_tags(**tags)
-        for name in PICTURE_FILES:
-            if (record.folder / name).exists():
-                logger.log_file(record.folder / name)
+        for picture in sorted(record.folder.glob("*.png")):
+            logger.log_file(picture)
 
     def _show(self, record: TrialRecord) -> None:
         self.display.update(record)

@@ -39,7 +39,7 @@ def ray_process(run: subprocess.Popen, actor: str) -> psutil.Process:
                     return child
             except psutil.Error:
                 continue
-        time.sleep(0.02)
+        time.sleep(0.2)  # each look takes longer than a tenth of that
     raise AssertionError(f"no process {actor}")
 
 
