@@ -39,10 +39,8 @@ MAX_COLUMNS = 100
 log = logging.getLogger(__name__)
 
 
-def draw_wanted(folder: Path, config: Config, data: Dataset) -> list[Path]:
-    """The pictures of a finished run that `tracking.pictures` asks for; the run is not lost over them."""
-    if config.tracking.pictures == "none":
-        return []
+def try_to_draw(folder: Path, config: Config, data: Dataset) -> list[Path]:
+    """The pictures of a finished run, or none and a warning; the run is not lost over them."""
     try:
         return draw_run(folder, config, data)
     except Exception as error:

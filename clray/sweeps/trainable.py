@@ -203,9 +203,9 @@ def _train(
 
 def _draw(folder: Path, config: Config, data: Dataset) -> None:
     if config.tracking.pictures != "none":
-        from clray.report.pictures import draw_wanted  # with Matplotlib, which nothing else here needs
+        from clray.report.pictures import try_to_draw  # with Matplotlib, which nothing else here needs
 
-        draw_wanted(folder, config, data)
+        try_to_draw(folder, config, data)
 
 
 def _take_over_checkpoint(folder: Path) -> None:

@@ -126,7 +126,7 @@ def silent_server() -> Iterator[str]:
 def test_a_tracking_server_that_hangs_is_refused(
     clray: Clray, tiny_yaml: Clray, tmp_path: Path, silent_server: str
 ) -> None:
-    done = clray("train", tiny_yaml(), "-o", tmp_path / "out", "--tracking-uri", silent_server)
+    done = clray("train", tiny_yaml(), "-o", tmp_path / "out", "--tracking-uri", silent_server, timeout=180)
     assert done.returncode == 2
     assert "no MLflow server answers" in done.stderr
 

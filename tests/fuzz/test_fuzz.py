@@ -22,7 +22,7 @@ import pytest
 from clray.errors import UserError
 from tests.fuzz.targets import TARGETS
 
-LONGEST_SECONDS = 30.0
+LONGEST_SECONDS = 5.0
 LONGEST_MESSAGE = 10_000
 SECONDS = float(os.environ.get("CLRAY_FUZZ_SECONDS", 0))
 FIRST_SEED = int(os.environ.get("CLRAY_FUZZ_SEED", 0))

@@ -97,7 +97,7 @@ def require_whole(output: Path) -> None:
         assert [metrics["epoch"] for metrics in read_metrics(Path(trial["folder"]))] == epochs
 
 
-def require_nothing_left(hosts: list[Host], seconds: float = 180) -> None:
+def require_nothing_left(hosts: list[Host], seconds: float = 60) -> None:
     """No actor of clray's and no worker of a run is left on any host."""
     deadline = time.monotonic() + seconds
     while True:

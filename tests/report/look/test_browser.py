@@ -202,7 +202,7 @@ def test_a_page_of_a_thousand_clusters_opens_at_once_and_fills_as_it_is_read(see
     assert path.stat().st_size < 30e6
     start = time.monotonic()
     browser = see(path)
-    assert time.monotonic() - start < 60
+    assert time.monotonic() - start < 15
     assert browser.get_log("browser") == []
     assert len(cards(browser)) == 1000
     read_on(browser)
@@ -219,7 +219,7 @@ def test_a_report_is_read_by_pointer_and_by_keys(see: Open, tmp_path: Path, widt
     path = write_page([sweep], tmp_path / "report.html", clusters="clusters.html")
     start = time.monotonic()
     browser = see(path, width, scheme)
-    assert time.monotonic() - start < 60
+    assert time.monotonic() - start < 10
     chart = one(browser, "[data-chart=plane] svg")
     marks = chart.find_elements(By.CSS_SELECTOR, ".marks path")
     assert len(marks) == len(sweep.trials)
